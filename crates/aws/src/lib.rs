@@ -1,0 +1,1 @@
+//! The AWS ports of the engine on the real services.

@@ -1,0 +1,146 @@
+//! What should be done, as values: printable, comparable, safe to repeat and safe to lose.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::ids::GroupName;
+use crate::notice::HookKey;
+use crate::observation::{PodRef, Record, TargetKey};
+use crate::time::in_words;
+
+/// One idempotent thing to do for one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Cordon the node and write the record, in one PATCH; for spot the exclude label too.
+    Isolate {
+        /// Put `node.kubernetes.io/exclude-from-external-load-balancers: "true"` in the same PATCH.
+        exclude: bool,
+        /// What the annotation will say: everything of ours that could be undone.
+        record: Record,
+    },
+    /// Put the exclude label on the node and name the targets in its record, in one PATCH. It comes
+    /// before [`Action::Deregister`], so that no controller registers the node again.
+    Exclude {
+        /// What the annotation will say.
+        record: Record,
+    },
+    /// Take one (instance, port) out of one target group.
+    Deregister(TargetKey),
+    /// Ask for the pod's end through the Eviction API, which respects disruption budgets.
+    Evict {
+        /// The pod, by UID too.
+        pod: PodRef,
+        /// A grace shorter than the pod's own, where less time is left.
+        grace: Option<Duration>,
+    },
+    /// Delete the pod, budget or not: the deadline demands it.
+    Delete {
+        /// The pod, by UID too.
+        pod: PodRef,
+        /// The grace it gets, at most its own and at most what is left.
+        grace: Duration,
+    },
+    /// RecordLifecycleActionHeartbeat.
+    Heartbeat(HookKey),
+    /// CompleteLifecycleAction with CONTINUE.
+    CompleteHook(HookKey),
+    /// DetachInstances, decrement = false: the group launches a replacement now.
+    Detach {
+        /// The group it is a member of.
+        group: GroupName,
+    },
+    /// TerminateInstanceInAutoScalingGroup, decrement = false: the group launches a replacement and
+    /// runs our hook, which holds the instance.
+    TerminateThroughGroup {
+        /// The group it is a member of.
+        group: GroupName,
+    },
+    /// Undo a deregistration that the record names.
+    Register(TargetKey),
+    /// Undo the isolation that the record names, and take the record away.
+    Release {
+        /// The record that is undone.
+        record: Record,
+        /// The PATCH only holds if the node has not changed since.
+        resource_version: String,
+    },
+}
+
+/// The disruption budget that refused an eviction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetName(pub String);
+
+/// What an action led to, as far as the decision cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is so now. "Already so" counts.
+    Done,
+    /// What it was about does not exist any more.
+    Gone,
+    /// A disruption budget refuses for now: an answer, not an error.
+    Blocked {
+        /// The budget, where the answer names it.
+        budget: Option<BudgetName>,
+    },
+    /// It may work later: throttled, timed out, a server error.
+    Retry,
+    /// It will not work until somebody changes permissions or configuration.
+    Denied,
+    /// The request was wrong, and repeating it is useless.
+    Invalid,
+}
+
+impl Action {
+    /// The kind of action, as a label of metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Isolate { .. } => "isolate",
+            Self::Exclude { .. } => "exclude",
+            Self::Deregister(_) => "deregister",
+            Self::Evict { .. } => "evict",
+            Self::Delete { .. } => "delete",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::CompleteHook(_) => "complete_hook",
+            Self::Detach { .. } => "detach",
+            Self::TerminateThroughGroup { .. } => "terminate_through_group",
+            Self::Register(_) => "register",
+            Self::Release { .. } => "release",
+        }
+    }
+
+    /// Every value of [`Action::name`].
+    pub const NAMES: [&'static str; 11] = [
+        "isolate",
+        "exclude",
+        "deregister",
+        "evict",
+        "delete",
+        "heartbeat",
+        "complete_hook",
+        "detach",
+        "terminate_through_group",
+        "register",
+        "release",
+    ];
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Isolate { exclude: false, .. } => f.write_str("cordon and record"),
+            Self::Isolate { exclude: true, .. } => f.write_str("cordon, exclude and record"),
+            Self::Exclude { record } if record.targets.is_empty() => f.write_str("exclude"),
+            Self::Exclude { record } => write!(f, "exclude, recording {} targets", record.targets.len()),
+            Self::Deregister(target) => write!(f, "deregister {target}"),
+            Self::Evict { pod, grace: None } => write!(f, "evict {pod}"),
+            Self::Evict { pod, grace: Some(grace) } => write!(f, "evict {pod} with {}", in_words(*grace)),
+            Self::Delete { pod, grace } => write!(f, "delete {pod} with {}", in_words(*grace)),
+            Self::Heartbeat(hook) => write!(f, "heartbeat for hook {}", hook.name),
+            Self::CompleteHook(hook) => write!(f, "complete hook {}: CONTINUE", hook.name),
+            Self::Detach { group } => write!(f, "detach from {group}"),
+            Self::TerminateThroughGroup { group } => write!(f, "terminate through {group}"),
+            Self::Register(target) => write!(f, "register {target}"),
+            Self::Release { .. } => f.write_str("uncordon and forget"),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! When it has to be over: from the event's own time and the hook's limits, never from our start.
+
+use std::time::Duration;
+
+use crate::job::Job;
+use crate::notice::{Hook, HookKey, Notice, NoticeKind, SpotAction};
+use crate::observation::{HookSpec, LifecycleState, Observation, Seen};
+use crate::policy::Policy;
+use crate::time::Timestamp;
+
+/// EC2 begins to shut a spot instance down two minutes after the notice's time (EC2 UG,
+/// spot-instance-termination-notices).
+pub(crate) const SPOT_LEAD: Duration = Duration::from_secs(120);
+
+/// A node that has not been Ready for this long, of an instance that its group gave up, has ended. The
+/// kubelet's lease runs out after 40 s; a network blip is shorter.
+const ENDED: Duration = Duration::from_secs(60);
+
+/// The tightest end among the notices that act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// When the pods have to be gone.
+    pub pods: Timestamp,
+    /// When the hooks have to be answered at the latest.
+    pub answer: Timestamp,
+    /// A heartbeat that has not been tried yet would move it out: force nothing before that.
+    pub provisional: bool,
+}
+
+impl Deadline {
+    fn tightest(self, other: Self) -> Self {
+        // A firm end stays firm: what a heartbeat could move out does not loosen it.
+        let sooner = if other.pods < self.pods { other } else { self };
+        Self { pods: sooner.pods, answer: self.answer.min(other.answer), provisional: sooner.provisional }
+    }
+}
+
+/// The deadline of the node, or nothing where no acting notice has one.
+pub fn node_deadline<'a>(
+    acting: impl Iterator<Item = &'a Notice>,
+    job: &Job,
+    seen: &Observation,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Deadline> {
+    acting
+        .filter_map(|notice| match &notice.kind {
+            NoticeKind::Spot(SpotAction::Terminate | SpotAction::Stop) => Some(of_spot(notice, policy)),
+            NoticeKind::Hook(hook) => Some(of_hook(notice, hook, job, seen, policy, now)),
+            NoticeKind::Spot(SpotAction::Hibernate) | NoticeKind::Rebalance => None,
+        })
+        .reduce(Deadline::tightest)
+}
+
+fn of_spot(notice: &Notice, policy: &Policy) -> Deadline {
+    let end = notice.at + SPOT_LEAD;
+    Deadline { pods: end + policy.node_shutdown_grace, answer: end, provisional: false }
+}
+
+fn of_hook(
+    notice: &Notice,
+    hook: &Hook,
+    job: &Job,
+    seen: &Observation,
+    policy: &Policy,
+    now: Timestamp,
+) -> Deadline {
+    let spec = spec_of(hook, seen);
+    let limit = match spec {
+        Some(spec) => policy.hook_limit.min(spec.global_timeout),
+        None => policy.hook_limit,
+    };
+    let tried = job.memory.hook_pauses.contains_key(&hook.key);
+    let heard = job.memory.heartbeats.contains_key(&hook.key);
+    // Still waiting after its first timeout: an earlier worker's heartbeat moved the end out.
+    let outlived = |first: Timestamp| now >= first && in_wait_state(seen);
+    let (end, provisional) = match spec.map(|spec| notice.at + spec.heartbeat_timeout) {
+        _ if heard => (notice.at + limit, false),
+        Some(first) if outlived(first) => (notice.at + limit, !tried),
+        Some(first) => (first.min(notice.at + limit), !tried),
+        None => (notice.at + limit, !tried),
+    };
+    Deadline { pods: end, answer: end - policy.deadline_margin, provisional }
+}
+
+fn in_wait_state(seen: &Observation) -> bool {
+    seen.membership.known().is_some_and(|member| match member.state {
+        LifecycleState::TerminatingWait
+        | LifecycleState::WarmedPendingWait
+        | LifecycleState::ReplacingRootVolumeWait => true,
+        LifecycleState::InService
+        | LifecycleState::Standby
+        | LifecycleState::TerminatingProceed
+        | LifecycleState::Terminating
+        | LifecycleState::Terminated
+        | LifecycleState::Other(_) => false,
+    })
+}
+
+/// What is due for a hook that holds the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heartbeat {
+    /// Send one now.
+    Due,
+    /// Send one then.
+    At(Timestamp),
+    /// The hook's settings are not known, and it has been sent one.
+    Unknown,
+}
+
+/// Heartbeats come at half of the hook's timeout, counted from the event's time, at once where that is
+/// over. HeartbeatTimeout is not in the event: until it is known, one goes out at once.
+pub(crate) fn heartbeat(
+    notice: &Notice,
+    hook: &Hook,
+    job: &Job,
+    seen: &Observation,
+    now: Timestamp,
+) -> Heartbeat {
+    let last = job.memory.heartbeats.get(&hook.key).copied();
+    let due = match (spec_of(hook, seen), last) {
+        (Some(spec), _) => last.unwrap_or(notice.at) + spec.heartbeat_timeout / 2,
+        (None, None) => now,
+        (None, Some(_)) => return Heartbeat::Unknown,
+    };
+    match due.max(pause_of(&hook.key, job)) {
+        due if due <= now => Heartbeat::Due,
+        due => Heartbeat::At(due),
+    }
+}
+
+/// When a hook may be called again after a failure.
+pub(crate) fn pause_of(hook: &HookKey, job: &Job) -> Timestamp {
+    job.memory.hook_pauses.get(hook).copied().unwrap_or(Timestamp::from_millis(0))
+}
+
+fn spec_of<'a>(hook: &Hook, seen: &'a Observation) -> Option<&'a HookSpec> {
+    let group = seen.group.known().filter(|group| group.name == hook.key.group)?;
+    group.terminate_hooks.iter().find(|spec| spec.name == hook.key.name)
+}
+
+/// The instance has already ended: there is nothing to drain and nobody to wait for.
+pub(crate) fn ended(seen: &Observation, now: Timestamp) -> bool {
+    let given_up = match &seen.membership {
+        Seen::Known(member) => !member.healthy || member.state == LifecycleState::Terminated,
+        Seen::Gone => true,
+        Seen::Unknown => false,
+    };
+    match &seen.node {
+        Seen::Gone => true,
+        Seen::Known(node) => given_up && !node.ready && now.since(node.ready_since) >= ENDED,
+        Seen::Unknown => false,
+    }
+}

@@ -1,0 +1,163 @@
+//! Names of things, each of its own type, so that no call can mix them up.
+
+use std::fmt;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the text as it is.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text, as AWS or Kubernetes write it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    };
+}
+
+name! {
+    /// An AWS account: twelve digits.
+    AccountId
+}
+name! {
+    /// An AWS Region, such as `eu-west-1`.
+    Region
+}
+name! {
+    /// An availability zone, such as `eu-west-1b`.
+    Zone
+}
+name! {
+    /// A cluster of ours, by the name that the configuration and `NotificationMetadata` use.
+    ClusterName
+}
+name! {
+    /// An Auto Scaling group.
+    GroupName
+}
+name! {
+    /// A lifecycle hook of a group.
+    HookName
+}
+name! {
+    /// The token of one lifecycle action, 36 characters. It is enough to answer a hook: never a label,
+    /// never in a log line.
+    HookToken
+}
+name! {
+    /// A Kubernetes node.
+    NodeName
+}
+name! {
+    /// One event: EventBridge's `id`, or `RequestId` of a hook that came straight to SQS. A copy of a
+    /// message has the same one.
+    NoticeId
+}
+name! {
+    /// A pod's UID. A StatefulSet's pod comes back under its old name and with a new UID.
+    PodUid
+}
+name! {
+    /// An ELBv2 target group, by ARN.
+    TargetGroupArn
+}
+
+impl TargetGroupArn {
+    /// The name inside the ARN, for people: `arn:…:targetgroup/NAME/ID`.
+    pub fn short(&self) -> &str {
+        self.0.split('/').nth(1).unwrap_or(&self.0)
+    }
+}
+
+/// An EC2 instance: `i-` and 8 to 17 hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(String);
+
+impl InstanceId {
+    /// Reads an instance id, or nothing where the text is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("i-")?;
+        let hex = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (hex && (8..=17).contains(&digits.len())).then(|| Self(text.to_owned()))
+    }
+
+    /// Reads a node's `spec.providerID`: `aws:///ZONE/INSTANCE`, also with a Local Zone. Nodes of
+    /// Fargate and hybrid nodes have no instance.
+    pub fn from_provider_id(provider_id: &str) -> Option<Self> {
+        let path = provider_id.strip_prefix("aws://")?;
+        Self::parse(path.rsplit('/').next()?)
+    }
+
+    /// The text, as AWS writes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instance_ids_are_checked() {
+        let check = |text: &str, good: bool| {
+            assert_eq!(InstanceId::parse(text).is_some(), good, "{text}");
+        };
+        check("i-0b1c2d3e4f5061728", true);
+        check("i-1a2b3c4d", true);
+        check("i-", false);
+        check("i-1234567", false);
+        check("i-0b1c2d3e4f50617280", false);
+        check("i-0B1C2D3E4F5061728", false);
+        check("mi-0b1c2d3e4f5061728", false);
+    }
+
+    #[test]
+    fn the_instance_is_the_last_part_of_the_provider_id() {
+        let check = |text: &str, expect: Option<&str>| {
+            assert_eq!(InstanceId::from_provider_id(text).as_ref().map(InstanceId::as_str), expect);
+        };
+        check("aws:///eu-west-1b/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
+        check("aws:///us-west-2-lax-1a/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
+        check("aws:///eu-west-1b/abc/fargate-ip-10-0-1-2.internal", None);
+        check("eks-hybrid:///eu-west-1/blue/mi-0b1c2d3e4f5061728", None);
+        check("", None);
+    }
+}

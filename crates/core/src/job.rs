@@ -1,0 +1,187 @@
+//! All that is known and owed for one instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::action::{Action, Outcome};
+use crate::ids::{InstanceId, PodUid};
+use crate::notice::{Hook, HookKey, Notice, NoticeKind};
+use crate::observation::{Observation, Seen, TargetHealth, TargetKey};
+use crate::time::Timestamp;
+
+/// The merged notices about one instance and what was learned while working on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The instance, key of everything.
+    pub instance: InstanceId,
+    /// Every notice that joined, in order of arrival, without copies. Never empty.
+    pub notices: Vec<Notice>,
+    /// Results of earlier actions. Cheap to lose.
+    pub memory: Memory,
+}
+
+/// What joining a notice changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// A new obligation, or a tighter deadline.
+    Added,
+    /// A copy of a notice that the job has.
+    Copy,
+}
+
+impl Job {
+    /// A job for the instance that the notice speaks of.
+    pub fn new(notice: Notice) -> Self {
+        Self { instance: notice.instance.clone(), notices: vec![notice], memory: Memory::default() }
+    }
+
+    /// Merges a notice about the same instance. Obligations are only added, deadlines only tightened,
+    /// and nothing that was done is done again.
+    pub fn join(&mut self, notice: Notice) -> Joined {
+        let copy = |have: &Notice| {
+            have.id == notice.id
+                || match (&have.kind, &notice.kind) {
+                    (NoticeKind::Hook(a), NoticeKind::Hook(b)) => a.key == b.key && a.key.token.is_some(),
+                    (NoticeKind::Hook(_) | NoticeKind::Spot(_) | NoticeKind::Rebalance, _) => false,
+                }
+        };
+        if self.notices.iter().any(copy) {
+            return Joined::Copy;
+        }
+        self.notices.push(notice);
+        Joined::Added
+    }
+
+    /// The hooks among the notices.
+    pub fn hooks(&self) -> impl Iterator<Item = (&Notice, &Hook)> {
+        self.notices.iter().filter_map(|notice| match &notice.kind {
+            NoticeKind::Hook(hook) => Some((notice, hook)),
+            NoticeKind::Spot(_) | NoticeKind::Rebalance => None,
+        })
+    }
+
+    /// The earliest time of any notice.
+    pub fn since(&self) -> Timestamp {
+        let first = self.notices.iter().map(|notice| notice.at).min();
+        first.unwrap_or(Timestamp::from_millis(0))
+    }
+}
+
+/// What earlier ticks learned that an observation does not show. Losing it costs a repeated call or
+/// a repeated wait, never a wrong one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Newest heartbeat that AWS took, by hook.
+    pub heartbeats: BTreeMap<HookKey, Timestamp>,
+    /// When a failed heartbeat or answer may be tried again, by hook.
+    pub hook_pauses: BTreeMap<HookKey, Timestamp>,
+    /// Hooks that are answered, and how.
+    pub answered: BTreeMap<HookKey, Answered>,
+    /// Pods whose end we asked for, and the answer.
+    pub asked: BTreeMap<PodUid, Asked>,
+    /// Pods whose grace we have cut already.
+    pub cut: BTreeSet<PodUid>,
+    /// When a target was first known to be leaving: our call, or the first `draining` seen.
+    pub draining_since: BTreeMap<TargetKey, Timestamp>,
+    /// A try to isolate failed: spot does not wait for the next.
+    pub isolation_failed: bool,
+    /// The group took our detach or terminate.
+    pub detached: bool,
+}
+
+/// The newest answer to an eviction or deletion of one pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// A budget refuses, or the call failed.
+    pub refused: bool,
+    /// Not before then again. After a success this covers the time until a watch shows it.
+    pub again_at: Timestamp,
+}
+
+/// How a hook came to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// AWS took our CONTINUE.
+    Continued,
+    /// There is no active action any more: somebody else answered, or it timed out.
+    NoActiveAction,
+}
+
+/// How long a refused eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a
+/// budget opens when another pod becomes ready, which takes longer than that.
+const EVICTION_PAUSE: Duration = Duration::from_secs(5);
+/// How long a hook rests after a failed call. A tenth of the shortest HeartbeatTimeout (30 s).
+const HOOK_PAUSE: Duration = Duration::from_secs(3);
+
+impl Memory {
+    /// Takes in what an action led to.
+    pub fn learn(&mut self, action: &Action, outcome: &Outcome, now: Timestamp) {
+        let worked = matches!(outcome, Outcome::Done | Outcome::Gone);
+        match action {
+            Action::Isolate { .. } => self.isolation_failed = !worked,
+            Action::Evict { pod, .. } | Action::Delete { pod, .. } => {
+                let asked = Asked { refused: !worked, again_at: now + EVICTION_PAUSE };
+                self.asked.insert(pod.uid.clone(), asked);
+                if worked && matches!(action, Action::Delete { .. }) {
+                    self.cut.insert(pod.uid.clone());
+                }
+            }
+            Action::Deregister(target) => {
+                if worked {
+                    self.draining_since.entry(target.clone()).or_insert(now);
+                }
+            }
+            Action::Heartbeat(hook) => match outcome {
+                Outcome::Done => {
+                    self.heartbeats.insert(hook.clone(), now);
+                }
+                Outcome::Gone => {
+                    self.answered.insert(hook.clone(), Answered::NoActiveAction);
+                }
+                Outcome::Blocked { .. } | Outcome::Retry | Outcome::Denied | Outcome::Invalid => {
+                    self.hook_pauses.insert(hook.clone(), now + HOOK_PAUSE);
+                }
+            },
+            Action::CompleteHook(hook) => match outcome {
+                Outcome::Done => {
+                    self.answered.insert(hook.clone(), Answered::Continued);
+                }
+                Outcome::Gone => {
+                    self.answered.insert(hook.clone(), Answered::NoActiveAction);
+                }
+                Outcome::Blocked { .. } | Outcome::Retry | Outcome::Denied | Outcome::Invalid => {
+                    self.hook_pauses.insert(hook.clone(), now + HOOK_PAUSE);
+                }
+            },
+            Action::Detach { .. } | Action::TerminateThroughGroup { .. } => self.detached |= worked,
+            Action::Exclude { .. } | Action::Register(_) | Action::Release { .. } => {}
+        }
+    }
+
+    /// Takes in what an observation shows for the first time: a target that drains without our call.
+    pub fn notice(&mut self, instance: &InstanceId, seen: &Observation, now: Timestamp) {
+        let Seen::Known(groups) = &seen.target_groups else { return };
+        for (key, target) in groups.iter().flat_map(|group| group.targets_of(instance)) {
+            match target.health {
+                TargetHealth::Draining => {
+                    self.draining_since.entry(key).or_insert(now);
+                }
+                // Registered again behind our back: its time starts anew at the next call.
+                TargetHealth::Healthy | TargetHealth::Initial => {
+                    let called_long_ago = self
+                        .draining_since
+                        .get(&key)
+                        .is_some_and(|since| now.since(*since) > REGISTERED_AGAIN);
+                    if called_long_ago {
+                        self.draining_since.remove(&key);
+                    }
+                }
+                TargetHealth::Unhealthy | TargetHealth::Unavailable | TargetHealth::Unused { .. } => {}
+            }
+        }
+    }
+}
+
+/// DescribeTargetHealth may lag behind DeregisterTargets by a few seconds; a target still shown healthy
+/// after this was registered again.
+const REGISTERED_AGAIN: Duration = Duration::from_secs(15);

@@ -1,0 +1,51 @@
+//! What should happen next to one instance that goes away.
+//!
+//! Contract: every function here is pure, synchronous and total. Time enters as a [`Timestamp`] and
+//! leaves as "wake me at". The world enters as an [`Observation`] and leaves as [`Action`] values that
+//! are safe to repeat and safe to lose. Calling [`step`] once too often is a no-op.
+//!
+//! Deliberately absent: async, I/O, clocks, randomness, serialisation, logging, and any stored
+//! progress. The stage of a job is derived from a fresh observation each time, which is why a worker
+//! that dies loses nothing.
+#![deny(missing_docs)]
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod action;
+mod deadline;
+mod eviction;
+mod gate;
+mod goal;
+mod ids;
+mod job;
+mod notice;
+mod observation;
+mod ownership;
+mod policy;
+mod reason;
+mod stage;
+mod step;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, BudgetName, Outcome};
+pub use deadline::{Deadline, node_deadline};
+pub use eviction::Left;
+pub use eviction::{PodClass, classify};
+pub use goal::{Goal, Stage};
+pub use ids::{
+    AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NodeName, NoticeId, PodUid, Region,
+    TargetGroupArn, Zone,
+};
+pub use job::{Answered, Asked, Job, Joined, Memory};
+pub use notice::{Home, Hook, HookKey, Notice, NoticeKind, Passage, SpotAction, Trigger};
+pub use observation::{
+    BalancerKind, Group, HookSpec, LifecycleState, Membership, Node, NodeOwner, Observation, Pod, PodRef,
+    Record, Seen, Target, TargetGroup, TargetHealth, TargetKey,
+};
+pub use ownership::{LeftAlone, Over, Standing, hook_is_ours, left_alone};
+pub use policy::{IngressDaemonSet, Policy, Propagation, RebalancePolicy};
+pub use reason::Reason;
+pub use step::{Step, step};
+pub use time::{Timestamp, in_words};

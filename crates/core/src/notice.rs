@@ -1,0 +1,127 @@
+//! One parsed message or request about one instance.
+
+use crate::ids::{AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NoticeId, Region};
+use crate::time::Timestamp;
+
+/// What somebody told us about one instance, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Equal for copies of the same event.
+    pub id: NoticeId,
+    /// The instance it speaks of.
+    pub instance: InstanceId,
+    /// The event's own time: every deadline counts from here, never from when we received it.
+    pub at: Timestamp,
+    /// Where calls about this instance have to go.
+    pub home: Home,
+    /// What was said.
+    pub kind: NoticeKind,
+}
+
+/// The account and Region that sent the event. Forwarding across accounts and Regions leaves both as
+/// they were, so calls need credentials *there*. A hook that came straight to SQS names no Region.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Home {
+    /// The sending account.
+    pub account: Option<AccountId>,
+    /// The sending Region.
+    pub region: Option<Region>,
+}
+
+/// What a notice says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// A lifecycle action waits for an answer.
+    Hook(Hook),
+    /// EC2 takes a spot instance back; at [`Notice::at`] + 120 s it *begins* to.
+    Spot(SpotAction),
+    /// EC2 sees an elevated risk of interruption. The interruption may never follow.
+    Rebalance,
+}
+
+/// What a notice came from, as a label of metrics and a word of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trigger {
+    /// An Auto Scaling lifecycle action.
+    Hook,
+    /// A spot interruption notice.
+    Spot,
+    /// A rebalance recommendation.
+    Rebalance,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 3] = [Self::Hook, Self::Spot, Self::Rebalance];
+
+    /// The word used for it everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hook => "hook",
+            Self::Spot => "spot",
+            Self::Rebalance => "rebalance",
+        }
+    }
+}
+
+impl NoticeKind {
+    /// What the notice came from.
+    pub const fn trigger(&self) -> Trigger {
+        match self {
+            Self::Hook(_) => Trigger::Hook,
+            Self::Spot(_) => Trigger::Spot,
+            Self::Rebalance => Trigger::Rebalance,
+        }
+    }
+}
+
+/// A lifecycle action in its Wait state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Names the action in calls.
+    pub key: HookKey,
+    /// The cluster that `NotificationMetadata` names. The field is free text, so this is a hint.
+    pub cluster_hint: Option<ClusterName>,
+    /// Where the instance comes from and goes to.
+    pub passage: Passage,
+}
+
+/// What CompleteLifecycleAction and RecordLifecycleActionHeartbeat need. Without a token both are
+/// called by instance id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HookKey {
+    /// The Auto Scaling group.
+    pub group: GroupName,
+    /// The hook of that group.
+    pub name: HookName,
+    /// The action's own token.
+    pub token: Option<HookToken>,
+}
+
+/// Where a lifecycle action takes the instance. "Terminating" is not always the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// Out of the group and terminated (`Destination: EC2`, or absent in older events).
+    Ending,
+    /// Back into the warm pool (`Destination: WarmPool`): drained, not terminated.
+    ToWarmPool,
+    /// An instance refresh replaces the root volume: it reboots and stays.
+    RootVolume,
+    /// Into service.
+    Launching,
+    /// Into the warm pool, newly made.
+    LaunchingToWarmPool,
+    /// Out of the warm pool into service.
+    LaunchingFromWarmPool,
+}
+
+/// What EC2 will do to a spot instance (`instance-action`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpotAction {
+    /// It is terminated.
+    Terminate,
+    /// It is stopped, and may come back.
+    Stop,
+    /// It is hibernated, without two minutes of notice, and comes back as it was.
+    Hibernate,
+}

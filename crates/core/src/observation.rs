@@ -1,0 +1,301 @@
+//! What was read about one instance at one moment.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use crate::ids::{GroupName, HookName, InstanceId, NodeName, NoticeId, PodUid, TargetGroupArn, Zone};
+use crate::time::Timestamp;
+
+/// A reading. A failed read must never look like "it is not there".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// It is there, and this is what it looks like.
+    Known(T),
+    /// The source is sure that it is not there.
+    Gone,
+    /// Not read, not readable, or the source is out of sync. Never advances anything.
+    #[default]
+    Unknown,
+}
+
+impl<T> Seen<T> {
+    /// The value, where there is one.
+    pub const fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Gone | Self::Unknown => None,
+        }
+    }
+
+    /// The same reading of something derived.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
+        match self {
+            Self::Known(value) => Seen::Known(f(value)),
+            Self::Gone => Seen::Gone,
+            Self::Unknown => Seen::Unknown,
+        }
+    }
+}
+
+/// Everything that `step` may look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// The node, from its cluster's watch. `Gone` only from a watch in sync.
+    pub node: Seen<Node>,
+    /// The pods bound to the node.
+    pub pods: Seen<Vec<Pod>>,
+    /// The instance's place in Auto Scaling. `Gone`: in no group.
+    pub membership: Seen<Membership>,
+    /// The group it is a member of, or that a hook names.
+    pub group: Seen<Group>,
+    /// The target groups that could hold the instance, with the health of *all* their targets.
+    pub target_groups: Seen<Vec<TargetGroup>>,
+}
+
+/// A Kubernetes node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The Ready condition is True.
+    pub ready: bool,
+    /// Since when the Ready condition is what it is.
+    pub ready_since: Timestamp,
+    /// `spec.unschedulable`.
+    pub cordoned: bool,
+    /// It carries the label `node.kubernetes.io/exclude-from-external-load-balancers`.
+    pub excluded: bool,
+    /// What we wrote on it.
+    pub record: Option<Record>,
+    /// Who makes and removes nodes of this kind.
+    pub owner: NodeOwner,
+    /// The configured node selector matches (true where none is configured).
+    pub selected: bool,
+    /// For writes that must not overwrite somebody else's.
+    pub resource_version: String,
+}
+
+/// Who makes and removes a node, by its labels and providerID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeOwner {
+    /// A self-managed Auto Scaling group, as far as the node tells.
+    SelfManaged,
+    /// An EKS managed node group: balancers and drain, but no detach, standby or terminate.
+    ManagedNodeGroup,
+    /// Karpenter (`karpenter.sh/nodepool`), whose FAQ asks for a single interruption handler.
+    Karpenter,
+    /// EKS Auto Mode (`eks.amazonaws.com/compute-type: auto`).
+    AutoMode,
+}
+
+/// The annotation on a node: what we changed that could be undone, for whom, since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When the node was first isolated by us.
+    pub since: Timestamp,
+    /// The notices that it is for.
+    pub notices: BTreeSet<NoticeId>,
+    /// The cordon is ours.
+    pub cordoned: bool,
+    /// The exclude label is ours.
+    pub excluded: bool,
+    /// The targets that we deregister.
+    pub targets: BTreeSet<TargetKey>,
+}
+
+/// A pod bound to the node, trimmed to what matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Name and UID.
+    pub pod: PodRef,
+    /// Its own `terminationGracePeriodSeconds`.
+    pub grace: Duration,
+    /// Succeeded or Failed: nothing runs in it.
+    pub finished: bool,
+    /// It has the mirror annotation: a static pod, not ours to delete.
+    pub mirror: bool,
+    /// The DaemonSet that controls it.
+    pub daemon_set: Option<String>,
+    /// Its priority class is `system-cluster-critical`.
+    pub cluster_critical: bool,
+    /// Its priority class is `system-node-critical`.
+    pub node_critical: bool,
+    /// Traffic reaches it only through this node: behind `externalTrafficPolicy: Local`, or a hostPort.
+    pub local_traffic: bool,
+    /// Its annotation asks that it be left to finish by itself.
+    pub let_finish: bool,
+    /// It is being deleted, and its grace ends then.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// A pod by namespace, name and UID.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID: writes carry it as a precondition.
+    pub uid: PodUid,
+}
+
+impl fmt::Display for PodRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What DescribeAutoScalingInstances says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The group it is in.
+    pub group: GroupName,
+    /// Its lifecycle state.
+    pub state: LifecycleState,
+    /// The group's own health verdict.
+    pub healthy: bool,
+}
+
+/// `LifecycleState` of an instance in a group. AWS adds states; an unknown one is not an error and does
+/// not count as in service (ASG API, Instance).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LifecycleState {
+    /// Counted on.
+    InService,
+    /// A member that is not counted on, without health checks.
+    Standby,
+    /// A terminate hook holds it.
+    TerminatingWait,
+    /// The hooks are answered; it ends.
+    TerminatingProceed,
+    /// On its way to a terminate hook, or ending without one.
+    Terminating,
+    /// It ended.
+    Terminated,
+    /// A hook holds it on its way into the warm pool.
+    WarmedPendingWait,
+    /// A hook holds it before its root volume is replaced.
+    ReplacingRootVolumeWait,
+    /// Any other state, known to AWS or to come.
+    Other(String),
+}
+
+/// One Auto Scaling group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: GroupName,
+    /// Its lifecycle hooks on termination.
+    pub terminate_hooks: Vec<HookSpec>,
+    /// Capacity Rebalancing is on: the group itself replaces spot instances at risk.
+    pub capacity_rebalancing: bool,
+    /// It belongs to an EKS managed node group (tag `eks:nodegroup-name`).
+    pub managed: bool,
+    /// It is in scope by its tags and name (true where no scope is configured).
+    pub in_scope: bool,
+    /// The target groups attached to it.
+    pub target_groups: Vec<TargetGroupArn>,
+}
+
+/// One lifecycle hook as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookSpec {
+    /// Its name.
+    pub name: HookName,
+    /// What a heartbeat extends the wait by: 30 to 7,200 s.
+    pub heartbeat_timeout: Duration,
+    /// The end of it all, whatever the heartbeats: the smaller of 48 h and 100 heartbeat timeouts.
+    pub global_timeout: Duration,
+    /// Its NotificationMetadata.
+    pub metadata: Option<String>,
+}
+
+/// One target group and all its targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetGroup {
+    /// Its ARN.
+    pub arn: TargetGroupArn,
+    /// The kind of balancer in front of it.
+    pub balancer: BalancerKind,
+    /// A healthy target of another zone can stand in.
+    pub cross_zone: bool,
+    /// How long a target drains after its deregistration.
+    pub deregistration_delay: Duration,
+    /// Every target, ours and the others.
+    pub targets: Vec<Target>,
+}
+
+impl TargetGroup {
+    /// The targets of one instance with their keys: one for each port.
+    pub fn targets_of(&self, instance: &InstanceId) -> impl Iterator<Item = (TargetKey, &Target)> {
+        self.targets.iter().filter(move |target| target.instance == *instance).map(|target| {
+            let key =
+                TargetKey { group: self.arn.clone(), instance: target.instance.clone(), port: target.port };
+            (key, target)
+        })
+    }
+}
+
+/// The kind of a load balancer: they differ in how long they go on after a deregistration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BalancerKind {
+    /// Application Load Balancer.
+    Application,
+    /// Network Load Balancer.
+    Network,
+}
+
+/// One target as DescribeTargetHealth lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The port it was registered with.
+    pub port: u16,
+    /// Its zone, where known.
+    pub zone: Option<Zone>,
+    /// Its health.
+    pub health: TargetHealth,
+    /// The node behind it is cordoned or labelled by somebody else, so that it is not counted on.
+    pub set_aside: bool,
+    /// The node behind it has our record, since then.
+    pub leaving_since: Option<Timestamp>,
+}
+
+/// The state of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetHealth {
+    /// Registered, first checks running.
+    Initial,
+    /// Gets traffic.
+    Healthy,
+    /// Registered; gets traffic only where every target is unhealthy. With `unhealthy.draining`.
+    Unhealthy,
+    /// Deregistered, its delay is running.
+    Draining,
+    /// Gets no traffic.
+    Unused {
+        /// Still on the list (no listener uses the group, or the instance is stopped).
+        registered: bool,
+    },
+    /// Health checks are off, or ELB has an internal error.
+    Unavailable,
+}
+
+/// One (target group, instance, port).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetKey {
+    /// The target group.
+    pub group: TargetGroupArn,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The port: a target with a port override is only found with it.
+    pub port: u16,
+}
+
+impl fmt::Display for TargetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.group.short(), self.port)
+    }
+}

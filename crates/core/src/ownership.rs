@@ -1,0 +1,287 @@
+//! Which notices have a claim: what is ours, what is too late, what is over.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::deadline::{SPOT_LEAD, ended};
+use crate::ids::{ClusterName, HookName};
+use crate::job::Job;
+use crate::notice::{Hook, Notice, NoticeKind, Passage};
+use crate::observation::{LifecycleState, NodeOwner, Observation, Seen};
+use crate::policy::{Policy, RebalancePolicy};
+use crate::time::Timestamp;
+
+/// For this long a hook's event alone allows the cordon, and another state of the group counts as not
+/// known yet: DescribeAutoScalingInstances may lag behind the event (by how much, only a live account
+/// could tell). A cordon can be undone, so a minute is generous.
+pub(crate) const FRESH: Duration = Duration::from_secs(60);
+
+/// A spot instance whose node is still Ready this long after its end was not taken back.
+const SPOT_STALE: Duration = Duration::from_secs(60);
+
+/// What a notice entitles us to at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything that its path asks for.
+    Acts,
+    /// The cordon only: the event is fresh, the group has not confirmed it.
+    Isolates,
+    /// Nothing yet, but it is not over: the group or the node is not known.
+    Waits,
+    /// The hook is answered, and the instance will be back.
+    Returns,
+    /// Nothing any more.
+    Over(Over),
+}
+
+/// How a notice came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// The hook is answered, by us or by anybody.
+    Answered,
+    /// The hook is somebody else's.
+    NotOurs,
+    /// The group says that the instance is not held by this hook.
+    Disagrees,
+    /// The spot notice's time is over and the node still works.
+    Stale,
+    /// The spot notice's time is over.
+    Ended,
+    /// The node or the group is not ours to touch.
+    LeftAlone(LeftAlone),
+    /// The policy asks for nothing.
+    ByPolicy,
+    /// What was expected never came.
+    PatienceOver,
+    /// The instance is back in service.
+    Reprieved,
+    /// A launch hook: this version does not let instances in.
+    NotServed,
+}
+
+/// Why a node or group is not touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftAlone {
+    /// A node of Karpenter.
+    Karpenter,
+    /// A node of EKS Auto Mode.
+    AutoMode,
+    /// The node selector does not match.
+    NotSelected,
+    /// The group is out of scope by its tags.
+    GroupOutOfScope,
+}
+
+impl Over {
+    /// The instance is really on its way: nothing of what was done is to be undone.
+    pub(crate) const fn is_departure(self) -> bool {
+        match self {
+            Self::Answered | Self::Ended => true,
+            Self::NotOurs
+            | Self::Disagrees
+            | Self::Stale
+            | Self::LeftAlone(_)
+            | Self::ByPolicy
+            | Self::PatienceOver
+            | Self::Reprieved
+            | Self::NotServed => false,
+        }
+    }
+
+    /// The kind of end, as a label of metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::NotOurs => "not_ours",
+            Self::Disagrees => "disagrees",
+            Self::Stale => "stale",
+            Self::Ended => "ended",
+            Self::LeftAlone(_) => "left_alone",
+            Self::ByPolicy => "by_policy",
+            Self::PatienceOver => "patience_over",
+            Self::Reprieved => "reprieved",
+            Self::NotServed => "not_served",
+        }
+    }
+
+    /// Every value of [`Over::as_str`].
+    pub const NAMES: [&'static str; 10] = [
+        "answered",
+        "not_ours",
+        "disagrees",
+        "stale",
+        "ended",
+        "left_alone",
+        "by_policy",
+        "patience_over",
+        "reprieved",
+        "not_served",
+    ];
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answered => "the hook is answered",
+            Self::NotOurs => "the hook is somebody else's",
+            Self::Disagrees => "the group says that the instance is not held by this hook",
+            Self::Stale => "the spot notice is over and the node still works",
+            Self::Ended => "the instance has ended",
+            Self::LeftAlone(LeftAlone::Karpenter) => "left alone: Karpenter removes this node",
+            Self::LeftAlone(LeftAlone::AutoMode) => "left alone: EKS Auto Mode removes this node",
+            Self::LeftAlone(LeftAlone::NotSelected) => "left alone: the node selector does not match",
+            Self::LeftAlone(LeftAlone::GroupOutOfScope) => "left alone: the group is out of scope",
+            Self::ByPolicy => "the policy leaves rebalance recommendations to the group",
+            Self::PatienceOver => "what was announced did not come, patience is over",
+            Self::Reprieved => "the instance is back in service",
+            Self::NotServed => "launch hooks are not served by this version",
+        })
+    }
+}
+
+/// Whether a hook is ours: its name is configured, or its metadata names a cluster of ours. EKS's,
+/// CodeDeploy's and anybody else's hooks are never answered.
+pub fn hook_is_ours(name: &HookName, cluster_hint: Option<&ClusterName>, policy: &Policy) -> bool {
+    policy.hook_names.contains(name) || cluster_hint.is_some_and(|hint| policy.clusters.contains(hint))
+}
+
+/// Why the instance is not to be touched, if so. The node decides about the cordon; the group, once
+/// read, about everything else.
+pub fn left_alone(seen: &Observation) -> Option<LeftAlone> {
+    let by_node = seen.node.known().and_then(|node| match node.owner {
+        NodeOwner::Karpenter => Some(LeftAlone::Karpenter),
+        NodeOwner::AutoMode => Some(LeftAlone::AutoMode),
+        NodeOwner::SelfManaged | NodeOwner::ManagedNodeGroup => {
+            (!node.selected).then_some(LeftAlone::NotSelected)
+        }
+    });
+    let by_group = || seen.group.known().filter(|group| !group.in_scope).map(|_| LeftAlone::GroupOutOfScope);
+    by_node.or_else(by_group)
+}
+
+/// What one notice of the job entitles us to now.
+pub(crate) fn standing(
+    notice: &Notice,
+    job: &Job,
+    seen: &Observation,
+    policy: &Policy,
+    now: Timestamp,
+) -> Standing {
+    if let NoticeKind::Hook(hook) = &notice.kind {
+        if !hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy) {
+            return Standing::Over(Over::NotOurs);
+        }
+    }
+    if let Some(why) = left_alone(seen) {
+        return Standing::Over(Over::LeftAlone(why));
+    }
+    match &notice.kind {
+        NoticeKind::Hook(hook) => of_hook(notice, hook, job, seen, policy, now),
+        NoticeKind::Spot(_) => of_spot(notice, seen, policy, now),
+        NoticeKind::Rebalance => of_rebalance(notice, seen, policy, now),
+    }
+}
+
+/// A notice may be a day old, so it authorises nothing by itself but a fresh cordon: the group has to
+/// report the matching Wait state.
+fn of_hook(
+    notice: &Notice,
+    hook: &Hook,
+    job: &Job,
+    seen: &Observation,
+    policy: &Policy,
+    now: Timestamp,
+) -> Standing {
+    let patient = now < notice.at + policy.patience;
+    let wait_state = match hook.passage {
+        Passage::Ending => LifecycleState::TerminatingWait,
+        Passage::ToWarmPool => LifecycleState::WarmedPendingWait,
+        Passage::RootVolume => LifecycleState::ReplacingRootVolumeWait,
+        Passage::Launching | Passage::LaunchingToWarmPool | Passage::LaunchingFromWarmPool => {
+            return Standing::Over(Over::NotServed);
+        }
+    };
+    if job.memory.answered.contains_key(&hook.key) {
+        return match hook.passage {
+            Passage::RootVolume => of_rebooting(seen, patient),
+            Passage::Ending
+            | Passage::ToWarmPool
+            | Passage::Launching
+            | Passage::LaunchingToWarmPool
+            | Passage::LaunchingFromWarmPool => Standing::Over(Over::Answered),
+        };
+    }
+    let fresh = now <= notice.at + FRESH;
+    match &seen.membership {
+        Seen::Known(member) if member.state == wait_state => Standing::Acts,
+        Seen::Known(member) => match member.state {
+            LifecycleState::TerminatingProceed | LifecycleState::Terminated => Standing::Over(Over::Answered),
+            LifecycleState::Terminating | LifecycleState::TerminatingWait if fresh => Standing::Isolates,
+            LifecycleState::Terminating | LifecycleState::TerminatingWait if patient => Standing::Waits,
+            LifecycleState::Terminating | LifecycleState::TerminatingWait => {
+                Standing::Over(Over::PatienceOver)
+            }
+            LifecycleState::InService
+            | LifecycleState::Standby
+            | LifecycleState::WarmedPendingWait
+            | LifecycleState::ReplacingRootVolumeWait
+            | LifecycleState::Other(_) => {
+                if fresh {
+                    Standing::Isolates
+                } else {
+                    Standing::Over(Over::Disagrees)
+                }
+            }
+        },
+        Seen::Gone if fresh && !ended(seen, now) => Standing::Isolates,
+        Seen::Gone if ended(seen, now) => Standing::Over(Over::Answered),
+        Seen::Gone => Standing::Over(Over::Disagrees),
+        Seen::Unknown if fresh => Standing::Isolates,
+        // AWS ends every hook by its global timeout, 48 h at most: so does the wait for an answer.
+        Seen::Unknown if now < notice.at + HOOK_AT_MOST => Standing::Waits,
+        Seen::Unknown => Standing::Over(Over::PatienceOver),
+    }
+}
+
+/// The smaller of 48 h and 100 heartbeat timeouts is the longest that a hook can hold an instance.
+const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
+
+fn of_rebooting(seen: &Observation, patient: bool) -> Standing {
+    let in_service = seen.membership.known().is_some_and(|m| m.state == LifecycleState::InService);
+    match &seen.node {
+        Seen::Known(node) if node.ready && in_service => Standing::Over(Over::Reprieved),
+        Seen::Gone if seen.membership == Seen::Gone => Standing::Over(Over::Answered),
+        Seen::Known(_) | Seen::Gone | Seen::Unknown if patient => Standing::Returns,
+        Seen::Known(_) | Seen::Gone | Seen::Unknown => Standing::Over(Over::PatienceOver),
+    }
+}
+
+fn of_spot(notice: &Notice, seen: &Observation, policy: &Policy, now: Timestamp) -> Standing {
+    if now <= notice.at + SPOT_LEAD + SPOT_STALE {
+        return Standing::Acts;
+    }
+    match &seen.node {
+        Seen::Known(node) if node.ready => Standing::Over(Over::Stale),
+        Seen::Known(_) | Seen::Gone => Standing::Over(Over::Ended),
+        Seen::Unknown if now < notice.at + policy.patience => Standing::Waits,
+        Seen::Unknown => Standing::Over(Over::PatienceOver),
+    }
+}
+
+fn of_rebalance(notice: &Notice, seen: &Observation, policy: &Policy, now: Timestamp) -> Standing {
+    if seen.node == Seen::Gone {
+        return Standing::Over(Over::Ended);
+    }
+    if now >= notice.at + policy.patience {
+        return Standing::Over(Over::PatienceOver);
+    }
+    match (policy.rebalance, &seen.group) {
+        (RebalancePolicy::None, _) => Standing::Over(Over::ByPolicy),
+        (RebalancePolicy::Isolate, _) | (RebalancePolicy::Automatic, Seen::Gone) => Standing::Acts,
+        (RebalancePolicy::Automatic, Seen::Known(group)) if group.capacity_rebalancing => {
+            Standing::Over(Over::ByPolicy)
+        }
+        (RebalancePolicy::Automatic, Seen::Known(_)) => Standing::Acts,
+        (RebalancePolicy::Automatic, Seen::Unknown) => Standing::Waits,
+    }
+}

@@ -1,0 +1,421 @@
+//! The stages of a goal, each one function: is it true, and if not, what would make it so.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::action::Action;
+use crate::deadline::{Deadline, Heartbeat, heartbeat, pause_of};
+use crate::eviction;
+use crate::gate;
+use crate::ids::NoticeId;
+use crate::job::Job;
+use crate::notice::{Hook, Notice, NoticeKind, Passage, SpotAction};
+use crate::observation::{
+    BalancerKind, LifecycleState, Node, NodeOwner, Observation, Record, Seen, Target, TargetHealth, TargetKey,
+};
+use crate::ownership::hook_is_ours;
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::time::Timestamp;
+
+/// What a stage says.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Its condition holds, or nothing in this job asks for it.
+    Done,
+    /// It does not hold: what to do now (possibly nothing), when to look again, and why.
+    Open { actions: Vec<Action>, wake_at: Option<Timestamp>, reason: Reason },
+}
+
+/// Everything a stage looks at: the arguments of `step`, and what follows from them once.
+#[derive(Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) seen: &'a Observation,
+    pub(crate) policy: &'a Policy,
+    pub(crate) now: Timestamp,
+    /// Notices that entitle us to everything on their path.
+    pub(crate) acting: Vec<&'a Notice>,
+    /// Notices that want the node isolated, the acting ones among them.
+    pub(crate) claiming: Vec<&'a Notice>,
+    pub(crate) deadline: Option<Deadline>,
+    /// The instance has ended already.
+    pub(crate) ended: bool,
+}
+
+/// Spot goes on without the exclude label when the node could not be written for this long: a third of
+/// a second would do on an idle cluster, and 115 s are left.
+const SPOT_ISOLATION: Duration = Duration::from_secs(5);
+
+fn wait(until: Timestamp, reason: Reason) -> Answer {
+    Answer::Open { actions: Vec::new(), wake_at: Some(until), reason }
+}
+
+fn todo(actions: Vec<Action>, reason: Reason) -> Answer {
+    Answer::Open { actions, wake_at: None, reason }
+}
+
+/// Cordon and record (for spot the exclude label too) are on the node, or there is no node.
+pub(crate) fn isolate(scene: &Scene<'_>) -> Answer {
+    match &scene.seen.node {
+        Seen::Gone => Answer::Done,
+        Seen::Unknown => wait(scene.recheck(), Reason::NodeUnknown),
+        Seen::Known(node) if scene.is_isolated(node) => Answer::Done,
+        Seen::Known(node) => {
+            let exclude = scene.spot().is_some();
+            let record = Record {
+                cordoned: node.record.as_ref().is_some_and(|r| r.cordoned) || !node.cordoned,
+                excluded: node.record.as_ref().is_some_and(|r| r.excluded) || (exclude && !node.excluded),
+                ..scene.record(node)
+            };
+            todo(vec![Action::Isolate { exclude, record }], Reason::Isolating)
+        }
+    }
+}
+
+/// The exclude label is on the node, and no load balancer sends new requests.
+pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
+    if scene.hook().is_none() && scene.spot().is_none() && !scene.hibernates() {
+        return Answer::Done;
+    }
+    let Some(labelled) = scene.ready_for_writes() else {
+        return wait(scene.recheck(), Reason::Isolating);
+    };
+    if let Some(answer) = gated(scene) {
+        return answer;
+    }
+    if scene.seen.target_groups == Seen::Unknown {
+        return wait(scene.recheck(), Reason::TargetsUnknown);
+    }
+    let registered: BTreeSet<TargetKey> =
+        scene.targets().filter(|(_, target, _)| is_registered(target)).map(|(key, ..)| key).collect();
+    if let (true, Seen::Known(node)) = (labelled, &scene.seen.node) {
+        let named = node.record.as_ref().is_some_and(|record| registered.is_subset(&record.targets));
+        if !node.excluded || !named {
+            let mut record = scene.record(node);
+            record.excluded |= !node.excluded;
+            record.targets.extend(registered);
+            let reason = Reason::Deregistering { targets: record.targets.len(), unlabelled: false };
+            return todo(vec![Action::Exclude { record }], reason);
+        }
+    }
+    let leaving = &scene.job.memory.draining_since;
+    let calls: Vec<Action> =
+        registered.iter().filter(|key| !leaving.contains_key(key)).cloned().map(Action::Deregister).collect();
+    if !calls.is_empty() {
+        let reason = Reason::Deregistering { targets: calls.len(), unlabelled: !labelled };
+        return todo(calls, reason);
+    }
+    match scene.traffic_until() {
+        Some(until) if until > scene.now => wait(until, Reason::Propagating { left: scene.now.until(until) }),
+        Some(_) | None => Answer::Done,
+    }
+}
+
+/// The gate holds a hook back for a while. It does not hold spot, which has no time to give.
+fn gated(scene: &Scene<'_>) -> Option<Answer> {
+    if scene.spot().is_some() || scene.hibernates() || scene.ended {
+        return None;
+    }
+    let Seen::Known(node) = &scene.seen.node else { return None };
+    let since = node.record.as_ref().map_or(scene.now, |record| record.since);
+    let until = scene.job.since() + scene.policy.gate_limit;
+    let group = gate::closed_by(&scene.job.instance, since, scene.seen)?;
+    (scene.now < until).then(|| {
+        let reason = Reason::GateClosed { group: group.clone(), left: scene.now.until(until) };
+        wait(scene.recheck().min(until), reason)
+    })
+}
+
+/// No evictable pod is left on the node.
+pub(crate) fn drain(scene: &Scene<'_>, quiet: bool) -> Answer {
+    if (scene.hook().is_none() && scene.spot().is_none()) || scene.ended {
+        return Answer::Done;
+    }
+    let node = match &scene.seen.node {
+        Seen::Gone => return Answer::Done,
+        Seen::Unknown => return wait(scene.recheck(), Reason::PodsUnknown),
+        Seen::Known(node) if !scene.is_isolated(node) => return wait(scene.recheck(), Reason::Isolating),
+        Seen::Known(node) => node,
+    };
+    let pods = match &scene.seen.pods {
+        Seen::Gone => return Answer::Done,
+        Seen::Unknown => return wait(scene.recheck(), Reason::PodsUnknown),
+        Seen::Known(pods) => pods,
+    };
+    let plan = eviction::plan(pods, quiet, scene.deadline, scene.job, scene.policy, scene.now);
+    if plan.left.running + plan.left.ending == 0 {
+        let settled = node.record.as_ref().map_or(scene.now, |record| record.since) + scene.policy.settle;
+        return if settled > scene.now { wait(settled, Reason::Settling) } else { Answer::Done };
+    }
+    let mut actions = plan.actions;
+    if plan.heartbeat_first {
+        let hooks = scene.hooks().filter(|(_, hook)| pause_of(&hook.key, scene.job) <= scene.now);
+        actions.extend(hooks.map(|(_, hook)| Action::Heartbeat(hook.key.clone())));
+    }
+    Answer::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(plan.left) }
+}
+
+/// The group no longer counts on the instance. Only spot asks for it: a hook's instance is on its way
+/// out by definition (and could not be detached).
+pub(crate) fn detach(scene: &Scene<'_>) -> Answer {
+    if scene.hook().is_some() || scene.spot().is_none() || scene.job.memory.detached {
+        return Answer::Done;
+    }
+    let member = match &scene.seen.membership {
+        Seen::Gone => return Answer::Done,
+        Seen::Unknown => return wait(scene.recheck(), Reason::GroupUnknown),
+        Seen::Known(member) if member.state != LifecycleState::InService => return Answer::Done,
+        Seen::Known(member) => member,
+    };
+    let group = match &scene.seen.group {
+        Seen::Gone => return Answer::Done,
+        Seen::Unknown => return wait(scene.recheck(), Reason::GroupUnknown),
+        Seen::Known(group) => group,
+    };
+    let managed_node = scene.seen.node.known().is_some_and(|node| node.owner == NodeOwner::ManagedNodeGroup);
+    // The group replaces by itself, or belongs to EKS.
+    if group.capacity_rebalancing || group.managed || managed_node {
+        return Answer::Done;
+    }
+    if scene.ready_for_writes().is_none() {
+        return wait(scene.recheck(), Reason::Isolating);
+    }
+    let ours = group.terminate_hooks.iter().any(|hook| {
+        let hint = hook.metadata.as_deref().map(crate::ids::ClusterName::new);
+        hook_is_ours(&hook.name, hint.as_ref(), scene.policy)
+    });
+    let group_name = member.group.clone();
+    let action = match (ours, group.terminate_hooks.is_empty()) {
+        // Our hook holds the instance while its replacement starts two minutes earlier.
+        (true, _) => Action::TerminateThroughGroup { group: group_name },
+        (false, true) => Action::Detach { group: group_name },
+        // With nobody's hook but other people's, a terminate could end it at once, and a detach would
+        // silence their hooks.
+        (false, false) => return Answer::Done,
+    };
+    todo(vec![action], Reason::Detaching)
+}
+
+/// Every target is `unused`. Only a hook waits for it; the spot notice has no time for a delay of 300 s.
+pub(crate) fn quiesce(scene: &Scene<'_>) -> Answer {
+    if scene.hook().is_none() {
+        return Answer::Done;
+    }
+    if scene.seen.target_groups == Seen::Unknown {
+        return wait(scene.recheck(), Reason::TargetsUnknown);
+    }
+    let busy: Vec<Option<Timestamp>> = scene
+        .targets()
+        .filter(|(_, target, _)| is_registered(target) || target.health == TargetHealth::Draining)
+        .map(|(key, _, delay)| scene.job.memory.draining_since.get(&key).map(|since| *since + delay))
+        .collect();
+    let Some(first) = busy.iter().min() else { return Answer::Done };
+    // Reading earlier than the deregistration delay allows would only cost calls.
+    let until = first.unwrap_or(scene.now).max(scene.recheck());
+    wait(until, Reason::Quiescing { targets: busy.len() })
+}
+
+/// Our hooks are answered, and what was announced has happened.
+pub(crate) fn complete(scene: &Scene<'_>, everything_else: bool) -> Answer {
+    let hooks: Vec<(&Notice, &Hook)> = scene.hooks().collect();
+    if hooks.is_empty() {
+        return awaiting_interruption(scene);
+    }
+    let late = scene.deadline.is_some_and(|deadline| deadline.answer <= scene.now);
+    if everything_else || late {
+        let (ready, paused): (Vec<_>, Vec<_>) =
+            hooks.iter().partition(|(_, hook)| pause_of(&hook.key, scene.job) <= scene.now);
+        return Answer::Open {
+            actions: ready.iter().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(),
+            wake_at: paused.iter().map(|(_, hook)| pause_of(&hook.key, scene.job)).min(),
+            reason: if everything_else { Reason::Completing } else { scene.given_up() },
+        };
+    }
+    let mut wake_at = scene.deadline.map(|deadline| deadline.answer);
+    let mut actions = Vec::new();
+    for (notice, hook) in hooks {
+        match heartbeat(notice, hook, scene.job, scene.seen, scene.now) {
+            Heartbeat::Due => actions.push(Action::Heartbeat(hook.key.clone())),
+            Heartbeat::At(due) => wake_at = Some(wake_at.map_or(due, |at| at.min(due))),
+            Heartbeat::Unknown => {}
+        }
+    }
+    Answer::Open { actions, wake_at, reason: Reason::Completing }
+}
+
+fn awaiting_interruption(scene: &Scene<'_>) -> Answer {
+    let rebalance = scene.acting.iter().find(|notice| notice.kind == NoticeKind::Rebalance);
+    match rebalance {
+        Some(notice) if scene.acting.len() == 1 => {
+            let until = notice.at + scene.policy.patience;
+            wait(until, Reason::AwaitingInterruption { left: scene.now.until(until) })
+        }
+        Some(_) | None => Answer::Done,
+    }
+}
+
+/// The targets that the record names are registered again.
+pub(crate) fn register(scene: &Scene<'_>) -> Answer {
+    let Some(record) = scene.seen.node.known().and_then(|node| node.record.as_ref()) else {
+        return Answer::Done;
+    };
+    if record.targets.is_empty() {
+        return Answer::Done;
+    }
+    let Seen::Known(groups) = &scene.seen.target_groups else {
+        return wait(scene.recheck(), Reason::TargetsUnknown);
+    };
+    let registered: BTreeSet<TargetKey> = groups
+        .iter()
+        .flat_map(|group| group.targets_of(&scene.job.instance))
+        .filter(|(_, target)| is_registered(target))
+        .map(|(key, _)| key)
+        .collect();
+    // A group that was deleted meanwhile takes no targets.
+    let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
+    let missing = record.targets.difference(&registered).filter(exists);
+    let actions: Vec<Action> = missing.cloned().map(Action::Register).collect();
+    let reason = Reason::Deregistering { targets: actions.len(), unlabelled: false };
+    if actions.is_empty() { Answer::Done } else { todo(actions, reason) }
+}
+
+/// Label, cordon and record are taken away.
+pub(crate) fn release(scene: &Scene<'_>) -> Answer {
+    match &scene.seen.node {
+        Seen::Gone => Answer::Done,
+        Seen::Unknown => wait(scene.recheck(), Reason::NodeUnknown),
+        Seen::Known(Node { record: None, .. }) => Answer::Done,
+        Seen::Known(Node { record: Some(record), resource_version, .. }) => {
+            let action =
+                Action::Release { record: record.clone(), resource_version: resource_version.clone() };
+            todo(vec![action], Reason::Isolating)
+        }
+    }
+}
+
+fn is_registered(target: &Target) -> bool {
+    match target.health {
+        TargetHealth::Initial
+        | TargetHealth::Healthy
+        | TargetHealth::Unhealthy
+        | TargetHealth::Unavailable
+        | TargetHealth::Unused { registered: true } => true,
+        TargetHealth::Draining | TargetHealth::Unused { registered: false } => false,
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// When to read again what no watch tells.
+    pub(crate) fn recheck(&self) -> Timestamp {
+        self.now + self.policy.recheck
+    }
+
+    /// The acting hooks that end, move or reboot the instance.
+    fn hooks(&self) -> impl Iterator<Item = (&'a Notice, &'a Hook)> {
+        self.acting.iter().filter_map(|notice| match &notice.kind {
+            NoticeKind::Hook(hook) => match hook.passage {
+                Passage::Ending | Passage::ToWarmPool | Passage::RootVolume => Some((*notice, hook)),
+                Passage::Launching | Passage::LaunchingToWarmPool | Passage::LaunchingFromWarmPool => None,
+            },
+            NoticeKind::Spot(_) | NoticeKind::Rebalance => None,
+        })
+    }
+
+    fn hook(&self) -> Option<&'a Hook> {
+        self.hooks().map(|(_, hook)| hook).next()
+    }
+
+    /// The acting spot notice that ends or stops the instance.
+    fn spot(&self) -> Option<&'a Notice> {
+        self.acting
+            .iter()
+            .copied()
+            .find(|notice| matches!(notice.kind, NoticeKind::Spot(SpotAction::Terminate | SpotAction::Stop)))
+    }
+
+    fn hibernates(&self) -> bool {
+        self.acting.iter().any(|notice| notice.kind == NoticeKind::Spot(SpotAction::Hibernate))
+    }
+
+    fn is_isolated(&self, node: &Node) -> bool {
+        let claims = |record: &Record| self.claims().all(|id| record.notices.contains(id));
+        node.cordoned && node.record.as_ref().is_some_and(claims) && (self.spot().is_none() || node.excluded)
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &'a NoticeId> {
+        self.claiming.iter().map(|notice| &notice.id)
+    }
+
+    /// The node's record with this job's notices in it.
+    fn record(&self, node: &Node) -> Record {
+        let mut record = node.record.clone().unwrap_or_else(|| Record {
+            since: self.now,
+            notices: BTreeSet::new(),
+            cordoned: false,
+            excluded: false,
+            targets: BTreeSet::new(),
+        });
+        record.notices.extend(self.claims().cloned());
+        record
+    }
+
+    /// Whether AWS may be told to end traffic, and if so, whether the node carries our writes. Spot
+    /// waits neither for a second try nor longer than [`SPOT_ISOLATION`].
+    fn ready_for_writes(&self) -> Option<bool> {
+        let spot = self
+            .spot()
+            .is_some_and(|notice| self.job.memory.isolation_failed || self.now > notice.at + SPOT_ISOLATION);
+        match &self.seen.node {
+            Seen::Gone => Some(false),
+            Seen::Known(node) if self.is_isolated(node) => Some(true),
+            Seen::Known(_) | Seen::Unknown => spot.then_some(false),
+        }
+    }
+
+    /// The targets of the instance, each with its group's deregistration delay.
+    fn targets(&self) -> impl Iterator<Item = (TargetKey, &'a Target, Duration)> {
+        let groups = self.seen.target_groups.known().map_or(&[][..], Vec::as_slice);
+        groups.iter().flat_map(|group| {
+            let delay = group.deregistration_delay;
+            group.targets_of(&self.job.instance).map(move |(key, target)| (key, target, delay))
+        })
+    }
+
+    /// Until when the balancers may still send new requests, if any does.
+    fn traffic_until(&self) -> Option<Timestamp> {
+        let groups = self.seen.target_groups.known()?;
+        groups
+            .iter()
+            .flat_map(|group| {
+                let span = match group.balancer {
+                    BalancerKind::Application => self.policy.propagation.application,
+                    BalancerKind::Network => self.policy.propagation.network,
+                };
+                group.targets_of(&self.job.instance).map(move |(key, target)| (key, target, span))
+            })
+            .filter(|(_, target, _)| !matches!(target.health, TargetHealth::Unused { .. }))
+            .map(|(key, _, span)| {
+                self.job.memory.draining_since.get(&key).copied().unwrap_or(self.now) + span
+            })
+            .max()
+    }
+
+    /// No new request reaches the node any more: Deregister is true, and behind a Network Load Balancer
+    /// the target is `unused`.
+    pub(crate) fn is_quiet(&self, deregistered: bool) -> bool {
+        let Some(groups) = self.seen.target_groups.known() else { return deregistered };
+        let open = |health| matches!(health, TargetHealth::Draining) || health == TargetHealth::Healthy;
+        deregistered
+            && !groups.iter().any(|group| {
+                group.balancer == BalancerKind::Network
+                    && group.targets_of(&self.job.instance).any(|(_, target)| open(target.health))
+            })
+    }
+
+    fn given_up(&self) -> Reason {
+        let pods = self.seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.policy).len());
+        let targets = self.targets().filter(|(_, target, _)| is_registered(target)).count();
+        Reason::DeadlineReached { pods, targets }
+    }
+}

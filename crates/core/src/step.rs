@@ -1,0 +1,228 @@
+//! The decision: what should happen now to one instance, when to look again, and why.
+
+use crate::action::Action;
+use crate::deadline::{ended, node_deadline};
+use crate::goal::{Goal, Stage};
+use crate::job::Job;
+use crate::notice::Notice;
+use crate::observation::{Observation, Seen};
+use crate::ownership::{FRESH, Over, Standing, standing};
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::stage::{self, Answer, Scene};
+use crate::time::Timestamp;
+
+/// What should happen now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The first unfinished stage; `None` means that the job is finished.
+    pub stage: Option<Stage>,
+    /// What to do, in this order of importance. All of it may be done at once.
+    pub actions: Vec<Action>,
+    /// When to look again if nothing happens before.
+    pub wake_at: Timestamp,
+    /// Why, in words.
+    pub reason: Reason,
+}
+
+/// Decides the next step for one instance.
+///
+/// Pure: the same arguments give the same step, and a step that was lost or repeated does no harm.
+/// A goal's stages are walked in order; the label is the first unfinished one, actions come from every
+/// stage whose requirements are met, because two minutes of spot notice cannot wait for a
+/// deregistration delay of 300 s.
+pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> Step {
+    let standings: Vec<(&Notice, Standing)> =
+        job.notices.iter().map(|notice| (notice, standing(notice, job, seen, policy, now))).collect();
+    let step = match aim(&standings, job, seen, policy, now) {
+        Aim::Leave => leave(&standings, job, seen, policy, now),
+        Aim::Wait(reason) => {
+            Step { stage: Some(Stage::Isolate), actions: Vec::new(), wake_at: now + policy.recheck, reason }
+        }
+        Aim::Return(over) => {
+            let scene = scene(&standings, job, seen, policy, now);
+            let answers =
+                [(Stage::Register, stage::register(&scene)), (Stage::Release, stage::release(&scene))];
+            let mut step = first_open(answers, now, policy, over);
+            if step.stage.is_some() {
+                step.reason = Reason::Returning(over);
+            }
+            step
+        }
+        Aim::Nothing(over) => Step::finished(Reason::Over(over), now),
+    };
+    let changes = standings.iter().map(|(notice, _)| notice.at + FRESH);
+    let next_change = changes.filter(|at| *at > now).map(|at| at + MOMENT).min();
+    Step { wake_at: next_change.map_or(step.wake_at, |at| at.min(step.wake_at)), ..step }
+}
+
+/// One millisecond past a boundary that belongs to what came before.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(1);
+
+enum Aim {
+    Leave,
+    Wait(Reason),
+    Return(Over),
+    Nothing(Over),
+}
+
+impl Aim {
+    const fn goal(&self) -> Goal {
+        match self {
+            Self::Leave | Self::Wait(_) | Self::Nothing(_) => Goal::Leave,
+            Self::Return(_) => Goal::Return,
+        }
+    }
+}
+
+impl Job {
+    /// What the job is for at this moment.
+    pub fn goal(&self, seen: &Observation, policy: &Policy, now: Timestamp) -> Goal {
+        let standings: Vec<(&Notice, Standing)> =
+            self.notices.iter().map(|notice| (notice, standing(notice, self, seen, policy, now))).collect();
+        aim(&standings, self, seen, policy, now).goal()
+    }
+}
+
+/// While any notice claims the node, it leaves. When none does, what the record names is undone, but
+/// only if none of them was a real departure and nobody else's notice is in the record.
+fn aim(
+    standings: &[(&Notice, Standing)],
+    job: &Job,
+    seen: &Observation,
+    policy: &Policy,
+    now: Timestamp,
+) -> Aim {
+    let any = |wanted: fn(&Standing) -> bool| standings.iter().any(|(_, standing)| wanted(standing));
+    if any(|standing| matches!(standing, Standing::Acts | Standing::Isolates)) {
+        return Aim::Leave;
+    }
+    if any(|standing| matches!(standing, Standing::Waits)) {
+        return Aim::Wait(Reason::GroupUnknown);
+    }
+    if any(|standing| matches!(standing, Standing::Returns)) {
+        return Aim::Wait(Reason::AwaitingReturn);
+    }
+    let overs: Vec<Over> = standings
+        .iter()
+        .filter_map(|(_, standing)| match standing {
+            Standing::Over(over) => Some(*over),
+            Standing::Acts | Standing::Isolates | Standing::Waits | Standing::Returns => None,
+        })
+        .collect();
+    if let Some(departed) = overs.iter().find(|over| over.is_departure()) {
+        return Aim::Nothing(*departed);
+    }
+    let over = overs.first().copied().unwrap_or(Over::NotOurs);
+    let patient = now < job.since() + policy.patience + policy.patience;
+    match &seen.node {
+        Seen::Known(node) => match &node.record {
+            Some(record) if record.notices.iter().all(|id| job.notices.iter().any(|n| n.id == *id)) => {
+                Aim::Return(over)
+            }
+            Some(_) | None => Aim::Nothing(over),
+        },
+        Seen::Gone => Aim::Nothing(over),
+        // There may be something to undo: an hour more than the longest patience, then the sweep.
+        Seen::Unknown if patient && over != Over::NotOurs => Aim::Wait(Reason::NodeUnknown),
+        Seen::Unknown => Aim::Nothing(over),
+    }
+}
+
+fn scene<'a>(
+    standings: &[(&'a Notice, Standing)],
+    job: &'a Job,
+    seen: &'a Observation,
+    policy: &'a Policy,
+    now: Timestamp,
+) -> Scene<'a> {
+    let with = |wanted: &[Standing]| -> Vec<&'a Notice> {
+        standings.iter().filter(|(_, s)| wanted.contains(s)).map(|(notice, _)| *notice).collect()
+    };
+    let acting = with(&[Standing::Acts]);
+    Scene {
+        job,
+        seen,
+        policy,
+        now,
+        deadline: node_deadline(acting.iter().copied(), job, seen, policy, now),
+        claiming: with(&[Standing::Acts, Standing::Isolates]),
+        acting,
+        ended: ended(seen, now),
+    }
+}
+
+fn leave(
+    standings: &[(&Notice, Standing)],
+    job: &Job,
+    seen: &Observation,
+    policy: &Policy,
+    now: Timestamp,
+) -> Step {
+    let scene = scene(standings, job, seen, policy, now);
+    let isolated = stage::isolate(&scene);
+    if scene.acting.is_empty() {
+        let step = first_open([(Stage::Isolate, isolated)], now, policy, Over::Disagrees);
+        let waiting = Step { stage: Some(Stage::Isolate), reason: Reason::Unsettled, ..step.clone() };
+        // A fresh event alone never finishes a job: the group has to speak.
+        return if step.stage.is_some() { step } else { waiting };
+    }
+    let deregistered = stage::deregister(&scene);
+    let quiet = scene.is_quiet(matches!(deregistered, Answer::Done));
+    let drained = stage::drain(&scene, quiet);
+    let detached = stage::detach(&scene);
+    let quiesced = stage::quiesce(&scene);
+    let all_done = [&isolated, &deregistered, &drained, &detached, &quiesced]
+        .into_iter()
+        .all(|answer| matches!(answer, Answer::Done));
+    let completed = stage::complete(&scene, all_done);
+    let mut step = first_open(
+        [
+            (Stage::Isolate, isolated),
+            (Stage::Deregister, deregistered),
+            (Stage::Drain, drained),
+            (Stage::Detach, detached),
+            (Stage::Quiesce, quiesced),
+            (Stage::Complete, completed),
+        ],
+        now,
+        policy,
+        Over::Ended,
+    );
+    if step.stage.is_none() {
+        step.reason = Reason::SpotServed;
+    }
+    step
+}
+
+/// Walks the stages: the first open one gives label and reason, all open ones give actions, and the
+/// earliest wish to look again wins. A reason that says "the deadline has come" goes before all.
+fn first_open<const N: usize>(
+    answers: [(Stage, Answer); N],
+    now: Timestamp,
+    policy: &Policy,
+    over: Over,
+) -> Step {
+    let mut step = Step::finished(Reason::Over(over), now + policy.recheck);
+    for (stage, answer) in answers {
+        let Answer::Open { actions, wake_at, reason } = answer else { continue };
+        let overrules = matches!(reason, Reason::DeadlineReached { .. });
+        if step.stage.is_none() || overrules {
+            step.reason = reason;
+        }
+        step.stage.get_or_insert(stage);
+        for action in actions {
+            if !step.actions.contains(&action) {
+                step.actions.push(action);
+            }
+        }
+        step.wake_at = wake_at.map_or(step.wake_at, |at| at.min(step.wake_at));
+    }
+    step
+}
+
+impl Step {
+    fn finished(reason: Reason, wake_at: Timestamp) -> Self {
+        Self { stage: None, actions: Vec::new(), wake_at, reason }
+    }
+}

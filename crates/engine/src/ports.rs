@@ -1,0 +1,273 @@
+//! What the engine needs of the world. Small traits in domain types: a view and a `perform` over values,
+//! so that they stay small while actions grow. "Already so" is a success everywhere.
+//!
+//! No port retries by itself, none logs, none caches: retries, batches and caches are the engine's, so
+//! that the simulation sees them. A port returns after at most the timeout that its caller sets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use offramp_core::{
+    BalancerKind, BudgetName, ClusterName, Group, GroupName, Home, HookKey, InstanceId, Membership, Node,
+    NodeName, Pod, PodRef, Record, Seen, TargetGroupArn, TargetHealth, TargetKey, Timestamp, Zone,
+};
+use tokio::sync::watch;
+
+/// Why a call failed, typed by what the caller does next. The text says what was being done, to what,
+/// and carries no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It may work later: throttled, timed out, cut off, a server error. Nothing is known.
+    #[error("{0}")]
+    Retry(String),
+    /// It will not work until somebody mends permissions or configuration.
+    #[error("{0}")]
+    Denied(String),
+    /// The request is wrong; repeating it is useless.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What an accepted call led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is so now, or was already.
+    Done,
+    /// What it was about does not exist any more.
+    Gone,
+    /// A disruption budget refuses for now.
+    Blocked {
+        /// The budget, where the answer names it.
+        budget: Option<BudgetName>,
+    },
+}
+
+/// One delivery of one message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Stays the same over all deliveries.
+    pub id: MessageId,
+    /// Names this delivery; only the newest one counts.
+    pub receipt: Receipt,
+    /// The body as it came.
+    pub body: String,
+    /// How often it was received, this time included.
+    pub receive_count: u32,
+    /// When it entered the queue.
+    pub sent_at: Option<Timestamp>,
+}
+
+/// A message's identity in its queue.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub String);
+
+/// A receipt handle: whoever has it can delete the message. Never printed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt(pub String);
+
+/// Whether a message is still ours after an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Until now + the visibility asked for.
+    Extended,
+    /// Not in flight any more, or past SQS's 12 hours: this receipt is worth nothing.
+    Lost,
+}
+
+/// How many messages there are, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Waiting to be received.
+    pub waiting: u64,
+    /// Received and not deleted.
+    pub in_flight: u64,
+}
+
+/// One SQS queue with its dead-letter queue.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Long-polls for at most `most` (1 to 10) messages, hidden for `visibility` from then on.
+    async fn receive(&self, most: usize, wait: Duration, visibility: Duration)
+    -> Result<Vec<Message>, Fault>;
+
+    /// Sets the visibility of up to 10 messages; zero hands a message back. One result each.
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Vec<Result<Held, Fault>>;
+
+    /// Deletes up to 10 messages. One result each.
+    async fn delete(&self, receipts: &[Receipt]) -> Vec<Result<(), Fault>>;
+
+    /// Sends a copy of the message to the dead-letter queue, with the reason as the message attribute
+    /// `offramp.reason`. The original has to be deleted afterwards.
+    async fn dead_letter(&self, message: &Message, reason: &str) -> Result<(), Fault>;
+
+    /// The approximate number of messages.
+    async fn depth(&self) -> Result<Depth, Fault>;
+}
+
+/// A call that changes something in Auto Scaling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupCall {
+    /// RecordLifecycleActionHeartbeat, by token, else by instance.
+    Heartbeat(InstanceId, HookKey),
+    /// CompleteLifecycleAction with CONTINUE, by token, else by instance.
+    Complete(InstanceId, HookKey),
+    /// DetachInstances, decrement = false.
+    Detach(InstanceId, GroupName),
+    /// TerminateInstanceInAutoScalingGroup, decrement = false.
+    Terminate(InstanceId, GroupName),
+}
+
+/// Auto Scaling in one account and Region.
+#[async_trait]
+pub trait Groups: Send + Sync {
+    /// The memberships of at most 50 instances. An instance that is missing in the answer is in no
+    /// group.
+    async fn instances(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, Membership>, Fault>;
+
+    /// One group with its terminate hooks and attached target groups, or `None` where there is none.
+    async fn group(&self, name: &GroupName) -> Result<Option<Group>, Fault>;
+
+    /// Performs the calls, one result each. "No active Lifecycle Action" is [`Settled::Gone`].
+    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>>;
+}
+
+/// What changes rarely about a target group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetGroupSettings {
+    /// The kind of balancer in front of it.
+    pub balancer: BalancerKind,
+    /// A healthy target of another zone can stand in.
+    pub cross_zone: bool,
+    /// How long a target drains.
+    pub deregistration_delay: Duration,
+}
+
+/// One target as DescribeTargetHealth lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetState {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its port.
+    pub port: u16,
+    /// Its zone, where listed.
+    pub zone: Option<Zone>,
+    /// Its health.
+    pub health: TargetHealth,
+}
+
+/// A call that changes the targets of one target group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetCall {
+    /// DeregisterTargets with id and port.
+    Deregister(TargetKey),
+    /// RegisterTargets with id and port.
+    Register(TargetKey),
+}
+
+/// Elastic Load Balancing (v2) in one account and Region.
+#[async_trait]
+pub trait Targets: Send + Sync {
+    /// The settings of one target group, or `None` where there is none.
+    async fn settings(&self, group: &TargetGroupArn) -> Result<Option<TargetGroupSettings>, Fault>;
+
+    /// Every instance target of one target group, or `None` where there is none.
+    async fn health(&self, group: &TargetGroupArn) -> Result<Option<Vec<TargetState>>, Fault>;
+
+    /// Performs calls that are all for one target group and of one kind. One result each.
+    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Settled, Fault>>;
+}
+
+/// A call that changes something in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterCall {
+    /// Cordon, record and, for spot, exclude label: one PATCH on a lane of its own.
+    Isolate {
+        /// The node.
+        node: NodeName,
+        /// With the exclude label.
+        exclude: bool,
+        /// The annotation.
+        record: Record,
+    },
+    /// Exclude label and record: one PATCH.
+    Exclude {
+        /// The node.
+        node: NodeName,
+        /// The annotation.
+        record: Record,
+    },
+    /// policy/v1 Eviction with the UID as precondition.
+    Evict {
+        /// The pod.
+        pod: PodRef,
+        /// A shorter grace than its own.
+        grace: Option<Duration>,
+    },
+    /// Deletion with the UID as precondition.
+    Delete {
+        /// The pod.
+        pod: PodRef,
+        /// Its grace, at least one second.
+        grace: Duration,
+    },
+    /// Takes away what the record names, and the record. A changed resourceVersion is
+    /// [`Fault::Retry`].
+    Release {
+        /// The node.
+        node: NodeName,
+        /// What to undo.
+        record: Record,
+        /// Guards the PATCH.
+        resource_version: String,
+    },
+}
+
+/// One Kubernetes cluster. The views are memory reads of a watch; only `perform` calls.
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// Its name in the configuration.
+    fn name(&self) -> &ClusterName;
+
+    /// The node of an instance. `Gone` only while the watch is in sync.
+    fn node(&self, instance: &InstanceId) -> Seen<Node>;
+
+    /// The pods bound to a node.
+    fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>>;
+
+    /// The watches are in sync.
+    fn in_sync(&self) -> bool;
+
+    /// Changes its value whenever the node of this instance, a pod on it, or the sync state changes.
+    fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64>;
+
+    /// Performs one call.
+    async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault>;
+}
+
+/// AWS ports by account and Region.
+pub trait Sessions: Send + Sync {
+    /// Auto Scaling there. `Denied` where no credentials are configured for the account.
+    fn groups(&self, home: &Home) -> Result<Arc<dyn Groups>, Fault>;
+
+    /// Load balancing there.
+    fn targets(&self, home: &Home) -> Result<Arc<dyn Targets>, Fault>;
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("bytes", &self.body.len())
+            .field("receive_count", &self.receive_count)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receipt(…)")
+    }
+}

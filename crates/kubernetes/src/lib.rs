@@ -1,0 +1,1 @@
+//! The Kubernetes port of the engine: watches, isolation, evictions.

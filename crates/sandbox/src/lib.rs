@@ -1,0 +1,1 @@
+//! AWS and Kubernetes in memory: one world behind ports in process and HTTP on loopback.

@@ -1,0 +1,2 @@
+//! From the body of a message to a notice.
+#![deny(missing_docs)]
