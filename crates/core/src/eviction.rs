@@ -102,25 +102,27 @@ pub(crate) fn plan(
 ) -> Eviction {
     let pods = evictable(pods, policy);
     let tier = pods.iter().map(|(class, _)| *class).min();
+    let provisional = deadline.is_some_and(|deadline| deadline.provisional);
     let mut plan = Eviction::default();
     for (class, pod) in pods {
-        let rung = rung(pod, deadline, policy, now);
-        let forced = !matches!(rung, Rung::Ask { .. });
-        let provisional = deadline.is_some_and(|deadline| deadline.provisional);
-        plan.heartbeat_first |= forced && provisional;
-        let forced = forced && !provisional;
         if let Some(ends_at) = pod.ends_at {
             plan.left.ending += 1;
-            if let (Some(grace), false) = (cut(ends_at, deadline, policy, now), provisional) {
-                if !job.memory.cut.contains(&pod.pod.uid) && may_try(pod, job, now) {
-                    plan.actions.push(Action::Delete { pod: pod.pod.clone(), grace });
-                }
+            let Some(grace) = cut(ends_at, deadline, policy, now) else { continue };
+            plan.heartbeat_first |= provisional;
+            if !provisional && !job.memory.cut.contains(&pod.pod.uid) && may_try(pod, job, now) {
+                plan.actions.push(Action::Delete { pod: pod.pod.clone(), grace });
             }
             continue;
         }
         plan.left.running += 1;
         let refused = job.memory.asked.get(&pod.pod.uid).is_some_and(|asked| asked.refused);
         plan.left.refused += usize::from(refused);
+        let mut rung = rung(pod, deadline, policy, now);
+        if provisional && !matches!(rung, Rung::Ask { .. }) {
+            plan.heartbeat_first = true;
+            rung = Rung::Ask { until: None };
+        }
+        let forced = !matches!(rung, Rung::Ask { .. });
         if let Rung::Ask { until } = rung {
             plan.wake(until);
             plan.left.forced_in = sooner(plan.left.forced_in, until.map(|until| now.until(until)));
@@ -133,13 +135,13 @@ pub(crate) fn plan(
         if (Some(class) != tier || pod.let_finish) && !forced {
             continue;
         }
-        if !may_try(pod, job, now) && !(forced && refused) {
+        // A refusal rests for a while, but not when the time has come.
+        if !(may_try(pod, job, now) || (forced && refused)) {
             plan.wake(job.memory.asked.get(&pod.pod.uid).map(|asked| asked.again_at));
             continue;
         }
         plan.actions.push(match rung {
             Rung::Ask { .. } => Action::Evict { pod: pod.pod.clone(), grace: None },
-            _ if provisional => Action::Evict { pod: pod.pod.clone(), grace: None },
             // The budget is asked once even now: most evictions are not refused.
             Rung::Cut { grace } if !refused => Action::Evict { pod: pod.pod.clone(), grace: Some(grace) },
             Rung::Cut { grace } | Rung::Force { grace } => Action::Delete { pod: pod.pod.clone(), grace },

@@ -167,10 +167,10 @@ pub(crate) fn standing(
     policy: &Policy,
     now: Timestamp,
 ) -> Standing {
-    if let NoticeKind::Hook(hook) = &notice.kind {
-        if !hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy) {
-            return Standing::Over(Over::NotOurs);
-        }
+    if let NoticeKind::Hook(hook) = &notice.kind
+        && !hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy)
+    {
+        return Standing::Over(Over::NotOurs);
     }
     if let Some(why) = left_alone(seen) {
         return Standing::Over(Over::LeftAlone(why));

@@ -41,8 +41,13 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         }
         Aim::Return(over) => {
             let scene = scene(&standings, job, seen, policy, now);
-            let answers =
-                [(Stage::Register, stage::register(&scene)), (Stage::Release, stage::release(&scene))];
+            let registered = stage::register(&scene);
+            // The record goes last: it is all that says what has to be undone.
+            let released = match registered {
+                Answer::Done => stage::release(&scene),
+                Answer::Open { .. } => Answer::Done,
+            };
+            let answers = [(Stage::Register, registered), (Stage::Release, released)];
             let mut step = first_open(answers, now, policy, over);
             if step.stage.is_some() {
                 step.reason = Reason::Returning(over);

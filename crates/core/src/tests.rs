@@ -1,1 +1,5 @@
+//! The invariants, by enumeration of what the decision can see, and tables for what it says.
 
+mod enumeration;
+mod paths;
+mod world;

@@ -2,14 +2,225 @@
 //!
 //! Contract: the world is the state and the SQS message is the lease. Nothing about progress is stored
 //! here, so a worker may die between any two calls. The engine owns the ports and every retry, batch and
-//! cache, knows neither the AWS SDK nor kube, and holds no locks.
+//! cache, knows neither the AWS SDK nor kube, and holds no locks. Dropping [`Engine::run`] stops
+//! everything at once, which is how a simulation crashes it.
 #![deny(missing_docs)]
 
+mod act;
+mod batch;
 mod clock;
+mod intake;
+mod job;
+mod jobs;
+mod journal;
+mod lease;
+mod metrics;
+mod observe;
 mod ports;
+mod retry;
+mod routing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offramp_core::{Home, Policy, TargetGroupArn};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub use clock::Clock;
+pub use intake::Pulse;
+pub use job::{ForeignMessages, JobStatus};
+pub use journal::{Fact, JobOutcome, Journal};
+pub use lease::LeaseTimes;
+pub use metrics::Metrics;
 pub use ports::{
     Cluster, ClusterCall, Depth, Fault, GroupCall, Groups, Held, Message, MessageId, Queue, Receipt,
     Sessions, Settled, TargetCall, TargetGroupSettings, TargetState, Targets,
 };
+
+use batch::Calls;
+use intake::Intake;
+use job::Shared;
+use jobs::{Ask, Jobs};
+use lease::Leases;
+use observe::Observer;
+use routing::Clusters;
+
+/// The world as the engine reaches it.
+#[derive(Clone)]
+pub struct Ports {
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Account and Region of the queue: where calls go when an event does not say.
+    pub home: Home,
+    /// AWS by account and Region.
+    pub sessions: Arc<dyn Sessions>,
+    /// The clusters.
+    pub clusters: Vec<Arc<dyn Cluster>>,
+}
+
+/// How the engine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Receives in flight. One brings ten messages in a few milliseconds, so four fill any worker; more
+    /// than one, so that a dead connection does not stop the intake.
+    pub receives: usize,
+    /// Messages between receipt and first try to isolate. A cordon takes some 10 ms, so 100 at a time
+    /// serve 500 notices in a fraction of a second.
+    pub permits: usize,
+    /// Jobs at a time. A waiting job is some 10 KB.
+    pub most_jobs: usize,
+    /// Target groups to look into beside those attached to Auto Scaling groups.
+    pub target_groups: Vec<TargetGroupArn>,
+    /// What becomes of messages about instances of nobody here.
+    pub foreign: ForeignMessages,
+    /// Timing of the leases.
+    pub lease: LeaseTimes,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            receives: 4,
+            permits: 100,
+            most_jobs: 10_000,
+            target_groups: Vec::new(),
+            // A node joins its cluster within seconds of its instance's start, an event about it comes
+            // later than that.
+            foreign: ForeignMessages { hold: Duration::from_secs(60), delete: true },
+            lease: LeaseTimes::default(),
+        }
+    }
+}
+
+/// A worker, not yet running.
+pub struct Engine {
+    ports: Ports,
+    policy: Policy,
+    settings: Settings,
+    clock: Clock,
+    journal: Journal,
+    pulse: watch::Sender<Pulse>,
+    asks: mpsc::Receiver<Ask>,
+}
+
+/// A look into a running worker.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    asks: mpsc::Sender<Ask>,
+    pulse: watch::Receiver<Pulse>,
+}
+
+impl Handle {
+    /// What every job is doing; empty where the worker has ended.
+    pub async fn jobs(&self) -> Vec<JobStatus> {
+        let (ask, answer) = oneshot::channel();
+        match self.asks.send(ask).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// How the intake is doing.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.borrow().clone()
+    }
+}
+
+/// How often queue depth and sync state are read for the metrics.
+const GAUGES: Duration = Duration::from_secs(15);
+
+impl Engine {
+    /// A worker and a handle on it.
+    pub fn new(
+        ports: Ports,
+        policy: Policy,
+        settings: Settings,
+        clock: Clock,
+        journal: Journal,
+    ) -> (Self, Handle) {
+        let (asks_sender, asks) = mpsc::channel(16);
+        let (pulse, pulse_receiver) =
+            watch::channel(Pulse { at: clock.now(), fault: None, connected: false });
+        let engine = Self { ports, policy, settings, clock, journal, pulse, asks };
+        (engine, Handle { asks: asks_sender, pulse: pulse_receiver })
+    }
+
+    /// Works until `stop`, then finishes the tick, hands the messages back and returns: seconds, not the
+    /// length of a drain.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { ports, policy, settings, clock, journal, pulse, asks } = self;
+        let Ports { queue, home, sessions, clusters } = ports;
+        let mut lanes = JoinSet::new();
+        let mut tasks = JoinSet::new();
+        let calls = Calls::start(&mut lanes, &sessions, clock, policy.recheck);
+        lanes.spawn(gauges(Arc::clone(&queue), clusters.clone(), journal.clone(), clock));
+
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let leases = Leases::new(Arc::clone(&queue), clock, settings.lease, journal.clone());
+        tasks.spawn(leases.run(inbox));
+
+        let (arrivals, arrivals_inbox) = mpsc::channel(settings.permits.max(1));
+        let observer = Observer {
+            calls,
+            clusters: Clusters(clusters),
+            target_groups: settings.target_groups,
+            journal: journal.clone(),
+        };
+        let shared = Shared {
+            observer,
+            policy,
+            foreign: settings.foreign,
+            clock,
+            journal: journal.clone(),
+            orders: orders.clone(),
+        };
+        let jobs = Jobs::new(Arc::new(shared), settings.most_jobs);
+        tasks.spawn(jobs.run(arrivals_inbox, asks, stop.clone()));
+
+        let intake = Intake {
+            queue,
+            home,
+            permits: Arc::new(Semaphore::new(settings.permits.max(1))),
+            arrivals,
+            orders,
+            lease: settings.lease,
+            pulse,
+            journal,
+            clock,
+        };
+        for number in 0..settings.receives.max(1) {
+            tasks.spawn(intake.clone().run(number, stop.clone()));
+        }
+        drop(intake);
+        // The intakes end, then the jobs, then the leases, each when nobody needs it any more.
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Keeps the gauges that no fact moves.
+async fn gauges(queue: Arc<dyn Queue>, clusters: Vec<Arc<dyn Cluster>>, journal: Journal, clock: Clock) {
+    loop {
+        for cluster in &clusters {
+            journal.metrics().synced(cluster.name().as_str(), cluster.in_sync());
+        }
+        match retry::answer("reading the depth of the queue", queue.depth()).await {
+            Ok(depth) => journal.metrics().depth(depth),
+            Err(fault) => journal.record(Fact::QueueFaulted { fault }),
+        }
+        clock.sleep_until(clock.now() + GAUGES).await;
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").field("home", &self.home).finish_non_exhaustive()
+    }
+}

@@ -108,7 +108,7 @@ pub trait Queue: Send + Sync {
 }
 
 /// A call that changes something in Auto Scaling.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupCall {
     /// RecordLifecycleActionHeartbeat, by token, else by instance.
     Heartbeat(InstanceId, HookKey),
@@ -159,7 +159,7 @@ pub struct TargetState {
 }
 
 /// A call that changes the targets of one target group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TargetCall {
     /// DeregisterTargets with id and port.
     Deregister(TargetKey),

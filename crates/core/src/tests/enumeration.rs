@@ -1,0 +1,395 @@
+//! Every combination of what the decision can see, held against the invariants.
+
+use super::world::*;
+use crate::*;
+
+/// One combination.
+struct Case<'a> {
+    job: &'a Job,
+    seen: &'a Observation,
+    policy: &'a Policy,
+    now: Timestamp,
+    step: Step,
+}
+
+fn notice_sets() -> Vec<Vec<Notice>> {
+    let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending)];
+    (1..1_usize << all.len())
+        .map(|mask| {
+            let chosen = all.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0);
+            chosen.map(|(_, notice)| notice.clone()).collect()
+        })
+        .collect()
+}
+
+fn nodes() -> Vec<Seen<Node>> {
+    let claims = ["offramp", "spot", "rebalance"];
+    let dead =
+        Node { ready: false, ready_since: AT - seconds(120), ..isolated(&claims, true, &[target_key()]) };
+    vec![
+        Seen::Unknown,
+        Seen::Gone,
+        Seen::Known(node()),
+        Seen::Known(Node { cordoned: true, ..node() }),
+        Seen::Known(isolated(&claims, false, &[])),
+        Seen::Known(isolated(&claims, true, &[])),
+        Seen::Known(isolated(&claims, true, &[target_key()])),
+        Seen::Known(isolated(&["of another job"], true, &[target_key()])),
+        Seen::Known(dead),
+        Seen::Known(Node { owner: NodeOwner::Karpenter, ..node() }),
+        Seen::Known(Node { owner: NodeOwner::ManagedNodeGroup, ..isolated(&claims, true, &[]) }),
+    ]
+}
+
+fn pod_sets() -> Vec<Seen<Vec<Pod>>> {
+    let stays = Pod { daemon_set: Some("kube-proxy".to_owned()), ..pod("kube-proxy-1") };
+    let local = Pod { local_traffic: true, ..pod("ingress-1") };
+    let ending = Pod { ends_at: Some(AT + seconds(600)), ..pod("web-2") };
+    vec![
+        Seen::Unknown,
+        Seen::Known(vec![stays.clone()]),
+        Seen::Known(vec![pod("web-1"), stays]),
+        Seen::Known(vec![ending, local]),
+    ]
+}
+
+fn memberships() -> Vec<Seen<Membership>> {
+    vec![
+        Seen::Unknown,
+        Seen::Gone,
+        member(LifecycleState::InService),
+        member(LifecycleState::TerminatingWait),
+        member(LifecycleState::TerminatingProceed),
+        member(LifecycleState::Standby),
+        member(LifecycleState::Other("Quarantined".to_owned())),
+    ]
+}
+
+fn groups() -> Vec<Seen<Group>> {
+    vec![
+        Seen::Unknown,
+        Seen::Known(group(&["offramp"])),
+        Seen::Known(Group { capacity_rebalancing: true, ..group(&[]) }),
+    ]
+}
+
+fn target_sets() -> Vec<Seen<Vec<TargetGroup>>> {
+    use TargetHealth::{Draining, Healthy, Unused};
+    vec![
+        Seen::Unknown,
+        Seen::Known(vec![]),
+        Seen::Known(vec![target_group(Some(Healthy), &[Healthy])]),
+        Seen::Known(vec![target_group(Some(Healthy), &[])]),
+        Seen::Known(vec![target_group(Some(Draining), &[Healthy])]),
+        Seen::Known(vec![target_group(Some(Unused { registered: false }), &[Healthy])]),
+    ]
+}
+
+fn memories() -> Vec<Memory> {
+    let mut heard = Memory::default();
+    heard.heartbeats.insert(hook_key(), AT + seconds(20));
+    heard.draining_since.insert(target_key(), AT);
+    let asked = Asked { refused: true, again_at: AT + seconds(50) };
+    heard.asked.insert(PodUid::new("uid-web-1"), asked);
+    let mut answered = Memory { isolation_failed: true, ..Memory::default() };
+    answered.answered.insert(hook_key(), Answered::Continued);
+    vec![Memory::default(), heard, answered]
+}
+
+fn moments() -> Vec<Timestamp> {
+    [0, 4, 61, 110, 121, 181, 250, 290, 601, 3_590, 3_700].map(|after| AT + seconds(after)).to_vec()
+}
+
+fn every_case(mut check: impl FnMut(&Case<'_>)) {
+    let policy = policy();
+    let (nodes, pods, memberships, groups, targets, memories, moments) =
+        (nodes(), pod_sets(), memberships(), groups(), target_sets(), memories(), moments());
+    for notices in notice_sets() {
+        let mut job = job(notices);
+        for node in &nodes {
+            for pods in &pods {
+                for membership in &memberships {
+                    for group in &groups {
+                        for target_groups in &targets {
+                            let seen = Observation {
+                                node: node.clone(),
+                                pods: if *node == Seen::Gone { Seen::Gone } else { pods.clone() },
+                                membership: membership.clone(),
+                                group: group.clone(),
+                                target_groups: target_groups.clone(),
+                            };
+                            for memory in &memories {
+                                job.memory = memory.clone();
+                                for now in &moments {
+                                    let step = step(&job, &seen, &policy, *now);
+                                    let case =
+                                        Case { job: &job, seen: &seen, policy: &policy, now: *now, step };
+                                    check(&case);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Case<'_> {
+    fn require(&self, holds: bool, what: &str) {
+        assert!(
+            holds,
+            "{what}\n{:#?}\nat +{:?}\n{:#?}\n{:#?}",
+            self.step,
+            self.now.since(AT),
+            self.job,
+            self.seen
+        );
+    }
+
+    fn has(&self, wanted: impl Fn(&Action) -> bool) -> bool {
+        self.step.actions.iter().any(wanted)
+    }
+
+    fn has_notice(&self, trigger: Trigger) -> bool {
+        self.job.notices.iter().any(|notice| notice.kind.trigger() == trigger)
+    }
+
+    fn spot_in_time(&self) -> bool {
+        self.has_notice(Trigger::Spot) && self.now <= AT + seconds(180)
+    }
+
+    fn evictable(&self) -> bool {
+        self.seen
+            .pods
+            .known()
+            .is_some_and(|pods| pods.iter().any(|pod| classify(pod, self.policy) != PodClass::Stays))
+    }
+
+    fn own_targets(&self) -> Vec<TargetHealth> {
+        let groups = self.seen.target_groups.known();
+        let own = own();
+        groups
+            .into_iter()
+            .flatten()
+            .flat_map(|group| group.targets_of(&own))
+            .map(|(_, target)| target.health)
+            .collect()
+    }
+
+    fn gate_is_closed(&self) -> bool {
+        let groups = self.seen.target_groups.known();
+        groups
+            .into_iter()
+            .flatten()
+            .any(|group| group.targets.len() == 1 && self.own_targets() == [TargetHealth::Healthy])
+    }
+
+    fn deadline_has_come(&self) -> bool {
+        matches!(self.step.reason, Reason::DeadlineReached { .. })
+    }
+
+    fn alive(&self) -> bool {
+        self.seen.node.known().is_some_and(|node| node.ready)
+    }
+}
+
+/// One walk through all cases for all invariants: the walk is the expensive part.
+#[test]
+fn every_step_keeps_the_invariants() {
+    let mut cases = 0_u64;
+    every_case(|case| {
+        cases += 1;
+        invariant_1_a_hook_is_answered_last(case);
+        invariant_3_unknown_advances_nothing(case);
+        invariant_6_and_8_label_and_record_come_first(case);
+        invariant_7_detach_only_in_service(case);
+        invariant_8_only_what_the_record_names_is_undone(case);
+        invariant_11_isolation_comes_first(case);
+        invariant_14_only_what_is_ours(case);
+        invariant_15_the_gate_guards_everything(case);
+        invariant_16_a_notice_alone_authorises_the_cordon(case);
+        a_step_without_actions_waits(case);
+    });
+    println!("{cases} cases");
+    assert!(cases > 1_000_000, "only {cases} cases");
+}
+
+fn invariant_1_a_hook_is_answered_last(case: &Case<'_>) {
+    if !case.has(|action| matches!(action, Action::CompleteHook(_))) || !case.alive() {
+        return;
+    }
+    let registered = |health: &TargetHealth| !matches!(health, TargetHealth::Unused { registered: false });
+    let clean = !case.evictable() && !case.own_targets().iter().any(registered);
+    case.require(clean || case.deadline_has_come(), "1: a hook is answered with pods or targets left");
+}
+
+fn invariant_3_unknown_advances_nothing(case: &Case<'_>) {
+    let unknown = case.seen.node == Seen::Unknown
+        || case.seen.pods == Seen::Unknown
+        || case.seen.target_groups == Seen::Unknown;
+    let answers = case.has(|action| matches!(action, Action::CompleteHook(_)));
+    let ended = !case.alive() && matches!(case.seen.node, Seen::Known(_));
+    let only_pods = case.seen.node != Seen::Unknown && case.seen.target_groups != Seen::Unknown;
+    if unknown && answers && !(ended && only_pods) {
+        case.require(case.deadline_has_come(), "3: a hook is answered on something unknown");
+    }
+    let departs = matches!(case.step.reason, Reason::SpotServed);
+    case.require(!(departs && case.seen.node == Seen::Unknown), "3: an unknown node counts as served");
+}
+
+fn invariant_6_and_8_label_and_record_come_first(case: &Case<'_>) {
+    let deregisters = case.has(|action| matches!(action, Action::Deregister(_)));
+    let Seen::Known(node) = &case.seen.node else { return };
+    let spot_goes_on =
+        case.spot_in_time() && (case.job.memory.isolation_failed || case.now > AT + seconds(5));
+    let named = node.record.as_ref().is_some_and(|record| record.targets.contains(&target_key()));
+    if deregisters {
+        case.require(node.excluded && named || spot_goes_on, "6, 8: deregistered before label and record");
+    }
+    for action in &case.step.actions {
+        if let Action::Isolate { record, exclude } = action {
+            let had = node.record.as_ref().is_some_and(|record| record.cordoned);
+            case.require(record.cordoned == (!node.cordoned || had), "8: the record lies about the cordon");
+            case.require(!exclude || record.excluded || node.excluded, "8: the label is not recorded");
+        }
+    }
+}
+
+fn invariant_7_detach_only_in_service(case: &Case<'_>) {
+    let detaches =
+        case.has(|action| matches!(action, Action::Detach { .. } | Action::TerminateThroughGroup { .. }));
+    if detaches {
+        let in_service = case.seen.membership == member(LifecycleState::InService);
+        case.require(in_service, "7: detached from a state that forbids it");
+        let managed = |node: &Node| node.owner == NodeOwner::ManagedNodeGroup;
+        case.require(!case.seen.node.known().is_some_and(managed), "14: a managed group's instance detached");
+    }
+}
+
+fn invariant_8_only_what_the_record_names_is_undone(case: &Case<'_>) {
+    if !case.has(|action| matches!(action, Action::Release { .. } | Action::Register(_))) {
+        return;
+    }
+    let record = case.seen.node.known().and_then(|node| node.record.as_ref());
+    let ours = |record: &Record| {
+        record.notices.iter().all(|id| case.job.notices.iter().any(|notice| notice.id == *id))
+    };
+    case.require(record.is_some_and(ours), "8: undone for somebody else's notice");
+    case.require(!case.spot_in_time(), "4: undone while a spot notice claims the node");
+}
+
+fn invariant_11_isolation_comes_first(case: &Case<'_>) {
+    if !case.has(|action| matches!(action, Action::Isolate { .. })) || case.spot_in_time() {
+        return;
+    }
+    let alone = case.step.actions.iter().all(|action| {
+        matches!(action, Action::Isolate { .. } | Action::Heartbeat(_) | Action::CompleteHook(_))
+    });
+    case.require(alone, "11: something goes out beside the first isolation");
+}
+
+fn invariant_14_only_what_is_ours(case: &Case<'_>) {
+    let foreign_only = case.job.notices.iter().all(|notice| notice.id.as_str() == "somebody-elses");
+    let karpenter = |node: &Node| node.owner == NodeOwner::Karpenter;
+    if foreign_only || case.seen.node.known().is_some_and(karpenter) {
+        case.require(case.step.actions.is_empty(), "14: something that is not ours was touched");
+    }
+    let others = case.has(|action| match action {
+        Action::CompleteHook(hook) | Action::Heartbeat(hook) => hook.name.as_str() != "offramp",
+        _ => false,
+    });
+    case.require(!others, "14: somebody else's hook was answered");
+}
+
+fn invariant_15_the_gate_guards_everything(case: &Case<'_>) {
+    let limit = AT + case.policy.gate_limit;
+    if !case.gate_is_closed() || case.spot_in_time() || case.now >= limit || !case.alive() {
+        return;
+    }
+    let ends_traffic = case.has(|action| {
+        matches!(
+            action,
+            Action::Exclude { .. }
+                | Action::Deregister(_)
+                | Action::Detach { .. }
+                | Action::TerminateThroughGroup { .. }
+        )
+    });
+    case.require(!ends_traffic, "15: the last healthy target was taken");
+}
+
+fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
+    let confirmed = case.seen.membership == member(LifecycleState::TerminatingWait);
+    let rebalance = case.has_notice(Trigger::Rebalance);
+    if confirmed || case.spot_in_time() {
+        return;
+    }
+    let allowed = |action: &Action| match action {
+        Action::Isolate { .. } => rebalance || case.now <= AT + seconds(60),
+        Action::Release { .. } | Action::Register(_) => true,
+        _ => false,
+    };
+    case.require(case.step.actions.iter().all(allowed), "16: a notice alone authorised more than the cordon");
+}
+
+fn a_step_without_actions_waits(case: &Case<'_>) {
+    if case.step.actions.is_empty() && case.step.stage.is_some() {
+        case.require(case.step.wake_at > case.now, "a step without actions would spin");
+    }
+}
+
+/// Invariant 5: whatever is seen, two days and an hour later nothing is waited for.
+#[test]
+fn every_job_ends() {
+    let policy = policy();
+    let late = AT + seconds(49 * 3600);
+    for notices in notice_sets() {
+        let job = job(notices);
+        for node in nodes() {
+            for membership in memberships() {
+                let seen = Observation { node: node.clone(), membership: membership.clone(), ..untouched() };
+                let step = step(&job, &seen, &policy, late);
+                let ends = step.stage.is_none()
+                    || step.actions.iter().any(|action| {
+                        matches!(
+                            action,
+                            Action::Release { .. } | Action::Register(_) | Action::CompleteHook(_)
+                        )
+                    });
+                assert!(ends, "{step:#?}\n{job:#?}\n{seen:#?}");
+            }
+        }
+    }
+}
+
+/// Invariant 4: in whatever order notices come, the job ends up the same, and no notice loosens the
+/// deadline that the others set.
+#[test]
+fn notices_merge_in_any_order() {
+    let policy = policy();
+    let seen = untouched();
+    let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending)];
+    let deadline = |job: &Job, now| node_deadline(job.notices.iter(), job, &seen, &policy, now);
+    for now in moments() {
+        for a in &all {
+            for b in &all {
+                for c in &all {
+                    let one = job([a.clone(), b.clone(), c.clone(), b.clone()]);
+                    let two = job([c.clone(), a.clone(), b.clone()]);
+                    assert_eq!(one.notices.len(), two.notices.len(), "copies joined");
+                    let steps = [&one, &two].map(|job| {
+                        let step = step(job, &seen, &policy, now);
+                        (step.stage, step.actions, step.wake_at)
+                    });
+                    assert_eq!(steps[0], steps[1], "order matters");
+                    let alone = job([a.clone()]);
+                    let (tight, loose) = (deadline(&one, now), deadline(&alone, now));
+                    if let (Some(tight), Some(loose)) = (tight, loose) {
+                        assert!(tight.pods <= loose.pods && tight.answer <= loose.answer);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Single steps along the paths, as a reader would tell them.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::*;
+
+fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
+    step(job, seen, &policy(), AT + seconds(after))
+}
+
+fn words(step: &Step) -> Vec<String> {
+    step.actions.iter().map(ToString::to_string).collect()
+}
+
+/// A hook's world in which the node is isolated, labelled, and its target is out.
+fn ready_to_drain(pods: Vec<Pod>) -> Observation {
+    Observation {
+        node: Seen::Known(isolated(&["offramp", "spot"], true, &[target_key()])),
+        pods: Seen::Known(pods),
+        target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
+        ..untouched()
+    }
+}
+
+#[test]
+fn a_hook_walks_from_the_cordon_to_its_answer() {
+    let mut job = job([hook()]);
+    let mut seen = untouched();
+    let check = |job: &Job, seen: &Observation, after: u64, stage: Option<Stage>, actions: &[&str]| {
+        let step = step_at(job, seen, after);
+        assert_eq!((step.stage, words(&step)), (stage, actions.iter().map(ToString::to_string).collect()));
+    };
+    check(&job, &seen, 0, Some(Stage::Isolate), &["cordon and record"]);
+    seen.node = Seen::Known(isolated(&["offramp"], false, &[]));
+    check(
+        &job,
+        &seen,
+        1,
+        Some(Stage::Deregister),
+        &["exclude, recording 1 targets", "evict default/web-1", "evict default/web-2"],
+    );
+    seen.node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    seen.pods = Seen::Known(vec![]);
+    check(&job, &seen, 6, Some(Stage::Deregister), &["deregister web:30080"]);
+    job.memory.draining_since.insert(target_key(), AT + seconds(6));
+    seen.target_groups =
+        Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy])]);
+    check(&job, &seen, 7, Some(Stage::Deregister), &[]);
+    check(&job, &seen, 36, Some(Stage::Quiesce), &[]);
+    check(&job, &seen, 151, Some(Stage::Quiesce), &["heartbeat for hook offramp"]);
+    seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
+    check(&job, &seen, 140, Some(Stage::Complete), &["complete hook offramp: CONTINUE"]);
+    job.memory.answered.insert(hook_key(), Answered::Continued);
+    check(&job, &seen, 141, None, &[]);
+}
+
+#[test]
+fn spot_does_everything_at_once() {
+    let job = job([spot()]);
+    let mut seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
+    assert_eq!(words(&step_at(&job, &seen, 0)), ["cordon, exclude and record"]);
+    seen.node = Seen::Known(isolated(&["spot"], true, &[]));
+    assert_eq!(
+        words(&step_at(&job, &seen, 1)),
+        [
+            "exclude, recording 1 targets",
+            "evict default/web-1",
+            "evict default/web-2",
+            "terminate through workers"
+        ]
+    );
+    // A node that cannot be written does not hold the balancers back.
+    seen.node = Seen::Unknown;
+    assert_eq!(words(&step_at(&job, &seen, 1)), Vec::<String>::new());
+    let step = step_at(&job, &seen, 6);
+    assert_eq!(words(&step), ["deregister web:30080", "terminate through workers"]);
+}
+
+#[test]
+fn spot_lets_its_replacement_start_where_that_is_ours_to_say() {
+    let check = |group: Group, owner: NodeOwner, state: LifecycleState, expect: Option<&str>| {
+        let node = Node { owner, ..isolated(&["spot"], true, &[target_key()]) };
+        let seen = Observation {
+            node: Seen::Known(node),
+            group: Seen::Known(group),
+            membership: member(state),
+            ..ready_to_drain(vec![])
+        };
+        let words = words(&step_at(&job([spot()]), &seen, 10));
+        assert_eq!(words.first().map(String::as_str), expect);
+    };
+    use LifecycleState::{InService, Standby, TerminatingWait};
+    use NodeOwner::{ManagedNodeGroup, SelfManaged};
+    check(group(&["offramp"]), SelfManaged, InService, Some("terminate through workers"));
+    check(group(&["offramp", "log-shipper"]), SelfManaged, InService, Some("terminate through workers"));
+    check(group(&[]), SelfManaged, InService, Some("detach from workers"));
+    check(group(&["log-shipper"]), SelfManaged, InService, None);
+    check(group(&["offramp"]), ManagedNodeGroup, InService, None);
+    check(Group { managed: true, ..group(&["offramp"]) }, SelfManaged, InService, None);
+    check(Group { capacity_rebalancing: true, ..group(&["offramp"]) }, SelfManaged, InService, None);
+    check(group(&["offramp"]), SelfManaged, TerminatingWait, None);
+    check(group(&[]), SelfManaged, Standby, None);
+}
+
+#[test]
+fn the_ladder_asks_then_deletes_then_cuts() {
+    let refused = |again_at: u64| {
+        let mut memory = Memory::default();
+        let asked = Asked { refused: true, again_at: AT + seconds(again_at) };
+        memory.asked.insert(PodUid::new("uid-web"), asked);
+        memory
+    };
+    let check = |grace: u64, after: u64, memory: &Memory, expect: &[&str]| {
+        let mut job = job([spot()]);
+        job.memory = Memory { detached: true, ..memory.clone() };
+        let seen = ready_to_drain(vec![Pod { grace: seconds(grace), ..pod("web") }]);
+        assert_eq!(words(&step_at(&job, &seen, after)), expect, "grace {grace} at +{after}");
+    };
+    // The spot deadline is +120 s, the margin 15 s: a grace of 30 s has to begin at +75 s.
+    check(30, 1, &Memory::default(), &["evict default/web"]);
+    check(30, 74, &Memory::default(), &["evict default/web"]);
+    check(30, 40, &refused(45), &[]);
+    check(30, 46, &refused(45), &["evict default/web"]);
+    check(30, 75, &refused(78), &["delete default/web with 30s"]);
+    check(30, 76, &refused(78), &["delete default/web with 30s"]);
+    check(30, 85, &Memory::default(), &["evict default/web with 20s"]);
+    check(30, 85, &refused(88), &["delete default/web with 20s"]);
+    // A grace longer than the notice: the budget is asked once, with what is left.
+    check(600, 1, &Memory::default(), &["evict default/web with 1m44s"]);
+    check(600, 1, &refused(6), &["delete default/web with 1m44s"]);
+    check(30, 119, &refused(119), &["delete default/web with 1s"]);
+}
+
+#[test]
+fn an_ending_pod_is_cut_only_where_it_would_end_too_late() {
+    let check = |ends_after: u64, expect: &[&str]| {
+        let ending = Pod { ends_at: Some(AT + seconds(ends_after)), ..pod("web") };
+        let mut job = job([spot()]);
+        job.memory.detached = true;
+        assert_eq!(words(&step_at(&job, &ready_to_drain(vec![ending]), 50)), expect);
+    };
+    check(100, &[]);
+    check(120, &[]);
+    check(300, &["delete default/web with 55s"]);
+}
+
+#[test]
+fn nothing_is_forced_before_a_heartbeat_is_answered() {
+    let long = Pod { grace: seconds(600), ..pod("web") };
+    let mut job = job([hook()]);
+    let seen = ready_to_drain(vec![long]);
+    assert_eq!(words(&step_at(&job, &seen, 10)), ["evict default/web", "heartbeat for hook offramp"]);
+    job.memory.heartbeats.insert(hook_key(), AT + seconds(10));
+    assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web"]);
+    // It could not be sent: the first timeout is firm.
+    job.memory.heartbeats.clear();
+    job.memory.hook_pauses.insert(hook_key(), AT + seconds(13));
+    assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web with 4m34s"]);
+}
+
+#[test]
+fn a_hook_that_outlived_its_timeout_is_heard_first() {
+    let job = job([hook()]);
+    let seen = ready_to_drain(vec![pod("web")]);
+    let step = step_at(&job, &seen, 400);
+    assert_eq!(words(&step), ["evict default/web", "heartbeat for hook offramp"]);
+}
+
+#[test]
+fn heartbeats_come_at_half_of_the_timeout_from_the_event() {
+    let check = |known: bool, heard: Option<u64>, after: u64, expect: bool| {
+        let mut job = job([hook()]);
+        if let Some(heard) = heard {
+            job.memory.heartbeats.insert(hook_key(), AT + seconds(heard));
+        }
+        let mut seen = ready_to_drain(vec![pod("web")]);
+        if !known {
+            seen.group = Seen::Unknown;
+        }
+        let step = step_at(&job, &seen, after);
+        let sent = step.actions.contains(&Action::Heartbeat(hook_key()));
+        assert_eq!(sent, expect, "known {known}, heard {heard:?}, at +{after}");
+    };
+    check(true, None, 149, false);
+    check(true, None, 150, true);
+    check(true, Some(150), 299, false);
+    check(true, Some(150), 300, true);
+    check(false, None, 0, true);
+    check(false, Some(0), 10, false);
+}
+
+#[test]
+fn late_notices_do_little() {
+    let check = |notice: Notice, state: Seen<Membership>, after: u64, expect: &str| {
+        let seen = Observation { membership: state, ..untouched() };
+        let step = step_at(&job([notice]), &seen, after);
+        let actions = words(&step).join(", ");
+        let text = if actions.is_empty() { step.reason.to_string() } else { actions };
+        assert_eq!(text, expect);
+    };
+    use LifecycleState::{InService, Terminating, TerminatingProceed, TerminatingWait};
+    check(hook(), member(TerminatingWait), 3_000, "cordon and record, heartbeat for hook offramp");
+    check(hook(), member(InService), 30, "cordon and record");
+    check(hook(), member(InService), 61, "the group says that the instance is not held by this hook");
+    check(hook(), member(Terminating), 61, "waiting for Auto Scaling to say what the instance is doing");
+    check(hook(), member(TerminatingProceed), 5, "the hook is answered");
+    check(hook(), Seen::Unknown, 60, "cordon and record");
+    check(hook(), Seen::Unknown, 61, "waiting for Auto Scaling to say what the instance is doing");
+    check(spot(), member(InService), 181, "the spot notice is over and the node still works");
+    check(rebalance(), member(InService), 30, "cordon and record");
+    check(rebalance(), member(InService), 3_600, "what was announced did not come, patience is over");
+}
+
+#[test]
+fn rebalance_is_left_to_groups_that_act_on_it() {
+    let check = |rebalance_policy, group: Seen<Group>, expect: &[&str]| {
+        let policy = Policy { rebalance: rebalance_policy, ..policy() };
+        let seen = Observation { group, membership: member(LifecycleState::InService), ..untouched() };
+        assert_eq!(words(&step(&job([rebalance()]), &seen, &policy, AT)), expect);
+    };
+    use RebalancePolicy::{Automatic, Isolate, None};
+    let acts = || Seen::Known(Group { capacity_rebalancing: true, ..group(&[]) });
+    check(Automatic, Seen::Known(group(&[])), &["cordon and record"]);
+    check(Automatic, acts(), &[]);
+    check(Automatic, Seen::Gone, &["cordon and record"]);
+    check(Automatic, Seen::Unknown, &[]);
+    check(Isolate, acts(), &["cordon and record"]);
+    check(None, Seen::Known(group(&[])), &[]);
+}
+
+#[test]
+fn tiers_leave_in_order_and_local_pods_after_the_traffic() {
+    let pods = || {
+        vec![
+            Pod { local_traffic: true, ..pod("local") },
+            Pod { let_finish: true, ..pod("batch") },
+            Pod { cluster_critical: true, ..pod("dns") },
+            Pod { mirror: true, ..pod("static") },
+            Pod { finished: true, ..pod("done") },
+            Pod { daemon_set: Some("cni".to_owned()), node_critical: true, ..pod("cni") },
+            pod("web"),
+        ]
+    };
+    let busy = |pods| Observation {
+        target_groups: Seen::Known(vec![target_group(
+            Some(TargetHealth::Draining),
+            &[TargetHealth::Healthy],
+        )]),
+        ..ready_to_drain(pods)
+    };
+    let job = job([hook()]);
+    assert_eq!(words(&step_at(&job, &busy(pods()), 6)), ["evict default/web"]);
+    assert_eq!(
+        words(&step_at(&job, &ready_to_drain(pods()), 6)),
+        ["evict default/local", "evict default/web"]
+    );
+    let critical = vec![Pod { cluster_critical: true, ..pod("dns") }];
+    assert_eq!(words(&step_at(&job, &ready_to_drain(critical), 6)), ["evict default/dns"]);
+}
+
+#[test]
+fn an_ingress_daemon_set_goes_last() {
+    let named = IngressDaemonSet { namespace: "default".to_owned(), name: "ingress".to_owned() };
+    let policy = Policy { ingress_daemon_sets: [named].into(), ..policy() };
+    let ingress = Pod { daemon_set: Some("ingress".to_owned()), ..pod("ingress-1") };
+    let check = |pods: Vec<Pod>, expect: &[&str]| {
+        let step = step(&job([hook()]), &ready_to_drain(pods), &policy, AT + seconds(6));
+        assert_eq!(words(&step)[..expect.len()], *expect);
+    };
+    check(vec![ingress.clone(), pod("web")], &["evict default/web"]);
+    check(vec![ingress], &["evict default/ingress-1"]);
+}
+
+#[test]
+fn the_gate_lets_one_of_two_go() {
+    let leaving = |since: u64| {
+        let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
+        group.targets[1].set_aside = true;
+        group.targets[1].leaving_since = Some(AT + seconds(since));
+        let mut node = isolated(&["offramp"], false, &[]);
+        node.record.as_mut().unwrap().since = AT + seconds(5);
+        Observation {
+            node: Seen::Known(node),
+            pods: Seen::Known(vec![]),
+            target_groups: Seen::Known(vec![group]),
+            ..untouched()
+        }
+    };
+    let check = |other_since: u64, after: u64, expect: &[&str]| {
+        assert_eq!(words(&step_at(&job([hook()]), &leaving(other_since), after)), expect);
+    };
+    // We are first: the other one waits for us. The other is first, or as early with a smaller id.
+    check(9, 20, &["exclude, recording 1 targets"]);
+    check(3, 20, &[]);
+    check(3, 599, &["heartbeat for hook offramp"]);
+    check(3, 600, &["exclude, recording 1 targets", "heartbeat for hook offramp"]);
+    check(5, 20, &["exclude, recording 1 targets"]);
+}
+
+#[test]
+fn a_zone_without_cross_zone_stands_alone() {
+    let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
+    group.targets[1].zone = Some(Zone::new("eu-west-1b"));
+    let seen = |group: TargetGroup| Observation {
+        node: Seen::Known(isolated(&["offramp"], false, &[])),
+        pods: Seen::Known(vec![]),
+        target_groups: Seen::Known(vec![group]),
+        ..untouched()
+    };
+    assert_eq!(words(&step_at(&job([hook()]), &seen(group.clone()), 6)), ["exclude, recording 1 targets"]);
+    group.cross_zone = false;
+    let step = step_at(&job([hook()]), &seen(group), 6);
+    assert!(matches!(step.reason, Reason::GateClosed { .. }), "{step:?}");
+}
+
+#[test]
+fn the_deadline_answers_with_what_is_left() {
+    let mut job = job([hook()]);
+    job.memory.heartbeats.insert(hook_key(), AT + seconds(3_500));
+    let stuck = Pod { ends_at: Some(AT + seconds(500)), ..pod("stuck") };
+    let seen = ready_to_drain(vec![stuck]);
+    assert!(!words(&step_at(&job, &seen, 3_584)).iter().any(|action| action.starts_with("complete")));
+    let step = step_at(&job, &seen, 3_585);
+    assert_eq!(words(&step), ["complete hook offramp: CONTINUE"]);
+    assert_eq!(
+        step.reason.to_string(),
+        "the deadline has come, answering the hook with 1 pods and 0 targets left"
+    );
+}
+
+#[test]
+fn an_instance_that_has_ended_is_not_drained() {
+    let dead =
+        Node { ready: false, ready_since: AT - seconds(70), ..isolated(&["offramp"], true, &[target_key()]) };
+    let membership = Membership {
+        group: GroupName::new("workers"),
+        state: LifecycleState::TerminatingWait,
+        healthy: false,
+    };
+    let seen = Observation {
+        node: Seen::Known(dead),
+        membership: Seen::Known(membership),
+        ..ready_to_drain(vec![pod("web")])
+    };
+    assert_eq!(words(&step_at(&job([hook()]), &seen, 10)), ["complete hook offramp: CONTINUE"]);
+}
+
+#[test]
+fn what_the_record_names_is_undone_targets_first() {
+    let mut seen = Observation {
+        node: Seen::Known(isolated(&["offramp"], true, &[target_key()])),
+        membership: member(LifecycleState::InService),
+        target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
+        ..untouched()
+    };
+    let job = job([hook()]);
+    let step = step_at(&job, &seen, 100);
+    assert_eq!(words(&step), ["register web:30080"]);
+    seen.target_groups =
+        Seen::Known(vec![target_group(Some(TargetHealth::Initial), &[TargetHealth::Healthy])]);
+    assert_eq!(words(&step_at(&job, &seen, 101)), ["uncordon and forget"]);
+    seen.node = Seen::Known(node());
+    assert_eq!(step_at(&job, &seen, 102).stage, None);
+}
+
+#[test]
+fn a_new_root_volume_brings_the_instance_back() {
+    let notice = hook_of("offramp", Passage::RootVolume);
+    let mut job = job([notice]);
+    let mut seen =
+        Observation { membership: member(LifecycleState::ReplacingRootVolumeWait), ..ready_to_drain(vec![]) };
+    assert_eq!(words(&step_at(&job, &seen, 6)), ["complete hook offramp: CONTINUE"]);
+    job.memory.answered.insert(hook_key(), Answered::Continued);
+    seen.membership = member(LifecycleState::Other("ReplacingRootVolume".to_owned()));
+    let step = step_at(&job, &seen, 7);
+    assert_eq!((step.stage, step.reason), (Some(Stage::Isolate), Reason::AwaitingReturn));
+    seen.membership = member(LifecycleState::InService);
+    assert_eq!(words(&step_at(&job, &seen, 200)), ["uncordon and forget"]);
+}
+
+#[test]
+fn hibernation_leaves_the_pods_alone() {
+    let job = job([notice("spot", NoticeKind::Spot(SpotAction::Hibernate))]);
+    let seen = Observation { node: Seen::Known(isolated(&["spot"], true, &[])), ..untouched() };
+    assert_eq!(words(&step_at(&job, &seen, 1)), ["exclude, recording 1 targets"]);
+}
+
+#[test]
+fn the_memory_learns_what_observations_do_not_show() {
+    let mut memory = Memory::default();
+    let evict = Action::Evict { pod: pod("web").pod, grace: None };
+    memory.learn(&evict, &Outcome::Blocked { budget: None }, AT);
+    assert!(memory.asked.values().all(|asked| asked.refused && asked.again_at == AT + seconds(5)));
+    memory.learn(&evict, &Outcome::Done, AT + seconds(5));
+    assert!(memory.asked.values().all(|asked| !asked.refused));
+    memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Retry, AT);
+    assert!(memory.answered.is_empty() && memory.hook_pauses.contains_key(&hook_key()));
+    memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Gone, AT);
+    assert_eq!(memory.answered.get(&hook_key()), Some(&Answered::NoActiveAction));
+    let seen = Observation {
+        target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[])]),
+        ..Observation::default()
+    };
+    memory.notice(&own(), &seen, AT);
+    memory.notice(&own(), &seen, AT + Duration::from_secs(9));
+    assert_eq!(memory.draining_since.get(&target_key()), Some(&AT));
+}

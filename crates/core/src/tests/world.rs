@@ -1,0 +1,174 @@
+//! Values to build worlds of.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::*;
+
+pub(crate) const AT: Timestamp = Timestamp::from_millis(1_000_000_000);
+
+pub(crate) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(crate) fn own() -> InstanceId {
+    InstanceId::parse("i-0000000000000000a").unwrap()
+}
+
+pub(crate) fn other() -> InstanceId {
+    InstanceId::parse("i-0000000000000000b").unwrap()
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        hook_names: BTreeSet::from([HookName::new("offramp")]),
+        clusters: BTreeSet::from([ClusterName::new("blue")]),
+        ..Policy::default()
+    }
+}
+
+pub(crate) fn notice(id: &str, kind: NoticeKind) -> Notice {
+    Notice { id: NoticeId::new(id), instance: own(), at: AT, home: Home::default(), kind }
+}
+
+pub(crate) fn hook_of(name: &str, passage: Passage) -> Notice {
+    let key = HookKey {
+        group: GroupName::new("workers"),
+        name: HookName::new(name),
+        token: Some(HookToken::new(format!("token-of-{name}"))),
+    };
+    notice(name, NoticeKind::Hook(Hook { key, cluster_hint: None, passage }))
+}
+
+pub(crate) fn hook() -> Notice {
+    hook_of("offramp", Passage::Ending)
+}
+
+pub(crate) fn hook_key() -> HookKey {
+    let notice = hook();
+    let NoticeKind::Hook(hook) = notice.kind else { unreachable!() };
+    hook.key
+}
+
+pub(crate) fn spot() -> Notice {
+    notice("spot", NoticeKind::Spot(SpotAction::Terminate))
+}
+
+pub(crate) fn rebalance() -> Notice {
+    notice("rebalance", NoticeKind::Rebalance)
+}
+
+pub(crate) fn job(notices: impl IntoIterator<Item = Notice>) -> Job {
+    let mut notices = notices.into_iter();
+    let mut job = Job::new(notices.next().unwrap());
+    for notice in notices {
+        job.join(notice);
+    }
+    job
+}
+
+pub(crate) fn node() -> Node {
+    Node {
+        name: NodeName::new("ip-10-0-0-1"),
+        ready: true,
+        ready_since: AT - seconds(86_400),
+        cordoned: false,
+        excluded: false,
+        record: None,
+        owner: NodeOwner::SelfManaged,
+        selected: true,
+        resource_version: "7".to_owned(),
+    }
+}
+
+/// The node after an isolation at `AT` for these notices.
+pub(crate) fn isolated(ids: &[&str], excluded: bool, targets: &[TargetKey]) -> Node {
+    let record = Record {
+        since: AT,
+        notices: ids.iter().map(|id| NoticeId::new(*id)).collect(),
+        cordoned: true,
+        excluded,
+        targets: targets.iter().cloned().collect(),
+    };
+    Node { cordoned: true, excluded, record: Some(record), ..node() }
+}
+
+pub(crate) fn pod(name: &str) -> Pod {
+    Pod {
+        pod: PodRef {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: PodUid::new(format!("uid-{name}")),
+        },
+        grace: seconds(30),
+        finished: false,
+        mirror: false,
+        daemon_set: None,
+        cluster_critical: false,
+        node_critical: false,
+        local_traffic: false,
+        let_finish: false,
+        ends_at: None,
+    }
+}
+
+pub(crate) fn member(state: LifecycleState) -> Seen<Membership> {
+    Seen::Known(Membership { group: GroupName::new("workers"), state, healthy: true })
+}
+
+pub(crate) fn group(hooks: &[&str]) -> Group {
+    let spec = |name: &&str| HookSpec {
+        name: HookName::new(*name),
+        heartbeat_timeout: seconds(300),
+        global_timeout: seconds(30_000),
+        metadata: None,
+    };
+    Group {
+        name: GroupName::new("workers"),
+        terminate_hooks: hooks.iter().map(spec).collect(),
+        capacity_rebalancing: false,
+        managed: false,
+        in_scope: true,
+        target_groups: Vec::new(),
+    }
+}
+
+pub(crate) fn target_key() -> TargetKey {
+    TargetKey { group: arn(), instance: own(), port: 30_080 }
+}
+
+fn arn() -> TargetGroupArn {
+    TargetGroupArn::new(
+        "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/web/0123456789abcdef",
+    )
+}
+
+pub(crate) fn target_group(own_health: Option<TargetHealth>, others: &[TargetHealth]) -> TargetGroup {
+    let target = |instance: InstanceId, health| Target {
+        instance,
+        port: 30_080,
+        zone: Some(Zone::new("eu-west-1a")),
+        health,
+        set_aside: false,
+        leaving_since: None,
+    };
+    let own = own_health.map(|health| target(own(), health));
+    TargetGroup {
+        arn: arn(),
+        balancer: BalancerKind::Application,
+        cross_zone: true,
+        deregistration_delay: seconds(300),
+        targets: own.into_iter().chain(others.iter().map(|health| target(other(), *health))).collect(),
+    }
+}
+
+/// A hook's world in which everything is known and nothing has been done.
+pub(crate) fn untouched() -> Observation {
+    Observation {
+        node: Seen::Known(node()),
+        pods: Seen::Known(vec![pod("web-1"), pod("web-2")]),
+        membership: member(LifecycleState::TerminatingWait),
+        group: Seen::Known(group(&["offramp"])),
+        target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),
+    }
+}

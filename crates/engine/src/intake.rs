@@ -1,0 +1,164 @@
+//! From the queue to a job: receive, parse, hand on. Start reading here, then `job.rs`, core's
+//! `step.rs`, and `act.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offramp_core::{Home, Notice, Timestamp};
+use offramp_wire::{Parsed, parse};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::job::Arrival;
+use crate::journal::{Fact, Journal};
+use crate::lease::{LeaseTimes, Order};
+use crate::ports::{Fault, Message, Queue};
+use crate::retry::{Pauses, answer};
+
+/// How long a receive waits for messages. Long enough to cost little (four loops make 48 calls a minute
+/// on an idle queue), short enough for a shutdown: a running poll is never dropped, because its messages
+/// would stay hidden.
+pub(crate) const POLL: Duration = Duration::from_secs(5);
+
+/// SQS hands out ten messages at a time.
+const MOST: usize = 10;
+
+/// How the intake is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// When a receive last came back, with messages, without, or with a fault.
+    pub at: Timestamp,
+    /// Why the queue cannot be read, if so. `None` before the first answer too.
+    pub fault: Option<Fault>,
+    /// A receive has succeeded.
+    pub connected: bool,
+}
+
+/// One of several loops that receive.
+#[derive(Clone)]
+pub(crate) struct Intake {
+    pub(crate) queue: Arc<dyn Queue>,
+    /// Where calls go when an event does not say: the queue's own account and Region.
+    pub(crate) home: Home,
+    /// A permit covers a message from its receipt to the first try to isolate.
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
+    pub(crate) lease: LeaseTimes,
+    pub(crate) pulse: watch::Sender<Pulse>,
+    pub(crate) journal: Journal,
+    pub(crate) clock: Clock,
+}
+
+impl Intake {
+    /// Receives until told to stop.
+    pub(crate) async fn run(self, number: usize, stop: CancellationToken) {
+        let mut pauses = Pauses::new(&format!("intake {number}"));
+        while let Some(mut permits) = self.permits(&stop).await {
+            let receive = self.queue.receive(permits.len(), POLL, self.lease.visibility);
+            let received = answer("receiving messages", receive).await;
+            self.pulse.send_modify(|pulse| {
+                pulse.at = self.clock.now();
+                pulse.connected |= received.is_ok();
+                pulse.fault = received.as_ref().err().cloned();
+            });
+            match received {
+                Ok(messages) => {
+                    pauses.reset();
+                    for message in messages {
+                        self.take(message, permits.pop(), &stop).await;
+                    }
+                }
+                Err(fault) => {
+                    drop(permits);
+                    self.journal.record(Fact::QueueFaulted { fault });
+                    let again = self.clock.now() + pauses.next();
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => {}
+                        () = self.clock.sleep_until(again) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for one permit, and takes up to nine more: never more messages than permits.
+    async fn permits(&self, stop: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
+        let first = tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok()?,
+        };
+        let mut permits = vec![first];
+        while let (true, Ok(permit)) = (permits.len() < MOST, Arc::clone(&self.permits).try_acquire_owned()) {
+            permits.push(permit);
+        }
+        Some(permits)
+    }
+
+    async fn take(&self, message: Message, permit: Option<OwnedSemaphorePermit>, stop: &CancellationToken) {
+        if stop.is_cancelled() {
+            self.order(Order::Return { receipt: message.receipt });
+            return;
+        }
+        match parse(&message.body) {
+            Ok(Parsed::Notices(notices)) => {
+                // Shared by the notices of one message: given back when the last has been tried.
+                let permit = permit.map(Arc::new);
+                for notice in notices {
+                    self.hand_on(notice, &message, permit.clone()).await;
+                }
+            }
+            Ok(Parsed::Ignored(why)) => {
+                self.journal.record(Fact::Ignored { why: why.as_str() });
+                self.order(Order::Drop { receipt: message.receipt });
+            }
+            Err(error) => self.dead_letter(message, &error.to_string()).await,
+        }
+    }
+
+    async fn hand_on(
+        &self,
+        mut notice: Notice,
+        message: &Message,
+        permit: Option<Arc<OwnedSemaphorePermit>>,
+    ) {
+        notice.home.account = notice.home.account.or_else(|| self.home.account.clone());
+        notice.home.region = notice.home.region.or_else(|| self.home.region.clone());
+        let now = self.clock.now();
+        self.journal.record(Fact::Received {
+            instance: notice.instance.clone(),
+            trigger: notice.kind.trigger(),
+            age: now.since(notice.at),
+        });
+        let arrival = Arrival {
+            notice,
+            message: message.id.clone(),
+            receipt: message.receipt.clone(),
+            received_at: now,
+            permit,
+        };
+        // The receiver lives until every intake has ended.
+        self.arrivals.send(arrival).await.unwrap_or_default();
+    }
+
+    /// Sends a copy to the dead-letter queue with the reason, and only then lets the message go. Where
+    /// that fails it comes back.
+    async fn dead_letter(&self, message: Message, why: &str) {
+        match answer("dead-lettering a message", self.queue.dead_letter(&message, why)).await {
+            Ok(()) => {
+                let id = message.id;
+                self.journal.record(Fact::DeadLettered { message: id, why: why.to_owned() });
+                self.order(Order::Drop { receipt: message.receipt });
+            }
+            Err(fault) => self.journal.record(Fact::QueueFaulted { fault }),
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // The lease task outlives every intake.
+        self.orders.send(order).unwrap_or_default();
+    }
+}

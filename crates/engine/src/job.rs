@@ -1,0 +1,502 @@
+//! One instance's job: observe → step → act, until nothing is left to do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::select_all;
+use offramp_core::{
+    ClusterName, Home, InstanceId, Job, Joined, NodeName, Notice, Observation, Over, Policy, Reason, Seen,
+    Stage, Step, Timestamp, Trigger, step,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::act::Actor;
+use crate::clock::Clock;
+use crate::journal::{Fact, JobOutcome, Journal};
+use crate::lease::Order;
+use crate::observe::Observer;
+use crate::ports::{Cluster, MessageId, Receipt};
+use crate::retry::Pauses;
+use crate::routing::Route;
+
+/// What every job shares.
+pub(crate) struct Shared {
+    pub(crate) observer: Observer,
+    pub(crate) policy: Policy,
+    pub(crate) foreign: ForeignMessages,
+    pub(crate) clock: Clock,
+    pub(crate) journal: Journal,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What becomes of messages about instances that are in no cluster of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignMessages {
+    /// So long must every cluster be sure before a message counts as foreign: a node may join a little
+    /// after its event.
+    pub hold: Duration,
+    /// Delete them then; otherwise they are left for another consumer of the queue.
+    pub delete: bool,
+}
+
+/// One notice on its way to its job.
+pub(crate) struct Arrival {
+    pub(crate) notice: Notice,
+    pub(crate) message: MessageId,
+    pub(crate) receipt: Receipt,
+    pub(crate) received_at: Timestamp,
+    /// Held until the first try to isolate.
+    pub(crate) permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// What a job is told while it runs.
+pub(crate) enum Input {
+    Arrival(Box<Arrival>),
+    /// The receipt of this message is worth nothing any more.
+    LeaseLost(MessageId),
+}
+
+/// A job's sign of life: its messages are held as long as it keeps its promise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alive {
+    /// When it will have looked again.
+    pub(crate) promised: Timestamp,
+}
+
+/// What a job is doing, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobStatus {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its cluster, once known.
+    pub cluster: Option<ClusterName>,
+    /// Its node, once known.
+    pub node: Option<NodeName>,
+    /// What asked for it.
+    pub triggers: Vec<Trigger>,
+    /// The first unfinished stage.
+    pub stage: Option<Stage>,
+    /// Why.
+    pub reason: String,
+    /// Time of the first event.
+    pub since: Timestamp,
+    /// When it looks again at the latest.
+    pub wake_at: Timestamp,
+}
+
+impl JobStatus {
+    pub(crate) fn new(first: &Arrival, now: Timestamp) -> Self {
+        Self {
+            instance: first.notice.instance.clone(),
+            cluster: None,
+            node: None,
+            triggers: vec![first.notice.kind.trigger()],
+            stage: None,
+            reason: "new".to_owned(),
+            since: first.notice.at,
+            wake_at: now,
+        }
+    }
+}
+
+/// A job that is over, and what came too late for it.
+pub(crate) struct Ended {
+    pub(crate) instance: InstanceId,
+    pub(crate) left_over: Vec<Arrival>,
+}
+
+/// A tick has at most two rounds of calls, a read and an action, each with its timeout of ten seconds.
+const TICK: Duration = Duration::from_secs(20);
+/// After a lost lease the next delivery has to come within this time (three visibilities).
+const REDELIVERY: Duration = Duration::from_secs(90);
+/// How often a job looks whose cluster is not known, beside every change of a watch.
+const UNROUTED: Duration = Duration::from_secs(10);
+
+/// Runs one job to its end.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    instance: InstanceId,
+    mut inbox: mpsc::UnboundedReceiver<Input>,
+    alive: watch::Sender<Alive>,
+    status: watch::Sender<JobStatus>,
+    stop: CancellationToken,
+) -> Ended {
+    if let Some(Input::Arrival(first)) = inbox.recv().await {
+        let task = Task::new(shared, *first, alive, status);
+        // Boxed: it is large, and there are many.
+        Box::pin(task.run(&mut inbox, &stop)).await;
+    }
+    inbox.close();
+    let mut left_over = Vec::new();
+    while let Ok(input) = inbox.try_recv() {
+        if let Input::Arrival(arrival) = input {
+            left_over.push(*arrival);
+        }
+    }
+    Ended { instance, left_over }
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    job: Job,
+    home: Home,
+    received_at: Timestamp,
+    /// Messages that end with this job, and since when their lease is lost.
+    messages: BTreeMap<MessageId, Option<Timestamp>>,
+    permits: Vec<Arc<OwnedSemaphorePermit>>,
+    cluster: Option<Arc<dyn Cluster>>,
+    stage: Option<(Stage, Timestamp)>,
+    told: Option<(Stage, std::mem::Discriminant<Reason>)>,
+    isolated: bool,
+    pauses: Pauses,
+    alive: watch::Sender<Alive>,
+    status: watch::Sender<JobStatus>,
+}
+
+/// Why the wait is over.
+enum Woken {
+    ToLook,
+    ByInput(Input),
+    ToStop,
+}
+
+impl Task {
+    fn new(
+        shared: Arc<Shared>,
+        first: Arrival,
+        alive: watch::Sender<Alive>,
+        status: watch::Sender<JobStatus>,
+    ) -> Self {
+        let Arrival { notice, message, receipt: _, received_at, permit } = first;
+        shared.journal.record(Fact::Joined {
+            instance: notice.instance.clone(),
+            trigger: notice.kind.trigger(),
+            copy: false,
+        });
+        Self {
+            pauses: Pauses::new(notice.instance.as_str()),
+            home: notice.home.clone(),
+            job: Job::new(notice),
+            received_at,
+            messages: BTreeMap::from([(message, None)]),
+            permits: permit.into_iter().collect(),
+            cluster: None,
+            stage: None,
+            told: None,
+            isolated: false,
+            shared,
+            alive,
+            status,
+        }
+    }
+
+    async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>, stop: &CancellationToken) {
+        // The first look uses the watches alone: nothing stands between a notice and its cordon.
+        let mut nearby = true;
+        let end = loop {
+            while let Ok(input) = inbox.try_recv() {
+                nearby |= self.take(input);
+            }
+            if stop.is_cancelled() {
+                break End::Stopped;
+            }
+            let now = self.shared.clock.now();
+            self.promise(now + TICK);
+            if self.lost_for_good(now) {
+                break End::HandedOver;
+            }
+            let mut changes = self.changes();
+            let until = match self.route(now) {
+                Ok(()) => {
+                    let seen = if nearby {
+                        self.shared.observer.nearby(&self.job, self.cluster.as_ref())
+                    } else {
+                        let read = self.shared.observer.observe(&self.job, &self.home, self.cluster.as_ref());
+                        tokio::select! {
+                            biased;
+                            Some(input) = inbox.recv() => {
+                                nearby |= self.take(input);
+                                continue;
+                            }
+                            seen = read => seen,
+                        }
+                    };
+                    let (step, again_at) = self.tick(&seen).await;
+                    self.permits.clear();
+                    if step.stage.is_none() {
+                        break End::Done(step.reason);
+                    }
+                    if std::mem::take(&mut nearby) {
+                        continue;
+                    }
+                    again_at
+                }
+                Err(Unrouted::Foreign) => break End::Foreign,
+                Err(Unrouted::Waiting(until)) => {
+                    self.permits.clear();
+                    until
+                }
+            };
+            self.promise(until);
+            match self.wait(until, &mut changes, inbox, stop).await {
+                Woken::ToLook => {}
+                Woken::ByInput(input) => nearby |= self.take(input),
+                Woken::ToStop => break End::Stopped,
+            }
+        };
+        self.end(end).await;
+    }
+
+    /// One observe → step → act, after the observing. Says when to look again.
+    async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
+        let now = self.shared.clock.now();
+        self.job.memory.notice(&self.job.instance, seen, now);
+        let mut step = step(&self.job, seen, &self.shared.policy, now);
+        self.tell(seen, &step, now);
+        let before = self.job.memory.clone();
+        let actor = Actor {
+            instance: &self.job.instance,
+            home: &self.home,
+            cluster: self.cluster.as_ref(),
+            calls: &self.shared.observer.calls,
+            journal: &self.shared.journal,
+        };
+        let outcomes = actor.act(std::mem::take(&mut step.actions)).await;
+        let now = self.shared.clock.now();
+        let mut failed = false;
+        for (action, outcome) in &outcomes {
+            failed |= !matches!(
+                outcome,
+                offramp_core::Outcome::Done
+                    | offramp_core::Outcome::Gone
+                    | offramp_core::Outcome::Blocked { .. }
+            );
+            self.job.memory.learn(action, outcome, now);
+        }
+        let again_at = if self.job.memory != before {
+            // What was learned may allow the next thing at once.
+            now
+        } else if failed {
+            step.wake_at.min(now + self.pauses.next())
+        } else {
+            self.pauses.reset();
+            step.wake_at
+        };
+        (step, again_at)
+    }
+
+    /// Takes in what arrived. Says whether something new may have to be isolated for.
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::LeaseLost(message) => {
+                let now = self.shared.clock.now();
+                self.messages.entry(message).and_modify(|lost| *lost = Some(now));
+                false
+            }
+            Input::Arrival(arrival) => {
+                let Arrival { notice, message, receipt: _, received_at: _, permit } = *arrival;
+                self.messages.insert(message, None);
+                let (instance, trigger) = (notice.instance.clone(), notice.kind.trigger());
+                let joined = self.job.join(notice);
+                let copy = joined == Joined::Copy;
+                self.permits.extend(permit.filter(|_| !copy));
+                self.shared.journal.record(Fact::Joined { instance, trigger, copy });
+                !copy
+            }
+        }
+    }
+
+    fn route(&mut self, now: Timestamp) -> Result<(), Unrouted> {
+        let ForeignMessages { hold, .. } = self.shared.foreign;
+        let cluster = match self.shared.observer.clusters.route(&self.job, &self.shared.policy) {
+            Route::Here(cluster) => Some(cluster),
+            Route::NoNode => None,
+            Route::Unknown => return Err(Unrouted::Waiting(now + UNROUTED)),
+            Route::Foreign if self.cluster.is_some() => None,
+            Route::Foreign if now < self.received_at + hold => {
+                return Err(Unrouted::Waiting(self.received_at + hold));
+            }
+            Route::Foreign => return Err(Unrouted::Foreign),
+        };
+        if let (None, Some(cluster)) = (&self.cluster, &cluster) {
+            let node = cluster.node(&self.job.instance).known().map(|node| node.name.clone());
+            self.shared.journal.record(Fact::Routed {
+                instance: self.job.instance.clone(),
+                cluster: cluster.name().clone(),
+                node: node.clone(),
+            });
+            self.status.send_modify(|status| {
+                status.cluster = Some(cluster.name().clone());
+                status.node = node;
+            });
+        }
+        // A node that has gone keeps its cluster: it was ours.
+        self.cluster = cluster.or_else(|| self.cluster.take());
+        Ok(())
+    }
+
+    /// Woken by these: the own cluster, or any, while none is known.
+    fn changes(&self) -> Vec<watch::Receiver<u64>> {
+        let subscribe = |cluster: &Arc<dyn Cluster>| {
+            let mut changes = cluster.changes(&self.job.instance);
+            changes.mark_unchanged();
+            changes
+        };
+        match &self.cluster {
+            Some(cluster) => vec![subscribe(cluster)],
+            None => self.shared.observer.clusters.0.iter().map(subscribe).collect(),
+        }
+    }
+
+    async fn wait(
+        &self,
+        until: Timestamp,
+        changes: &mut [watch::Receiver<u64>],
+        inbox: &mut mpsc::UnboundedReceiver<Input>,
+        stop: &CancellationToken,
+    ) -> Woken {
+        let changed = async {
+            let never = std::future::pending::<()>().boxed();
+            let changes = changes.iter_mut().map(|one| change_of(one).boxed());
+            select_all(changes.chain([never])).await;
+        };
+        // Every branch is cancel-safe.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Woken::ToStop,
+            Some(input) = inbox.recv() => Woken::ByInput(input),
+            () = changed => Woken::ToLook,
+            () = self.shared.clock.sleep_until(until) => Woken::ToLook,
+        }
+    }
+
+    fn promise(&self, then: Timestamp) {
+        self.alive.send_replace(Alive { promised: then });
+    }
+
+    /// Every message has been out of flight for too long: somebody else has them.
+    fn lost_for_good(&self, now: Timestamp) -> bool {
+        self.messages.values().all(|lost| lost.is_some_and(|since| now >= since + REDELIVERY))
+    }
+
+    /// Publishes the step, and writes down what is new in it.
+    fn tell(&mut self, seen: &Observation, step: &Step, now: Timestamp) {
+        self.status.send_modify(|status| {
+            status.triggers = self.job.notices.iter().map(|notice| notice.kind.trigger()).collect();
+            status.stage = step.stage;
+            status.reason = step.reason.to_string();
+            status.wake_at = step.wake_at;
+        });
+        self.tell_isolated(seen, now);
+        let Some(stage) = step.stage else { return };
+        let kind = (stage, std::mem::discriminant(&step.reason));
+        if self.told == Some(kind) {
+            return;
+        }
+        self.told = Some(kind);
+        let left_stage = match self.stage {
+            Some((old, since)) if old != stage => Some((old, now.since(since))),
+            Some(_) | None => None,
+        };
+        if self.stage.is_none_or(|(old, _)| old != stage) {
+            self.shared.journal.metrics().moved(self.stage.map(|(old, _)| old), Some(stage));
+            self.stage = Some((stage, now));
+        }
+        self.shared.journal.record(Fact::Stepped {
+            instance: self.job.instance.clone(),
+            stage,
+            reason: step.reason.clone(),
+            left_stage,
+        });
+    }
+
+    fn tell_isolated(&mut self, seen: &Observation, now: Timestamp) {
+        let (false, Seen::Known(node), Some(first)) = (self.isolated, &seen.node, self.job.notices.first())
+        else {
+            return;
+        };
+        if node.cordoned && node.record.as_ref().is_some_and(|record| record.notices.contains(&first.id)) {
+            self.isolated = true;
+            self.shared.journal.record(Fact::Isolated {
+                instance: self.job.instance.clone(),
+                trigger: first.kind.trigger(),
+                since_event: now.since(first.at),
+                since_received: now.since(self.received_at),
+            });
+        }
+    }
+
+    async fn end(mut self, end: End) {
+        let now = self.shared.clock.now();
+        let messages: Vec<MessageId> = std::mem::take(&mut self.messages).into_keys().collect();
+        let (outcome, reason) = match end {
+            End::Done(reason) => (outcome_of(&reason), reason.to_string()),
+            End::Foreign => {
+                (JobOutcome::Foreign, "the instance is in no cluster that this worker serves".to_owned())
+            }
+            End::HandedOver => (JobOutcome::HandedOver, "its messages did not come back".to_owned()),
+            End::Stopped => {
+                (JobOutcome::Stopped, "the worker stops, its messages are handed back".to_owned())
+            }
+        };
+        match outcome {
+            JobOutcome::Left | JobOutcome::Returned => self.delete(messages).await,
+            JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
+            JobOutcome::Foreign | JobOutcome::HandedOver | JobOutcome::Panicked => {
+                self.order(Order::Forget { messages });
+            }
+            JobOutcome::Stopped => self.order(Order::Release { messages }),
+        }
+        let metrics = self.shared.journal.metrics();
+        metrics.moved(self.stage.map(|(stage, _)| stage), None);
+        self.shared.journal.record(Fact::Finished {
+            instance: self.job.instance.clone(),
+            cluster: self.cluster.as_ref().map(|cluster| cluster.name().clone()),
+            outcome,
+            reason,
+            took: now.since(self.job.since()),
+        });
+    }
+
+    /// The last thing a job does.
+    async fn delete(&self, messages: Vec<MessageId>) {
+        let (done, deleted) = oneshot::channel();
+        self.promise(self.shared.clock.now() + TICK);
+        self.order(Order::Delete { messages, done });
+        // A lease task that is gone deletes nothing, and the messages come back.
+        deleted.await.unwrap_or_default();
+    }
+
+    fn order(&self, order: Order) {
+        self.shared.orders.send(order).unwrap_or_default();
+    }
+}
+
+async fn change_of(changes: &mut watch::Receiver<u64>) {
+    if changes.changed().await.is_err() {
+        // Its cluster is gone, and so are its changes.
+        std::future::pending::<()>().await;
+    }
+}
+
+enum End {
+    Done(Reason),
+    Foreign,
+    HandedOver,
+    Stopped,
+}
+
+enum Unrouted {
+    Waiting(Timestamp),
+    Foreign,
+}
+
+fn outcome_of(reason: &Reason) -> JobOutcome {
+    match reason {
+        Reason::SpotServed | Reason::Over(Over::Answered | Over::Ended) => JobOutcome::Left,
+        _ => JobOutcome::Returned,
+    }
+}

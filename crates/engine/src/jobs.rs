@@ -1,0 +1,131 @@
+//! All jobs: one task for each instance, which every notice about it joins.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use offramp_core::InstanceId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::job::{self, Alive, Arrival, Ended, Input, JobStatus, Shared};
+use crate::journal::{Fact, JobOutcome};
+use crate::lease::Order;
+
+/// Somebody who wants to know what every job is doing.
+pub(crate) type Ask = oneshot::Sender<Vec<JobStatus>>;
+
+pub(crate) struct Jobs {
+    shared: Arc<Shared>,
+    /// No more jobs than this: beyond it messages stay in the queue.
+    most: usize,
+    running: BTreeMap<InstanceId, Running>,
+    /// Only to learn whose task panicked.
+    instances: HashMap<Id, InstanceId>,
+    tasks: JoinSet<Ended>,
+}
+
+struct Running {
+    inbox: mpsc::UnboundedSender<Input>,
+    alive: watch::Receiver<Alive>,
+    status: watch::Receiver<JobStatus>,
+}
+
+impl Jobs {
+    pub(crate) fn new(shared: Arc<Shared>, most: usize) -> Self {
+        Self { shared, most, running: BTreeMap::new(), instances: HashMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Runs until the intakes have ended and every job has.
+    pub(crate) async fn run(
+        mut self,
+        mut arrivals: mpsc::Receiver<Arrival>,
+        mut asks: mpsc::Receiver<Ask>,
+        stop: CancellationToken,
+    ) {
+        let mut open = true;
+        let mut told = false;
+        while open || !self.tasks.is_empty() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !told => {
+                    told = true;
+                    self.shared.journal.record(Fact::Stopping { jobs: self.running.len() });
+                }
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    self.on_end(ended, &stop);
+                }
+                Some(ask) = asks.recv() => {
+                    let all = self.running.values().map(|job| job.status.borrow().clone()).collect();
+                    // Whoever asked may have gone.
+                    ask.send(all).unwrap_or_default();
+                }
+                arrival = arrivals.recv(), if open && self.running.len() < self.most => match arrival {
+                    Some(arrival) => self.on_arrival(arrival, &stop),
+                    None => open = false,
+                },
+            }
+            self.shared.journal.metrics().jobs(self.running.len());
+        }
+    }
+
+    fn on_arrival(&mut self, arrival: Arrival, stop: &CancellationToken) {
+        let instance = arrival.notice.instance.clone();
+        if !self.running.contains_key(&instance) {
+            self.start(&arrival, stop);
+        }
+        let Some(job) = self.running.get(&instance) else { return };
+        // The lease is taken before the job sees the notice, so that it can delete the message.
+        let order = Order::Hold {
+            message: arrival.message.clone(),
+            receipt: arrival.receipt.clone(),
+            alive: job.alive.clone(),
+            job: job.inbox.clone(),
+        };
+        self.shared.orders.send(order).unwrap_or_default();
+        // A job that has just ended gives it back in what it leaves over.
+        job.inbox.send(Input::Arrival(Box::new(arrival))).unwrap_or_default();
+    }
+
+    fn start(&mut self, first: &Arrival, stop: &CancellationToken) {
+        let (inbox, input) = mpsc::unbounded_channel();
+        let now = self.shared.clock.now();
+        let (alive_sender, alive) = watch::channel(Alive { promised: now });
+        let (status_sender, status) = watch::channel(JobStatus::new(first, now));
+        let instance = first.notice.instance.clone();
+        let task = job::run(
+            Arc::clone(&self.shared),
+            instance.clone(),
+            input,
+            alive_sender,
+            status_sender,
+            stop.clone(),
+        );
+        let id = self.tasks.spawn(task).id();
+        self.instances.insert(id, instance.clone());
+        self.running.insert(instance, Running { inbox, alive, status });
+    }
+
+    fn on_end(&mut self, ended: Result<(Id, Ended), JoinError>, stop: &CancellationToken) {
+        match ended {
+            Ok((id, Ended { instance, left_over })) => {
+                self.instances.remove(&id);
+                self.running.remove(&instance);
+                for arrival in left_over {
+                    self.on_arrival(arrival, stop);
+                }
+            }
+            Err(error) => {
+                let Some(instance) = self.instances.remove(&error.id()) else { return };
+                self.running.remove(&instance);
+                self.shared.journal.record(Fact::Finished {
+                    instance,
+                    cluster: None,
+                    outcome: JobOutcome::Panicked,
+                    reason: format!("a bug: {error}; its messages come back"),
+                    took: std::time::Duration::ZERO,
+                });
+            }
+        }
+    }
+}

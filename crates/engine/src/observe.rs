@@ -1,0 +1,145 @@
+//! Reads the world for one job: the node and its pods from the watches, the rest by shared calls.
+
+use std::sync::Arc;
+
+use offramp_core::{
+    GroupName, Home, InstanceId, Job, NoticeKind, Observation, Seen, Target, TargetGroup, TargetGroupArn,
+};
+
+use crate::batch::Calls;
+use crate::journal::{Fact, Journal};
+use crate::ports::{Cluster, Fault, TargetState};
+use crate::routing::Clusters;
+
+/// What an observation needs beside the job.
+pub(crate) struct Observer {
+    pub(crate) calls: Calls,
+    pub(crate) clusters: Clusters,
+    /// Target groups that the configuration names, beside those attached to a group.
+    pub(crate) target_groups: Vec<TargetGroupArn>,
+    pub(crate) journal: Journal,
+}
+
+impl Observer {
+    /// What the watches know, without a call: enough to isolate.
+    pub(crate) fn nearby(&self, job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> Observation {
+        let node = cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance));
+        let pods = match (&node, cluster) {
+            (Seen::Known(node), Some(cluster)) => cluster.pods(&node.name),
+            (Seen::Gone, _) | (_, None) => Seen::Gone,
+            (Seen::Unknown, _) => Seen::Unknown,
+        };
+        Observation { node, pods, ..Observation::default() }
+    }
+
+    /// Everything. A read that fails leaves its field `Unknown`, and never looks like "gone".
+    pub(crate) async fn observe(
+        &self,
+        job: &Job,
+        home: &Home,
+        cluster: Option<&Arc<dyn Cluster>>,
+    ) -> Observation {
+        let membership = self.calls.memberships.ask(home, job.instance.clone()).await;
+        let membership = self.seen(&job.instance, membership);
+        let named = membership.known().map(|member| member.group.clone());
+        let group = match named.or_else(|| hook_group(job)) {
+            Some(name) => {
+                let group = self.calls.groups.ask(home, name).await;
+                self.seen(&job.instance, group).map(|group| (*group).clone())
+            }
+            // In no group and named by none.
+            None if membership == Seen::Gone => Seen::Gone,
+            None => Seen::Unknown,
+        };
+        let target_groups = if ends_traffic(job) {
+            let attached = group.known().map_or(&[][..], |group| &group.target_groups);
+            match &group {
+                Seen::Unknown => Seen::Unknown,
+                Seen::Known(_) | Seen::Gone => self.target_groups(job, home, attached).await,
+            }
+        } else {
+            Seen::Unknown
+        };
+        // The watches are read last: they are the freshest, and evictions follow at once.
+        let Observation { node, pods, .. } = self.nearby(job, cluster);
+        Observation { node, pods, membership, group, target_groups }
+    }
+
+    async fn target_groups(
+        &self,
+        job: &Job,
+        home: &Home,
+        attached: &[TargetGroupArn],
+    ) -> Seen<Vec<TargetGroup>> {
+        let here =
+            |arn: &&TargetGroupArn| home.region.as_ref().is_none_or(|region| in_region(arn, region.as_str()));
+        let mut arns: Vec<&TargetGroupArn> = attached.iter().collect();
+        arns.extend(self.target_groups.iter().filter(here).filter(|arn| !attached.contains(arn)));
+        let reads = arns.into_iter().map(|arn| async move {
+            let settings = self.calls.settings.ask(home, arn.clone());
+            let health = self.calls.health.ask(home, arn.clone());
+            let (settings, health) = futures::join!(settings, health);
+            (arn, self.seen(&job.instance, settings), self.seen(&job.instance, health))
+        });
+        let mut groups = Vec::new();
+        for (arn, settings, health) in futures::future::join_all(reads).await {
+            match (settings, health) {
+                (Seen::Known(settings), Seen::Known(health)) => groups.push(TargetGroup {
+                    arn: arn.clone(),
+                    balancer: settings.balancer,
+                    cross_zone: settings.cross_zone,
+                    deregistration_delay: settings.deregistration_delay,
+                    targets: health.iter().map(|target| self.target(target)).collect(),
+                }),
+                (Seen::Gone, _) | (_, Seen::Gone) => {}
+                (Seen::Unknown, _) | (_, Seen::Unknown) => return Seen::Unknown,
+            }
+        }
+        Seen::Known(groups)
+    }
+
+    /// A target with what the watches know of the node behind it, which the gate counts on.
+    fn target(&self, target: &TargetState) -> Target {
+        let node = self.clusters.0.iter().find_map(|cluster| cluster.node(&target.instance).known().cloned());
+        Target {
+            instance: target.instance.clone(),
+            port: target.port,
+            zone: target.zone.clone(),
+            health: target.health,
+            set_aside: node.as_ref().is_some_and(|node| node.cordoned || node.excluded),
+            leaving_since: node.and_then(|node| node.record).map(|record| record.since),
+        }
+    }
+
+    fn seen<T>(&self, instance: &InstanceId, answer: Result<Option<T>, Fault>) -> Seen<T> {
+        match answer {
+            Ok(Some(value)) => Seen::Known(value),
+            Ok(None) => Seen::Gone,
+            Err(fault) => {
+                self.journal.record(Fact::Faulted {
+                    instance: instance.clone(),
+                    doing: "observing".to_owned(),
+                    fault,
+                });
+                Seen::Unknown
+            }
+        }
+    }
+}
+
+/// A rebalance recommendation alone never touches a target group.
+fn ends_traffic(job: &Job) -> bool {
+    job.notices.iter().any(|notice| match notice.kind {
+        NoticeKind::Hook(_) | NoticeKind::Spot(_) => true,
+        NoticeKind::Rebalance => false,
+    })
+}
+
+fn hook_group(job: &Job) -> Option<GroupName> {
+    job.hooks().map(|(_, hook)| hook.key.group.clone()).next()
+}
+
+/// `arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/…`
+fn in_region(arn: &TargetGroupArn, region: &str) -> bool {
+    arn.as_str().split(':').nth(3) == Some(region)
+}

@@ -1,0 +1,59 @@
+//! Which cluster an instance belongs to. The watches are asked first, without a call; what a hook's
+//! metadata says decides only when no watch knows the instance.
+
+use std::fmt;
+use std::sync::Arc;
+
+use offramp_core::{Job, Policy, Seen, hook_is_ours};
+
+use crate::ports::Cluster;
+
+/// The clusters of this worker, in the order of the configuration.
+#[derive(Clone)]
+pub(crate) struct Clusters(pub(crate) Vec<Arc<dyn Cluster>>);
+
+/// Where a job belongs.
+pub(crate) enum Route {
+    /// To this cluster.
+    Here(Arc<dyn Cluster>),
+    /// No cluster knows the instance, all of them are in sync, and a hook of ours asks for an answer:
+    /// the instance never joined, or its node is gone already.
+    NoNode,
+    /// No cluster knows the instance, all of them are in sync, and nothing says that it is ours.
+    Foreign,
+    /// A cluster that might know it is out of sync.
+    Unknown,
+}
+
+impl Clusters {
+    pub(crate) fn route(&self, job: &Job, policy: &Policy) -> Route {
+        let mut unknown = false;
+        for cluster in &self.0 {
+            match cluster.node(&job.instance) {
+                Seen::Known(_) => return Route::Here(Arc::clone(cluster)),
+                Seen::Gone => {}
+                Seen::Unknown => unknown = true,
+            }
+        }
+        let hinted = job
+            .hooks()
+            .filter_map(|(_, hook)| hook.cluster_hint.as_ref())
+            .find_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint));
+        if let Some(cluster) = hinted {
+            return Route::Here(Arc::clone(cluster));
+        }
+        let ours =
+            job.hooks().any(|(_, hook)| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy));
+        match (unknown, ours) {
+            (true, _) => Route::Unknown,
+            (false, true) => Route::NoNode,
+            (false, false) => Route::Foreign,
+        }
+    }
+}
+
+impl fmt::Debug for Clusters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|cluster| cluster.name())).finish()
+    }
+}
