@@ -65,11 +65,6 @@ name! {
     HookName
 }
 name! {
-    /// The token of one lifecycle action, 36 characters. It is enough to answer a hook: never a label,
-    /// never in a log line.
-    HookToken
-}
-name! {
     /// A Kubernetes node.
     NodeName
 }
@@ -91,6 +86,29 @@ impl TargetGroupArn {
     /// The name inside the ARN, for people: `arn:…:targetgroup/NAME/ID`.
     pub fn short(&self) -> &str {
         self.0.split('/').nth(1).unwrap_or(&self.0)
+    }
+}
+
+/// The token of one lifecycle action, 36 characters. It is enough to answer a hook, so it is never a
+/// label and never printed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HookToken(String);
+
+impl HookToken {
+    /// Takes the text as it is.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, as AWS wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HookToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookToken(…)")
     }
 }
 

@@ -370,6 +370,7 @@ fn a_new_root_volume_brings_the_instance_back() {
     let mut job = job([notice]);
     let mut seen =
         Observation { membership: member(LifecycleState::ReplacingRootVolumeWait), ..ready_to_drain(vec![]) };
+    seen.node = Seen::Known(isolated(&["offramp"], true, &[]));
     assert_eq!(words(&step_at(&job, &seen, 6)), ["complete hook offramp: CONTINUE"]);
     job.memory.answered.insert(hook_key(), Answered::Continued);
     seen.membership = member(LifecycleState::Other("ReplacingRootVolume".to_owned()));
