@@ -1,1 +1,22 @@
 //! The AWS ports of the engine on the real services.
+//!
+//! Contract: one answer for one call. Nothing here retries, caches answers, logs or decides; a port says
+//! what AWS said, in the engine's words. Every partition, proxy and endpoint that the AWS SDK knows works,
+//! because no host name is written here. Error codes and texts are read in `fault.rs` only.
+#![deny(missing_docs)]
+
+mod fault;
+mod groups;
+mod open;
+mod queue;
+mod sessions;
+mod split;
+mod targets;
+
+#[cfg(test)]
+mod replay;
+
+pub use groups::GroupTag;
+pub use open::{DeadLetterPolicy, OpenError};
+pub use queue::SqsQueue;
+pub use sessions::{Access, Options, Sessions};

@@ -211,8 +211,12 @@ pub(crate) fn quiesce(scene: &Scene<'_>) -> Answer {
         .map(|(key, _, delay)| scene.job.memory.draining_since.get(&key).map(|since| *since + delay))
         .collect();
     let Some(first) = busy.iter().min() else { return Answer::Done };
-    // Reading earlier than the deregistration delay allows would only cost calls.
-    let until = first.unwrap_or(scene.now).max(scene.recheck());
+    // Reading before the deregistration delay is over would only cost calls; a moment after it, the
+    // answer is not one that another job has just read.
+    let until = match first {
+        Some(over) if *over > scene.now => *over + scene.policy.recheck / 4,
+        Some(_) | None => scene.recheck(),
+    };
     wait(until, Reason::Quiescing { targets: busy.len() })
 }
 

@@ -31,7 +31,8 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Starts the lanes. `recheck` is how often a job reads again: answers live for half of it.
+    /// Starts the lanes. `recheck` is how often a job reads target health again: an answer lives for a
+    /// quarter of it.
     pub(crate) fn start(
         tasks: &mut JoinSet<()>,
         sessions: &Arc<dyn Sessions>,
@@ -54,7 +55,7 @@ impl Calls {
             settings: Batch::start(tasks, clock, 1, Duration::from_secs(300), move |home, arns| {
                 Box::pin(read_settings(Arc::clone(&settings), home, arns))
             }),
-            health: Batch::start(tasks, clock, 1, recheck / 2, move |home, arns| {
+            health: Batch::start(tasks, clock, 1, recheck / 4, move |home, arns| {
                 Box::pin(read_health(Arc::clone(&health), home, arns))
             }),
             // The AWS Load Balancer Controller deregisters 200 at a time.

@@ -9,6 +9,8 @@
 
 pub mod delays;
 pub mod doors;
+pub mod faults;
+pub mod fleet;
 pub mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,8 @@ use offramp_engine::Clock;
 use tokio::sync::watch;
 
 pub use delays::Delays;
+pub use faults::Faults;
+pub use fleet::Fleet;
 pub use world::World;
 
 /// A running world: shared by the doors, moved on by the clock.
@@ -46,16 +50,21 @@ impl Sandbox {
         answer
     }
 
-    /// Brings the world up to now and looks at it.
-    pub fn peek<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+    /// Brings the world up to now and lets `visit` do what nobody waits for, such as counting a call.
+    pub(crate) fn read<T>(&self, visit: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.lock();
         let moved = world.advance(self.clock.now());
-        let answer = look(&world);
+        let answer = visit(&mut world);
         drop(world);
         if moved {
             self.version.send_modify(|version| *version += 1);
         }
         answer
+    }
+
+    /// Brings the world up to now and looks at it.
+    pub fn peek<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        self.read(|world| look(world))
     }
 
     /// Changes its value whenever the world may have changed.

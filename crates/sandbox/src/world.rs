@@ -2,6 +2,7 @@
 
 pub mod balancers;
 pub mod cluster;
+pub mod events;
 pub mod groups;
 pub mod instances;
 pub mod queue;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use offramp_core::{ClusterName, InstanceId, Timestamp};
 
 use crate::delays::Delays;
+use crate::faults::Faults;
 
 /// One world: an account with its Region, and the clusters in it.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct World {
     pub(crate) random: fastrand::Rng,
     /// How long things take.
     pub delays: Delays,
+    /// EventBridge: which events go where.
+    pub events: events::Events,
     /// SQS.
     pub queues: queue::Queues,
     /// Auto Scaling.
@@ -36,6 +40,10 @@ pub struct World {
     pub clusters: BTreeMap<ClusterName, cluster::Cluster>,
     /// Requests, served and lost.
     pub traffic: traffic::Traffic,
+    /// What goes wrong at door one.
+    pub faults: Faults,
+    /// How many calls of each kind came through both doors: `sqs.ReceiveMessage`.
+    pub calls: BTreeMap<String, u64>,
     /// What happened, for people and for golden transcripts.
     pub story: Vec<(Timestamp, String)>,
 }
@@ -59,12 +67,15 @@ impl World {
             sequence: 0,
             random: fastrand::Rng::with_seed(seed),
             delays,
+            events: events::Events::default(),
             queues: queue::Queues::default(),
             groups: groups::Groups::default(),
             balancers: balancers::Balancers::default(),
             instances: instances::Instances::default(),
             clusters: BTreeMap::new(),
             traffic: traffic::Traffic::default(),
+            faults: Faults::default(),
+            calls: BTreeMap::new(),
             story: Vec::new(),
         }
     }

@@ -1,1 +1,373 @@
-//! (being written)
+//! Door one, the AWS half: the engine's ports on a world in this process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use offramp_core::{
+    Group, GroupName, Home, HookKey, HookSpec, InstanceId, LifecycleState, Membership, TargetGroupArn,
+    TargetHealth,
+};
+use offramp_engine::{
+    Depth, Fault, GroupCall, Groups, Held, Message, MessageId, Queue, Receipt, Sessions, Settled, TargetCall,
+    TargetGroupSettings, TargetState, Targets,
+};
+
+use crate::world::groups::{self, ActionResult, Answer, MemberState, Transition};
+use crate::world::queue::Attribute;
+use crate::world::{balancers, queue};
+use crate::{Sandbox, World};
+
+/// One queue of a sandbox.
+#[derive(Clone, Debug)]
+pub struct QueueDoor {
+    sandbox: Sandbox,
+    name: String,
+}
+
+impl QueueDoor {
+    /// A port for the queue of this name.
+    pub fn new(sandbox: &Sandbox, name: &str) -> Self {
+        Self { sandbox: sandbox.clone(), name: name.to_owned() }
+    }
+
+    async fn each(
+        &self,
+        call: &str,
+        receipts: &[Receipt],
+        effect: impl Fn(&mut World, &str) -> Result<(), queue::Refusal> + Send + Sync,
+    ) -> Vec<Result<(), BatchFault>> {
+        let pass = match self.sandbox.pass(call, true).await {
+            Ok(pass) => pass,
+            Err(fault) => return vec![Err(BatchFault::Call(fault)); receipts.len()],
+        };
+        let answers = self.sandbox.with(|world| {
+            let entries = receipts.iter().enumerate();
+            let one = |(index, receipt): (usize, &Receipt)| {
+                pass.entry(index).map_err(BatchFault::Call)?;
+                effect(world, &receipt.0).map_err(BatchFault::Refused)
+            };
+            entries.map(one).collect()
+        });
+        match pass.answered().await {
+            Ok(()) => answers,
+            Err(fault) => vec![Err(BatchFault::Call(fault)); receipts.len()],
+        }
+    }
+}
+
+/// Why one entry of a batch did not work.
+#[derive(Clone, Debug)]
+enum BatchFault {
+    Call(Fault),
+    Refused(queue::Refusal),
+}
+
+#[async_trait]
+impl Queue for QueueDoor {
+    async fn receive(
+        &self,
+        most: usize,
+        wait: Duration,
+        visibility: Duration,
+    ) -> Result<Vec<Message>, Fault> {
+        let pass = self.sandbox.pass("sqs.ReceiveMessage", false).await?;
+        let received =
+            self.sandbox.long_poll(&self.name, most, wait, Some(visibility)).await.map_err(no_queue)?;
+        pass.answered().await?;
+        Ok(received.into_iter().map(message).collect())
+    }
+
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Vec<Result<Held, Fault>> {
+        let extend =
+            |world: &mut World, receipt: &str| world.change_visibility(&self.name, receipt, visibility);
+        let answers = self.each("sqs.ChangeMessageVisibilityBatch", receipts, extend).await;
+        let held = |answer| match answer {
+            Ok(()) => Ok(Held::Extended),
+            Err(BatchFault::Call(fault)) => Err(fault),
+            Err(BatchFault::Refused(queue::Refusal::NoQueue)) => Err(no_queue(queue::Refusal::NoQueue)),
+            Err(BatchFault::Refused(_)) => Ok(Held::Lost),
+        };
+        answers.into_iter().map(held).collect()
+    }
+
+    async fn delete(&self, receipts: &[Receipt]) -> Vec<Result<(), Fault>> {
+        let delete = |world: &mut World, receipt: &str| world.delete_message(&self.name, receipt);
+        let answers = self.each("sqs.DeleteMessageBatch", receipts, delete).await;
+        let deleted = |answer| match answer {
+            Ok(()) => Ok(()),
+            Err(BatchFault::Call(fault)) => Err(fault),
+            Err(BatchFault::Refused(refusal)) => Err(Fault::Invalid(format!("deleting messages: {refusal}"))),
+        };
+        answers.into_iter().map(deleted).collect()
+    }
+
+    async fn dead_letter(&self, message: &Message, reason: &str) -> Result<(), Fault> {
+        let attribute = Attribute { data_type: "String".to_owned(), value: reason.to_owned() };
+        let attributes = BTreeMap::from([("offramp.reason".to_owned(), attribute)]);
+        let send = |world: &mut World| {
+            let redrive = world.queues.get(&self.name).and_then(|queue| queue.redrive.clone());
+            let to = redrive.map(|redrive| redrive.to).ok_or(queue::Refusal::NoQueue)?;
+            world.send_message(&to, &message.body, attributes, Duration::ZERO)
+        };
+        let sent = self.sandbox.call("sqs.SendMessage", true, send).await?;
+        sent.map(drop).map_err(|refusal| {
+            Fault::Invalid(format!("sending a message to the dead-letter queue of {}: {refusal}", self.name))
+        })
+    }
+
+    async fn depth(&self) -> Result<Depth, Fault> {
+        let look = |world: &mut World| world.queues.get(&self.name).map(|queue| queue.depth(world.now()));
+        let depth = self.sandbox.call("sqs.GetQueueAttributes", false, look).await?;
+        let (waiting, in_flight) = depth.ok_or_else(|| no_queue(queue::Refusal::NoQueue))?;
+        Ok(Depth { waiting, in_flight })
+    }
+}
+
+#[async_trait]
+impl Groups for Sandbox {
+    async fn instances(&self, ids: &[InstanceId]) -> Result<BTreeMap<InstanceId, Membership>, Fault> {
+        // DescribeAutoScalingInstances takes 50 ids.
+        if ids.len() > 50 {
+            let text = format!("describing {} instances: at most 50 at once", ids.len());
+            return Err(Fault::Invalid(text));
+        }
+        let look = |world: &mut World| {
+            let known = ids.iter().filter_map(|id| {
+                let described = world.groups.describe(id, world.now())?;
+                Some((id.clone(), membership(described)))
+            });
+            known.collect()
+        };
+        self.call("autoscaling.DescribeAutoScalingInstances", false, look).await
+    }
+
+    async fn group(&self, name: &GroupName) -> Result<Option<Group>, Fault> {
+        // Two calls, as on AWS: the hooks are not part of the group.
+        let look = |world: &mut World| world.groups.get(name).map(|group| group.spec.clone());
+        let Some(spec) = self.call("autoscaling.DescribeAutoScalingGroups", false, look).await? else {
+            return Ok(None);
+        };
+        let look = |world: &mut World| world.groups.get(name).map(|group| group.spec.hooks.clone());
+        let hooks = self.call("autoscaling.DescribeLifecycleHooks", false, look).await?.unwrap_or_default();
+        let terminating = hooks.into_iter().filter(|hook| hook.transition == Transition::Terminating);
+        Ok(Some(Group {
+            name: spec.name,
+            terminate_hooks: terminating.map(hook_spec).collect(),
+            capacity_rebalancing: spec.capacity_rebalancing,
+            managed: spec.tags.contains_key("eks:nodegroup-name"),
+            in_scope: true,
+            target_groups: spec.target_groups,
+        }))
+    }
+
+    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {
+        let mut answers = Vec::with_capacity(calls.len());
+        for call in calls {
+            let name = match call {
+                GroupCall::Heartbeat(..) => "autoscaling.RecordLifecycleActionHeartbeat",
+                GroupCall::Complete(..) => "autoscaling.CompleteLifecycleAction",
+                GroupCall::Detach(..) => "autoscaling.DetachInstances",
+                GroupCall::Terminate(..) => "autoscaling.TerminateInstanceInAutoScalingGroup",
+            };
+            let answer = self.call(name, true, |world| perform(world, call)).await;
+            answers.push(answer.and_then(|settled| settled));
+        }
+        answers
+    }
+}
+
+#[async_trait]
+impl Targets for Sandbox {
+    async fn settings(&self, group: &TargetGroupArn) -> Result<Option<TargetGroupSettings>, Fault> {
+        let look = |world: &mut World| {
+            world.balancers.get(group).map(|group| TargetGroupSettings {
+                balancer: group.kind,
+                cross_zone: group.cross_zone,
+                deregistration_delay: group.deregistration_delay,
+            })
+        };
+        self.call("elasticloadbalancing.DescribeTargetGroups", false, look).await
+    }
+
+    async fn health(&self, group: &TargetGroupArn) -> Result<Option<Vec<TargetState>>, Fault> {
+        let look = |world: &mut World| {
+            world.balancers.get(group).map(|group| {
+                // Instance targets are listed without their zone (ELBv2 API, TargetDescription).
+                let target = |((instance, port), target): (&(InstanceId, u16), &balancers::Target)| {
+                    let (instance, port) = (instance.clone(), *port);
+                    TargetState { instance, port, zone: None, health: health(target) }
+                };
+                group.targets.iter().map(target).collect()
+            })
+        };
+        self.call("elasticloadbalancing.DescribeTargetHealth", false, look).await
+    }
+
+    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Settled, Fault>> {
+        let name = match calls.first() {
+            Some(TargetCall::Deregister(_)) => "elasticloadbalancing.DeregisterTargets",
+            Some(TargetCall::Register(_)) => "elasticloadbalancing.RegisterTargets",
+            None => return Vec::new(),
+        };
+        // One call on AWS, which works as a whole or not at all.
+        let effect = |world: &mut World| -> Vec<_> {
+            let settle = |call: &TargetCall| {
+                let done = match call {
+                    TargetCall::Deregister(key) => {
+                        world.deregister_targets(&key.group, &[(key.instance.clone(), key.port)])
+                    }
+                    TargetCall::Register(key) => {
+                        world.register_targets(&key.group, &[(key.instance.clone(), key.port)])
+                    }
+                };
+                // Neither a target group nor an instance that is gone will come back.
+                Ok(if done.is_ok() { Settled::Done } else { Settled::Gone })
+            };
+            calls.iter().map(settle).collect()
+        };
+        match self.call(name, true, effect).await {
+            Ok(answers) => answers,
+            Err(fault) => vec![Err(fault); calls.len()],
+        }
+    }
+}
+
+impl Sessions for Sandbox {
+    fn groups(&self, home: &Home) -> Result<Arc<dyn Groups>, Fault> {
+        self.check(home)?;
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn targets(&self, home: &Home) -> Result<Arc<dyn Targets>, Fault> {
+        self.check(home)?;
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+impl Sandbox {
+    /// ReceiveMessage with its wait. Whoever drops it takes no message along: messages are taken at one
+    /// moment, at its very end.
+    pub(crate) async fn long_poll(
+        &self,
+        queue: &str,
+        most: usize,
+        wait: Duration,
+        visibility: Option<Duration>,
+    ) -> Result<Vec<queue::Received>, queue::Refusal> {
+        let (clock, mut changes) = (self.clock(), self.changes());
+        let until = self.now() + wait;
+        loop {
+            // Looks before it takes: taking wakes everybody who waits, and two would wake each other.
+            if self.peek(|world| world.has_visible(queue))? {
+                let received = self.with(|world| world.receive_messages(queue, most, visibility))?;
+                if !received.is_empty() {
+                    return Ok(received);
+                }
+            }
+            if self.now() >= until {
+                return Ok(Vec::new());
+            }
+            tokio::select! {
+                biased;
+                _ = changes.changed() => {}
+                () = clock.sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// There is one account with one Region. An event that names neither is from here.
+    fn check(&self, home: &Home) -> Result<(), Fault> {
+        let (account, region) =
+            self.peek(|world| (world.events.account.clone(), world.events.region.clone()));
+        if home.account.as_ref().is_some_and(|wanted| *wanted != account)
+            || home.region.as_ref().is_some_and(|wanted| *wanted != region)
+        {
+            return Err(Fault::Denied(format!(
+                "no credentials for {home:?}: the sandbox is {account} {region}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn perform(world: &mut World, call: &GroupCall) -> Result<Settled, Fault> {
+    let done = match call {
+        GroupCall::Heartbeat(id, key) => world.heartbeat(&answer(id, key)),
+        GroupCall::Complete(id, key) => world.complete_action(&answer(id, key), ActionResult::Continue),
+        GroupCall::Detach(id, group) => world.detach(group, std::slice::from_ref(id), false),
+        GroupCall::Terminate(id, _) => world.terminate_in_group(id, false),
+    };
+    use groups::Refusal;
+    match done {
+        Ok(()) => Ok(Settled::Done),
+        // Already on its way out, or out: what was asked for is so (`aws.md` 3).
+        Err(Refusal::NotInService(_) | Refusal::NotPartOf(..)) => Ok(Settled::Done),
+        Err(
+            Refusal::NoActionOf(_) | Refusal::NoActionWith(_) | Refusal::NoGroup(_) | Refusal::NoMember(_),
+        ) => Ok(Settled::Gone),
+        Err(
+            refusal @ (Refusal::NothingNamed
+            | Refusal::BelowMinimum(_)
+            | Refusal::AboveMaximum(..)
+            | Refusal::UnderMinimum(..)
+            | Refusal::MinimumAboveMaximum(..)),
+        ) => Err(Fault::Invalid(refusal.to_string())),
+    }
+}
+
+fn answer(id: &InstanceId, key: &HookKey) -> Answer {
+    let instance = key.token.is_none().then(|| id.clone());
+    Answer { group: key.group.clone(), hook: key.name.clone(), token: key.token.clone(), instance }
+}
+
+fn message(received: queue::Received) -> Message {
+    let queue::Received { receipt, message } = received;
+    Message {
+        id: MessageId(message.id),
+        receipt: Receipt(receipt),
+        body: message.body,
+        receive_count: message.receive_count,
+        sent_at: Some(message.sent_at),
+    }
+}
+
+fn membership(described: groups::Described) -> Membership {
+    let state = match described.state {
+        MemberState::InService => LifecycleState::InService,
+        MemberState::Terminating => LifecycleState::Terminating,
+        MemberState::TerminatingWait => LifecycleState::TerminatingWait,
+        MemberState::TerminatingProceed => LifecycleState::TerminatingProceed,
+        MemberState::Pending | MemberState::Detaching => {
+            LifecycleState::Other(described.state.as_str().to_owned())
+        }
+    };
+    Membership { group: described.group, state, healthy: described.healthy }
+}
+
+fn hook_spec(hook: groups::Hook) -> HookSpec {
+    let global_timeout = hook.global_timeout();
+    HookSpec {
+        name: hook.name,
+        heartbeat_timeout: hook.heartbeat_timeout,
+        global_timeout,
+        metadata: hook.metadata,
+    }
+}
+
+const fn health(target: &balancers::Target) -> TargetHealth {
+    match target.state {
+        balancers::TargetState::Initial => TargetHealth::Initial,
+        balancers::TargetState::Healthy => TargetHealth::Healthy,
+        balancers::TargetState::Unhealthy => TargetHealth::Unhealthy,
+        balancers::TargetState::Draining { .. } => TargetHealth::Draining,
+    }
+}
+
+fn no_queue(refusal: queue::Refusal) -> Fault {
+    Fault::Denied(format!("using a queue: {refusal}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,274 @@
-//! (being written)
+//! Door one, the Kubernetes half: the engine's port on one cluster of a world in this process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use offramp_core::{
+    BudgetName, ClusterName, InstanceId, Node, NodeName, NodeOwner, NoticeId, Pod, PodRef, Record, Seen,
+    TargetGroupArn, TargetKey, Timestamp,
+};
+use offramp_engine::{Cluster, ClusterCall, Fault, Settled};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NodePatch};
+use crate::{Sandbox, World};
+
+/// Where the record is on a node.
+const RECORD: &str = "offramp.dev/record";
+/// The kubelet puts it on the API's copy of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Asks that a pod be left to finish by itself.
+const LET_FINISH: &str = "offramp.dev/let-finish";
+
+/// One cluster of a sandbox. Its view is never behind the API server; while that one does not answer,
+/// nothing is known.
+#[derive(Clone, Debug)]
+pub struct ClusterDoor {
+    sandbox: Sandbox,
+    name: ClusterName,
+}
+
+impl ClusterDoor {
+    /// A port for the cluster of this name.
+    pub fn new(sandbox: &Sandbox, name: &ClusterName) -> Self {
+        Self { sandbox: sandbox.clone(), name: name.clone() }
+    }
+
+    /// Looks at the cluster as far as its API server answers.
+    fn look<T>(&self, look: impl FnOnce(&cluster::Cluster) -> Seen<T>) -> Seen<T> {
+        self.sandbox.peek(|world| match world.clusters.get(&self.name) {
+            Some(cluster) if !cluster.is_away(world.now()) => look(cluster),
+            Some(_) | None => Seen::Unknown,
+        })
+    }
+
+    fn refused(&self, what: &str, error: &ApiError) -> Fault {
+        let cluster = &self.name;
+        match error {
+            ApiError::Away => Fault::Retry(format!("{what} in {cluster}: the API server does not answer")),
+            ApiError::Several => Fault::Retry(format!(
+                "{what} in {cluster}: several disruption budgets match the pod; leave one of them"
+            )),
+            ApiError::Conflict(text) => Fault::Retry(format!("{what} in {cluster}: {text}")),
+            ApiError::TooManyRequests { message, .. } => {
+                Fault::Retry(format!("{what} in {cluster}: {message}"))
+            }
+            ApiError::NotFound => Fault::Invalid(format!("{what} in {cluster}: not found")),
+        }
+    }
+
+    async fn patch(&self, node: &NodeName, patch: NodePatch) -> Result<Settled, Fault> {
+        let effect = |world: &mut World| world.patch_node(&self.name, node, patch);
+        match self.sandbox.call("kubernetes.PATCH node", true, effect).await? {
+            Ok(_) => Ok(Settled::Done),
+            Err(ApiError::NotFound) => Ok(Settled::Gone),
+            Err(error) => Err(self.refused(&format!("patching node {node}"), &error)),
+        }
+    }
+
+    async fn evict(&self, pod: &PodRef, grace: Option<Duration>) -> Result<Settled, Fault> {
+        let effect =
+            |world: &mut World| world.evict_pod(&self.name, &pod.namespace, &pod.name, Some(&pod.uid), grace);
+        let answer = self.sandbox.call("kubernetes.POST eviction", true, effect).await?;
+        self.settled(&format!("evicting pod {pod}"), answer)
+    }
+
+    async fn delete(&self, pod: &PodRef, grace: Duration) -> Result<Settled, Fault> {
+        let effect = |world: &mut World| {
+            world.delete_pod(&self.name, &pod.namespace, &pod.name, Some(grace), Some(&pod.uid))
+        };
+        let answer = self.sandbox.call("kubernetes.DELETE pod", true, effect).await?;
+        self.settled(&format!("deleting pod {pod}"), answer)
+    }
+
+    fn settled(&self, what: &str, answer: Result<(), ApiError>) -> Result<Settled, Fault> {
+        match answer {
+            Ok(()) => Ok(Settled::Done),
+            // Another pod of the same name: the one that was meant is gone.
+            Err(ApiError::NotFound | ApiError::Conflict(_)) => Ok(Settled::Gone),
+            Err(ApiError::TooManyRequests { budget, .. }) => {
+                Ok(Settled::Blocked { budget: Some(BudgetName(budget)) })
+            }
+            Err(error @ (ApiError::Several | ApiError::Away)) => Err(self.refused(what, &error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Cluster for ClusterDoor {
+    fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    fn node(&self, instance: &InstanceId) -> Seen<Node> {
+        self.look(|cluster| cluster.node_of(instance).map_or(Seen::Gone, |stored| Seen::Known(node(stored))))
+    }
+
+    fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
+        self.look(|cluster| {
+            if !cluster.nodes.contains_key(node) {
+                return Seen::Gone;
+            }
+            Seen::Known(cluster.pods_of_node(node).map(|stored| pod(cluster, stored)).collect())
+        })
+    }
+
+    fn in_sync(&self) -> bool {
+        self.look(|_| Seen::Known(())) == Seen::Known(())
+    }
+
+    fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64> {
+        let watch =
+            |world: &mut World| world.clusters.get_mut(&self.name).map(|cluster| cluster.watch(instance));
+        // A cluster that does not exist never changes.
+        self.sandbox.read(watch).unwrap_or_else(|| watch::channel(0).1)
+    }
+
+    async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
+        match call {
+            ClusterCall::Isolate { node, exclude, record } => {
+                let patch = NodePatch { unschedulable: Some(true), ..recorded(record, *exclude)? };
+                self.patch(node, patch).await
+            }
+            ClusterCall::Exclude { node, record } => self.patch(node, recorded(record, true)?).await,
+            ClusterCall::Release { node, record, resource_version } => {
+                self.patch(node, released(record, resource_version)?).await
+            }
+            ClusterCall::Evict { pod, grace } => self.evict(pod, *grace).await,
+            ClusterCall::Delete { pod, grace } => self.delete(pod, *grace).await,
+        }
+    }
+}
+
+fn recorded(record: &Record, exclude: bool) -> Result<NodePatch, Fault> {
+    let text = serde_json::to_string(&Written::from(record))
+        .map_err(|error| Fault::Invalid(format!("writing a node's record: {error}")))?;
+    let label = exclude.then(|| (EXCLUDE_LABEL.to_owned(), Some("true".to_owned())));
+    Ok(NodePatch {
+        labels: label.into_iter().collect(),
+        annotations: BTreeMap::from([(RECORD.to_owned(), Some(text))]),
+        ..NodePatch::default()
+    })
+}
+
+fn released(record: &Record, resource_version: &str) -> Result<NodePatch, Fault> {
+    let version = resource_version
+        .parse()
+        .map_err(|error| Fault::Invalid(format!("reading resourceVersion {resource_version:?}: {error}")))?;
+    let label = record.excluded.then(|| (EXCLUDE_LABEL.to_owned(), None));
+    Ok(NodePatch {
+        unschedulable: record.cordoned.then_some(false),
+        labels: label.into_iter().collect(),
+        annotations: BTreeMap::from([(RECORD.to_owned(), None)]),
+        resource_version: Some(version),
+        ..NodePatch::default()
+    })
+}
+
+fn node(stored: &cluster::Node) -> Node {
+    let record = stored.annotations.get(RECORD).and_then(|text| serde_json::from_str::<Written>(text).ok());
+    Node {
+        name: stored.name.clone(),
+        ready: stored.ready,
+        ready_since: stored.ready_since,
+        cordoned: stored.unschedulable,
+        excluded: stored.labels.contains_key(EXCLUDE_LABEL),
+        record: record.and_then(Written::record),
+        owner: owner(&stored.labels),
+        selected: true,
+        resource_version: stored.version.to_string(),
+    }
+}
+
+/// Auto Mode is Karpenter underneath, and its nodes carry Karpenter's label as well: it goes first.
+fn owner(labels: &BTreeMap<String, String>) -> NodeOwner {
+    if labels.get("eks.amazonaws.com/compute-type").is_some_and(|kind| kind == "auto") {
+        NodeOwner::AutoMode
+    } else if labels.contains_key("karpenter.sh/nodepool") {
+        NodeOwner::Karpenter
+    } else if labels.contains_key("eks.amazonaws.com/nodegroup") {
+        NodeOwner::ManagedNodeGroup
+    } else {
+        NodeOwner::SelfManaged
+    }
+}
+
+fn pod(cluster: &cluster::Cluster, stored: &cluster::Pod) -> Pod {
+    let class = stored.priority_class.as_deref();
+    let daemon_set = stored.owner.as_ref().filter(|owner| owner.kind == "DaemonSet");
+    Pod {
+        pod: stored.pod.clone(),
+        grace: stored.grace,
+        finished: matches!(stored.phase, cluster::Phase::Succeeded | cluster::Phase::Failed),
+        mirror: stored.annotations.contains_key(MIRROR),
+        daemon_set: daemon_set.map(|owner| owner.name.clone()),
+        cluster_critical: class == Some("system-cluster-critical"),
+        node_critical: class == Some("system-node-critical"),
+        local_traffic: stored.host_port.is_some()
+            || cluster.services.values().any(|service| service.local && service.selects(stored)),
+        let_finish: stored.annotations.get(LET_FINISH).is_some_and(|value| value == "true"),
+        ends_at: stored.deletion,
+    }
+}
+
+/// The annotation: version 1 of the format that the adapter for real clusters writes.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    v: u32,
+    since: String,
+    notices: BTreeSet<String>,
+    cordoned: bool,
+    excluded: bool,
+    targets: Vec<WrittenTarget>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenTarget {
+    group: String,
+    instance: String,
+    port: u16,
+}
+
+impl From<&Record> for Written {
+    fn from(record: &Record) -> Self {
+        let target = |key: &TargetKey| WrittenTarget {
+            group: key.group.to_string(),
+            instance: key.instance.to_string(),
+            port: key.port,
+        };
+        Self {
+            v: 1,
+            since: jiff::Timestamp::from_millisecond(record.since.as_millis())
+                .map_or_else(|_| String::new(), |since| since.to_string()),
+            notices: record.notices.iter().map(NoticeId::to_string).collect(),
+            cordoned: record.cordoned,
+            excluded: record.excluded,
+            targets: record.targets.iter().map(target).collect(),
+        }
+    }
+}
+
+impl Written {
+    fn record(self) -> Option<Record> {
+        let target = |written: WrittenTarget| {
+            Some(TargetKey {
+                group: TargetGroupArn::new(written.group),
+                instance: InstanceId::parse(&written.instance)?,
+                port: written.port,
+            })
+        };
+        let since = self.since.parse::<jiff::Timestamp>().ok()?;
+        Some(Record {
+            since: Timestamp::from_millis(since.as_millisecond()),
+            notices: self.notices.into_iter().map(NoticeId::new).collect(),
+            cordoned: self.cordoned,
+            excluded: self.excluded,
+            targets: self.targets.into_iter().map(target).collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,24 @@
 //! One Kubernetes cluster: what its API server would store, and the controllers that change it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod controllers;
+mod index;
+mod kubelet;
+mod load_balancer_controller;
+mod nodes;
+mod store;
+mod writes;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use offramp_core::{ClusterName, InstanceId, NodeName, PodRef, PodUid, TargetGroupArn, Timestamp, Zone};
+
+use super::World;
+pub use index::{Endpoint, EndpointState};
+pub use writes::{ApiError, NodePatch};
+
+/// (namespace, name).
+pub type Key = (String, String);
 
 /// One cluster.
 #[derive(Debug)]
@@ -24,8 +39,10 @@ pub struct Cluster {
     pub version: u64,
     /// Every change, newest last, for watches. Older ones are forgotten (410 Gone).
     pub changes: VecDeque<Change>,
-    /// Since when and until when the API server does not answer.
+    /// Until when the API server does not answer.
     pub away_until: Option<Timestamp>,
+    /// Lookups beside the objects.
+    pub(crate) index: index::Index,
 }
 
 /// A node as stored.
@@ -51,6 +68,8 @@ pub struct Node {
     pub ready: bool,
     /// Its last transition.
     pub ready_since: Timestamp,
+    /// The machine behind it works: kubelet, kube-proxy, processes, network. No API server knows this.
+    pub powered: bool,
     /// When it joined.
     pub created: Timestamp,
     /// `metadata.resourceVersion`.
@@ -86,8 +105,12 @@ pub struct Pod {
     pub created: Timestamp,
     /// `metadata.deletionTimestamp`: when its grace ends.
     pub deletion: Option<Timestamp>,
+    /// `metadata.deletionGracePeriodSeconds`.
+    pub deletion_grace: Option<Duration>,
     /// When its process begins to end (SIGTERM, after preStop).
     pub sigterm: Option<Timestamp>,
+    /// When its process will have ended; `None` as long as nothing ends it.
+    pub ends: Option<Timestamp>,
     /// How its process behaves at its end.
     pub ending: Ending,
     /// `metadata.resourceVersion`.
@@ -165,6 +188,11 @@ pub struct Workload {
 pub enum WorkloadKind {
     /// So many pods, anywhere (its pods' owner is a ReplicaSet).
     Deployment {
+        /// How many.
+        replicas: usize,
+    },
+    /// So many pods under fixed names; a name comes back only when its last pod is gone.
+    StatefulSet {
         /// How many.
         replicas: usize,
     },
@@ -248,7 +276,7 @@ pub enum Object {
 /// What happens in a cluster by itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Due {
-    /// Scheduler and controllers look at the whole cluster.
+    /// Scheduler and controllers look at what changed.
     Reconcile,
     /// A pod's process gets SIGTERM.
     Sigterm(PodUid),
@@ -256,20 +284,89 @@ pub(crate) enum Due {
     PodEnds(PodUid),
     /// A bound pod becomes ready.
     PodReady(PodUid),
+    /// Every kube-proxy knows by now what became of a pod.
+    EndpointsSpread(index::Spread),
+    /// The controller that fills target groups looks at the nodes.
+    BalancerController,
+    /// The operating system of an instance that shuts down is at its end.
+    MachineEnds(InstanceId),
     /// The cloud controller deletes the node of an instance that is gone.
     NodeDeleted(NodeName),
+    /// The API server answers again.
+    ApiServerBack,
 }
 
 /// The exclude label, the key.
 pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 impl Cluster {
-    /// The UIDs of the pods bound to a node.
-    pub fn pods_on(&self, node: &NodeName) -> BTreeSet<PodUid> {
-        self.pods
-            .values()
-            .filter(|pod| pod.node.as_ref() == Some(node))
-            .map(|pod| pod.pod.uid.clone())
-            .collect()
+    /// A cluster without nodes.
+    pub fn new(name: ClusterName) -> Self {
+        Self {
+            name,
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            services: BTreeMap::new(),
+            version: 1,
+            changes: VecDeque::new(),
+            away_until: None,
+            index: index::Index::default(),
+        }
+    }
+
+    /// Whether the API server does not answer at the moment.
+    pub fn is_away(&self, now: Timestamp) -> bool {
+        self.away_until.is_some_and(|until| now < until)
     }
 }
+
+impl Pod {
+    /// Whether its process takes new requests: from its start to SIGTERM.
+    pub fn accepts(&self, now: Timestamp) -> bool {
+        let over = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        self.phase == Phase::Running && !over(self.sigterm) && !over(self.ends)
+    }
+}
+
+impl World {
+    /// Adds an empty cluster.
+    pub fn add_cluster(&mut self, name: &ClusterName) {
+        self.clusters.insert(name.clone(), Cluster::new(name.clone()));
+    }
+
+    /// The API server of a cluster does not answer for so long; everything else in it goes on.
+    pub fn take_api_server_away(&mut self, name: &ClusterName, span: Duration) {
+        let until = self.now() + span;
+        let Some(cluster) = self.clusters.get_mut(name) else { return };
+        cluster.away_until = Some(until);
+        cluster.wake_all();
+        self.cluster_after(name, span, Due::ApiServerBack);
+    }
+
+    pub(crate) fn cluster_due(&mut self, name: &ClusterName, due: Due) {
+        match due {
+            Due::Reconcile => self.reconcile(name),
+            Due::Sigterm(uid) => self.pod_sigterm(name, &uid),
+            Due::PodEnds(uid) => self.pod_ends(name, &uid),
+            Due::PodReady(uid) => self.pod_ready(name, &uid),
+            Due::EndpointsSpread(spread) => self.endpoints_spread(name, spread),
+            Due::BalancerController => self.fill_target_groups(name),
+            Due::MachineEnds(instance) => self.machine_ends(name, &instance),
+            Due::NodeDeleted(node) => self.node_deleted(name, &node),
+            Due::ApiServerBack => {
+                if let Some(cluster) = self.clusters.get_mut(name) {
+                    cluster.wake_all();
+                }
+            }
+        }
+    }
+
+    fn cluster_after(&mut self, name: &ClusterName, delay: Duration, due: Due) {
+        self.after(delay, super::Due::Cluster(name.clone(), due));
+    }
+}
+
+#[cfg(test)]
+mod tests;

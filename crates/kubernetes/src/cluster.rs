@@ -1,0 +1,213 @@
+//! One cluster as the engine sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1 as api;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Request as Path;
+use kube::{Client, Resource};
+use offramp_core::{ClusterName, InstanceId, Node, NodeName, Pod, PodRef, Seen};
+use offramp_engine::{Cluster, ClusterCall, Fault, Settled};
+use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
+
+use crate::clusters::{self, Clients, ClusterOptions, ClusterSource, OpenError};
+use crate::fault::{self, Kind};
+use crate::view::View;
+use crate::watch::{Pace, Watch};
+use crate::{nodes, pods, services};
+
+/// Evictions in flight in one cluster. An eviction waits up to 100 ms inside the API server, so that one
+/// after the other runs at 10 a second, 16 at 130, 64 at 200 and 256 at 290, without an earlier end; and
+/// API priority and fairness gives a caller from outside about 49 seats.
+const EVICTIONS_IN_FLIGHT: usize = 64;
+/// Deletions have seats of their own: they come when a deadline does, and evictions that hang must not
+/// keep them.
+const DELETIONS_IN_FLIGHT: usize = 64;
+
+/// One Kubernetes cluster.
+pub struct KubernetesCluster {
+    name: ClusterName,
+    clients: Clients,
+    view: Arc<View>,
+    evictions: Semaphore,
+    deletions: Semaphore,
+}
+
+impl KubernetesCluster {
+    /// Opens a cluster. The second value is its watches: they run for ever, reconnect by themselves, and
+    /// have to be spawned by the caller. The cluster is out of sync until they have listed everything.
+    ///
+    /// It has to be called inside a Tokio runtime. The cluster need not be up.
+    ///
+    /// # Errors
+    ///
+    /// The kubeconfig cannot be read or used, or the node selector is not one.
+    pub async fn open(
+        source: ClusterSource,
+        options: ClusterOptions,
+    ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
+        Self::open_at(source, options, Pace::DEFAULT).await
+    }
+
+    pub(crate) async fn open_at(
+        source: ClusterSource,
+        options: ClusterOptions,
+        pace: Pace,
+    ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
+        let selector = clusters::node_selector(&source.name, &options)?;
+        let clients = clusters::open(&source).await?;
+        let view = Arc::new(View::default());
+        let watches = {
+            let (general, name) = (clients.general.clone(), source.name.as_str().to_owned());
+            let view = Arc::clone(&view);
+            async move {
+                let nodes = Watch {
+                    cluster: name.clone(),
+                    resource: "nodes",
+                    api: Api::<api::Node>::all(general.clone()),
+                    pace,
+                    read: |node| nodes::read(node, selector.as_ref()),
+                    tell: |news| view.on_nodes(news),
+                };
+                let pods = Watch {
+                    cluster: name.clone(),
+                    resource: "pods",
+                    api: Api::<api::Pod>::all(general.clone()),
+                    pace,
+                    read: pods::read,
+                    tell: |news| view.on_pods(news),
+                };
+                let services = Watch {
+                    cluster: name,
+                    resource: "services",
+                    api: Api::<api::Service>::all(general),
+                    pace,
+                    read: services::read,
+                    tell: |news| view.on_services(news),
+                };
+                tokio::join!(nodes.follow(), pods.follow(), services.follow());
+            }
+        };
+        let cluster = Self {
+            name: source.name,
+            clients,
+            view,
+            evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
+            deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
+        };
+        Ok((Arc::new(cluster), watches))
+    }
+
+    async fn patch_node(
+        &self,
+        client: &Client,
+        kind: Kind,
+        node: &NodeName,
+        body: Value,
+    ) -> Result<Settled, Fault> {
+        let object = format!("node {node}");
+        let request =
+            fault::Request { cluster: self.name.as_str(), kind, object: &object, name: node.as_str() };
+        // Only the metadata is asked for in return: a Node lists every image that it holds.
+        let path = Path::new(api::Node::url_path(&(), None));
+        let patch = path.patch_metadata(node.as_str(), &PatchParams::default(), &Patch::Merge(body));
+        settled(request, async { client.request_text(patch.map_err(kube::Error::BuildRequest)?).await }.await)
+    }
+
+    async fn evict(&self, pod: &PodRef, body: &Value) -> Result<Settled, Fault> {
+        let _seat = self.evictions.acquire().await;
+        let object = format!("pod {pod}");
+        let request = self.request(Kind::Evict, pod, &object);
+        let path = format!("{}/{}/eviction", api::Pod::url_path(&(), Some(&pod.namespace)), pod.name);
+        let eviction = Path::new(path).create(&PostParams::default(), body.to_string().into_bytes());
+        let client = &self.clients.general;
+        settled(
+            request,
+            async { client.request_text(eviction.map_err(kube::Error::BuildRequest)?).await }.await,
+        )
+    }
+
+    async fn delete(&self, pod: &PodRef, grace_seconds: u32) -> Result<Settled, Fault> {
+        let _seat = self.deletions.acquire().await;
+        let object = format!("pod {pod}");
+        let request = self.request(Kind::Delete, pod, &object);
+        let preconditions =
+            Preconditions { uid: Some(pod.uid.as_str().to_owned()), ..Preconditions::default() };
+        let options = DeleteParams {
+            grace_period_seconds: Some(grace_seconds),
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let deletion = Path::new(api::Pod::url_path(&(), Some(&pod.namespace))).delete(&pod.name, &options);
+        let client = &self.clients.general;
+        settled(
+            request,
+            async { client.request_text(deletion.map_err(kube::Error::BuildRequest)?).await }.await,
+        )
+    }
+
+    fn request<'a>(&'a self, kind: Kind, pod: &'a PodRef, object: &'a str) -> fault::Request<'a> {
+        fault::Request { cluster: self.name.as_str(), kind, object, name: &pod.name }
+    }
+}
+
+#[async_trait]
+impl Cluster for KubernetesCluster {
+    fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    fn node(&self, instance: &InstanceId) -> Seen<Node> {
+        self.view.node(instance)
+    }
+
+    fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
+        self.view.pods(node)
+    }
+
+    fn in_sync(&self) -> bool {
+        self.view.in_sync()
+    }
+
+    fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64> {
+        self.view.changes(instance)
+    }
+
+    async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
+        let Clients { general, isolation } = &self.clients;
+        match call {
+            ClusterCall::Isolate { node, exclude, record } => {
+                let body = nodes::isolation(record, *exclude).map_err(unwritable)?;
+                self.patch_node(isolation, Kind::Isolate, node, body).await
+            }
+            ClusterCall::Exclude { node, record } => {
+                let body = nodes::exclusion(record).map_err(unwritable)?;
+                self.patch_node(general, Kind::Exclude, node, body).await
+            }
+            ClusterCall::Release { node, record, resource_version } => {
+                let body = nodes::release(record, resource_version);
+                self.patch_node(general, Kind::Release, node, body).await
+            }
+            ClusterCall::Evict { pod, grace } => self.evict(pod, &pods::eviction(pod, *grace)).await,
+            ClusterCall::Delete { pod, grace } => self.delete(pod, pods::whole_seconds(*grace)).await,
+        }
+    }
+}
+
+impl fmt::Debug for KubernetesCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KubernetesCluster").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a success says is of no interest: the watch shows it.
+fn settled(request: fault::Request<'_>, answer: Result<String, kube::Error>) -> Result<Settled, Fault> {
+    answer.map_or_else(|error| fault::read(request, &error), |_| Ok(Settled::Done))
+}
+
+fn unwritable(error: serde_json::Error) -> Fault {
+    Fault::Invalid(format!("writing the record of a node: {error}"))
+}

@@ -1,0 +1,196 @@
+//! What the answers of an API server mean. The only file that reads HTTP codes and Status reasons.
+
+use std::error::Error as _;
+
+use kube::core::Status;
+use offramp_core::BudgetName;
+use offramp_engine::{Fault, Settled};
+
+/// A request, as far as its answer and the texts depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) cluster: &'a str,
+    pub(crate) kind: Kind,
+    /// For people: `node ip-10-0-1-2` or `pod shop/web-1`.
+    pub(crate) object: &'a str,
+    /// The name in the URL.
+    pub(crate) name: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Isolate,
+    Exclude,
+    Release,
+    Evict,
+    Delete,
+}
+
+/// Why a watch is not in sync.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The version to go on from is too old: everything has to be listed again.
+    Expired,
+    /// Anything else, in words.
+    Failed(String),
+}
+
+/// Reads a failed answer to a request.
+///
+/// | answer | reading |
+/// |---|---|
+/// | 404 that names the object | gone |
+/// | any other 404: a wrong path, a proxy's page | retry: it must not look like "gone" |
+/// | 409 about the UID, on a pod | gone: the pod has ended, its name is another's now |
+/// | any other 409 | retry: the object has changed meanwhile |
+/// | 429 with the cause `DisruptionBudget` | blocked |
+/// | any other 429: flow control, API server overload | retry |
+/// | 403 about a PodDisruptionBudget, or with the cause `NamespaceTerminating` | retry: both pass |
+/// | 401, any other 403 | denied |
+/// | 400, 405, 413, 415, 422 | invalid |
+/// | 500 and above, among them "more than one PodDisruptionBudget", or no answer | retry |
+pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled, Fault> {
+    let doing = format!("{} {} in cluster {}", request.kind.doing(), request.object, request.cluster);
+    let status = match error {
+        kube::Error::Api(status) => status,
+        kube::Error::BuildRequest(error) => return Err(Fault::Invalid(format!("{doing}: {error}"))),
+        _ => return Err(Fault::Retry(format!("{doing}: {}", unanswered(error)))),
+    };
+    let says = said(status);
+    let about_pod = matches!(request.kind, Kind::Evict | Kind::Delete);
+    match status.code {
+        404 if names(status, request.name) => Ok(Settled::Gone),
+        404 => Err(Fault::Retry(format!("{doing}: not found, but not by an API server's answer: {says}"))),
+        409 if about_pod && is_other_uid(status) => Ok(Settled::Gone),
+        429 if has_cause(status, "DisruptionBudget") => Ok(Settled::Blocked { budget: budget(status) }),
+        403 if passes(status) => Err(Fault::Retry(format!("{doing}: {says}"))),
+        401 => Err(Fault::Denied(format!(
+            "{doing}: the API server does not accept our credentials ({says}); check the token or the \
+             certificate, and on EKS the access entry of this role"
+        ))),
+        403 => Err(Fault::Denied(format!("{doing}: {says}; allow {}", request.kind.permission()))),
+        400 | 405 | 413 | 415 | 422 => Err(Fault::Invalid(format!("{doing}: {says}"))),
+        code => Err(Fault::Retry(format!("{doing}: {code}: {says}"))),
+    }
+}
+
+/// Reads what ended a list or a watch.
+pub(crate) fn trouble(resource: &str, verb: &str, error: &kube::Error) -> Trouble {
+    let doing = if verb == "list" { "listing" } else { "watching" };
+    let kube::Error::Api(status) = error else {
+        return Trouble::Failed(format!("{doing} {resource}: {}", unanswered(error)));
+    };
+    let says = said(status);
+    Trouble::Failed(match status.code {
+        410 => return Trouble::Expired,
+        401 => format!("{doing} {resource}: the API server does not accept our credentials ({says})"),
+        403 => format!("{doing} {resource}: {says}; allow {verb} on {resource}, cluster-wide"),
+        code => format!("{doing} {resource}: {code}: {says}"),
+    })
+}
+
+impl Kind {
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Isolate => "isolating",
+            Self::Exclude => "excluding",
+            Self::Release => "releasing",
+            Self::Evict => "evicting",
+            Self::Delete => "deleting",
+        }
+    }
+
+    fn permission(self) -> &'static str {
+        match self {
+            Self::Isolate | Self::Exclude | Self::Release => "patch on nodes",
+            Self::Evict => "create on pods/eviction",
+            Self::Delete => "delete on pods",
+        }
+    }
+}
+
+/// The API server's own words; a page of a proxy is cut short.
+fn said(status: &Status) -> String {
+    let message = status.message.trim();
+    let message = if message.is_empty() { status.reason.as_str() } else { message };
+    match message.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+/// The API server names what it did not find. A path that it does not know, it does not name.
+fn names(status: &Status, name: &str) -> bool {
+    status.reason == "NotFound" && status.details.as_ref().is_some_and(|details| details.name == name)
+}
+
+/// Two places in the API server check the UID, with different words: "the UID in the precondition (…)
+/// does not match the UID in record" and "Precondition failed: UID in precondition: …". There is no cause
+/// to go by.
+fn is_other_uid(status: &Status) -> bool {
+    let message = status.message.to_ascii_lowercase();
+    message.contains("uid in the precondition") || message.contains("uid in precondition")
+}
+
+/// Forbidden, but not for want of permission: the eviction of a pod whose budget's numbers are odd for
+/// the moment (eviction.go, checkAndDecrement), or in a namespace that is being deleted, where the pod
+/// is deleted soon as well (kubectl drain retries, too).
+fn passes(status: &Status) -> bool {
+    let about_budget =
+        status.details.as_ref().is_some_and(|details| details.kind.contains("poddisruptionbudget"));
+    about_budget || has_cause(status, "NamespaceTerminating")
+}
+
+fn has_cause(status: &Status, reason: &str) -> bool {
+    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == reason)
+}
+
+/// "The disruption budget NAME needs 2 healthy pods and has 2 currently", or "… NAME is still being
+/// processed by the server".
+fn budget(status: &Status) -> Option<BudgetName> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let mut words = causes.filter_map(|cause| cause.message.strip_prefix("The disruption budget "));
+    let name = words.next()?.split_whitespace().next()?;
+    Some(BudgetName(name.to_owned()))
+}
+
+/// No answer that could be read: the whole chain of causes, because the outermost says only
+/// "client error (Connect)".
+fn unanswered(error: &kube::Error) -> String {
+    if let kube::Error::Auth(error) = error {
+        return credentials(error);
+    }
+    if matches!(error, kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) {
+        return "the answer is not what an API server sends".to_owned();
+    }
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<kube::client::AuthError>() {
+            return credentials(error);
+        }
+        let text = error.to_string();
+        if !texts.last().is_some_and(|last| last.ends_with(&text)) {
+            texts.push(text);
+        }
+        cause = error.source();
+    }
+    format!("no answer: {}", texts.join(": "))
+}
+
+/// What is wrong with our credentials, without what could hold a token: a plugin's output can.
+pub(crate) fn credentials(error: &kube::client::AuthError) -> String {
+    use kube::client::AuthError;
+    match error {
+        AuthError::AuthExecStart(error) => format!("the credential plugin cannot be started: {error}"),
+        AuthError::AuthExecRun { out, .. } => format!("the credential plugin failed with {}", out.status),
+        AuthError::ReadTokenFile(error, path) => {
+            format!("the token file {} cannot be read: {error}", path.display())
+        }
+        AuthError::MissingCommand => "the credential plugin has no command".to_owned(),
+        _ => "its credentials cannot be used".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn status(code: u16, reason: &str, message: &str, details: &Value) -> kube::Error {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "code": code, "reason": reason, "message": message, "details": details,
+    });
+    kube::Error::Api(serde_json::from_value(status).unwrap())
+}
+
+fn request(kind: Kind) -> Request<'static> {
+    match kind {
+        Kind::Isolate | Kind::Exclude | Kind::Release => {
+            Request { cluster: "blue", kind, object: "node n1", name: "n1" }
+        }
+        Kind::Evict | Kind::Delete => {
+            Request { cluster: "blue", kind, object: "pod shop/web-1", name: "web-1" }
+        }
+    }
+}
+
+/// What the reading is, without its text.
+fn verdict(result: &Result<Settled, Fault>) -> String {
+    match result {
+        Ok(Settled::Done) => "done".to_owned(),
+        Ok(Settled::Gone) => "gone".to_owned(),
+        Ok(Settled::Blocked { budget }) => {
+            format!("blocked by {}", budget.as_ref().map_or("?", |budget| budget.0.as_str()))
+        }
+        Err(Fault::Retry(_)) => "retry".to_owned(),
+        Err(Fault::Denied(_)) => "denied".to_owned(),
+        Err(Fault::Invalid(_)) => "invalid".to_owned(),
+    }
+}
+
+#[test]
+fn each_answer_has_its_reading() {
+    let check = |kind: Kind, error: kube::Error, expect: &str| {
+        let result = read(request(kind), &error);
+        assert_eq!(verdict(&result), expect, "{kind:?} {error}");
+        if let Err(fault) = result {
+            let object = request(kind).object;
+            assert!(fault.to_string().contains(&format!("{object} in cluster blue: ")), "{fault}");
+        }
+    };
+    let cause = |reason: &str, message: &str| json!({ "causes": [{ "reason": reason, "message": message }] });
+
+    let pod = json!({ "name": "web-1", "kind": "pods" });
+    let node = json!({ "name": "n1", "kind": "nodes" });
+    for kind in [Kind::Evict, Kind::Delete] {
+        check(kind, status(404, "NotFound", "pods \"web-1\" not found", &pod), "gone");
+        check(
+            kind,
+            status(404, "NotFound", "pods \"web-2\" not found", &json!({ "name": "web-2" })),
+            "retry",
+        );
+    }
+    for kind in [Kind::Isolate, Kind::Exclude, Kind::Release] {
+        check(kind, status(404, "NotFound", "nodes \"n1\" not found", &node), "gone");
+        check(kind, status(409, "Conflict", "the object has been modified", &node), "retry");
+    }
+    let unknown_path = "the server could not find the requested resource";
+    check(Kind::Evict, status(404, "NotFound", unknown_path, &json!({})), "retry");
+    check(
+        Kind::Isolate,
+        status(404, "Failed to parse error data", "<html>not here</html>", &Value::Null),
+        "retry",
+    );
+
+    let evicted = "Operation cannot be fulfilled on pods \"web-1\": Precondition failed: UID in precondition: a, \
+                   UID in object meta: b";
+    check(Kind::Evict, status(409, "Conflict", evicted, &pod), "gone");
+    let deleted = "Operation cannot be fulfilled on Pod \"web-1\": the UID in the precondition (a) does not match \
+                   the UID in record (b). The object might have been deleted and then recreated";
+    check(Kind::Evict, status(409, "Conflict", deleted, &pod), "gone");
+    check(Kind::Delete, status(409, "Conflict", deleted, &pod), "gone");
+    check(Kind::Isolate, status(409, "Conflict", deleted, &node), "retry");
+    let version =
+        "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (2)";
+    check(Kind::Delete, status(409, "Conflict", version, &pod), "retry");
+
+    let violates = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let needs = "The disruption budget web needs 2 healthy pods and has 2 currently";
+    let processed = "The disruption budget web is still being processed by the server.";
+    for message in [needs, processed] {
+        let error = status(429, "TooManyRequests", violates, &cause("DisruptionBudget", message));
+        check(Kind::Evict, error, "blocked by web");
+    }
+    let unnamed = cause("DisruptionBudget", "something else");
+    check(Kind::Evict, status(429, "TooManyRequests", violates, &unnamed), "blocked by ?");
+    check(Kind::Evict, status(429, "TooManyRequests", "too many requests", &Value::Null), "retry");
+    check(Kind::Isolate, status(429, "TooManyRequests", "too many requests", &Value::Null), "retry");
+
+    let several =
+        "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+    check(Kind::Evict, status(500, "", several, &Value::Null), "retry");
+    for code in [500, 502, 503, 504] {
+        check(Kind::Delete, status(code, "", "overloaded", &Value::Null), "retry");
+    }
+
+    check(Kind::Isolate, status(401, "Unauthorized", "Unauthorized", &Value::Null), "denied");
+    check(Kind::Evict, status(403, "Forbidden", "pods \"web-1\" is forbidden", &pod), "denied");
+    let budget = json!({ "name": "web", "kind": "poddisruptionbudget" });
+    check(Kind::Evict, status(403, "Forbidden", "pdb disruptions allowed is negative", &budget), "retry");
+    let ending = cause("NamespaceTerminating", "namespace shop is being terminated");
+    check(Kind::Evict, status(403, "Forbidden", "unable to create new content", &ending), "retry");
+
+    for code in [400, 405, 413, 415, 422] {
+        check(Kind::Isolate, status(code, "Invalid", "bad", &Value::Null), "invalid");
+    }
+    let cut = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "connection reset by peer");
+    check(Kind::Isolate, kube::Error::Service(cut.into()), "retry");
+}
+
+#[test]
+fn a_denial_says_what_to_allow() {
+    let text = |kind: Kind| {
+        let message = "pods \"web-1\" is forbidden: User \"offramp\" cannot do this";
+        read(request(kind), &status(403, "Forbidden", message, &Value::Null)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        text(Kind::Evict),
+        "evicting pod shop/web-1 in cluster blue: pods \"web-1\" is forbidden: User \"offramp\" cannot do this; \
+         allow create on pods/eviction"
+    );
+    assert!(text(Kind::Delete).ends_with("allow delete on pods"));
+    for kind in [Kind::Isolate, Kind::Exclude, Kind::Release] {
+        assert!(text(kind).ends_with("allow patch on nodes"));
+    }
+}
+
+#[test]
+fn a_budget_that_matches_twice_is_told_in_the_servers_words() {
+    let message =
+        "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+    let fault = read(request(Kind::Evict), &status(500, "", message, &Value::Null)).unwrap_err();
+    assert_eq!(fault.to_string(), format!("evicting pod shop/web-1 in cluster blue: 500: {message}"));
+}
+
+#[test]
+fn a_watch_starts_anew_only_where_its_version_is_too_old() {
+    let check = |code: u16, expect: Option<&str>| {
+        let trouble = trouble("pods", "watch", &status(code, "Reason", "words", &Value::Null));
+        match expect {
+            None => assert_eq!(trouble, Trouble::Expired),
+            Some(text) => assert_eq!(trouble, Trouble::Failed(text.to_owned())),
+        }
+    };
+    check(410, None);
+    check(403, Some("watching pods: words; allow watch on pods, cluster-wide"));
+    check(401, Some("watching pods: the API server does not accept our credentials (words)"));
+    check(503, Some("watching pods: 503: words"));
+}
+
+#[test]
+fn a_proxys_page_is_cut_short() {
+    let page = "ä".repeat(10_000);
+    let fault = read(request(Kind::Isolate), &status(502, "", &page, &Value::Null)).unwrap_err();
+    assert!(fault.to_string().chars().count() < 400);
+}

@@ -1,0 +1,187 @@
+//! Nodes: what is read of one, and the three patches.
+
+use kube::core::{Selector, SelectorExt};
+use offramp_core::{InstanceId, Node, NodeName, NodeOwner, Record, Timestamp};
+use serde_json::{Value, json};
+
+use crate::record;
+
+/// Cloud controllers and the AWS Load Balancer Controller take a node that has this label out of their
+/// balancers (well-known labels, kubernetes.io).
+pub(crate) const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// What the view keeps of one Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WatchedNode {
+    pub(crate) instance: InstanceId,
+    pub(crate) node: Node,
+}
+
+impl WatchedNode {
+    /// Nothing has changed that a job could care about. The kubelet writes its node's status every few
+    /// minutes, which changes the resourceVersion alone.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        let unversioned = |node: &Node| Node { resource_version: String::new(), ..node.clone() };
+        self.instance == other.instance && unversioned(&self.node) == unversioned(&other.node)
+    }
+}
+
+/// Trims a Node. One without an EC2 instance in its providerID (Fargate, hybrid, or not yet
+/// initialised) is none of ours.
+pub(crate) fn read(
+    node: k8s_openapi::api::core::v1::Node,
+    selector: Option<&Selector>,
+) -> Option<WatchedNode> {
+    let spec = node.spec.unwrap_or_default();
+    let instance = InstanceId::from_provider_id(spec.provider_id.as_deref()?)?;
+    let labels = node.metadata.labels.unwrap_or_default();
+    let annotations = node.metadata.annotations.unwrap_or_default();
+    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    // A node that has just registered has no condition yet: it is not Ready since it was made.
+    let since = ready.and_then(|ready| ready.last_transition_time.clone());
+    let since = since.or(node.metadata.creation_timestamp);
+    Some(WatchedNode {
+        instance,
+        node: Node {
+            name: NodeName::new(node.metadata.name?),
+            ready: ready.is_some_and(|ready| ready.status == "True"),
+            ready_since: Timestamp::from_millis(since.map_or(0, |since| since.0.as_millisecond())),
+            cordoned: spec.unschedulable.unwrap_or(false),
+            // The key counts: controllers differ in what they make of a value such as `false`.
+            excluded: labels.contains_key(EXCLUDE_LABEL),
+            record: annotations.get(record::ANNOTATION).map(|text| record::read(text)),
+            owner: owner(&labels),
+            selected: selector.is_none_or(|selector| selector.matches(&labels)),
+            resource_version: node.metadata.resource_version.unwrap_or_default(),
+        },
+    })
+}
+
+/// The body that cordons, records and, where asked, excludes in one PATCH.
+pub(crate) fn isolation(record: &Record, exclude: bool) -> Result<Value, serde_json::Error> {
+    let mut body = recorded(record)?;
+    body["spec"] = json!({ "unschedulable": true });
+    if exclude {
+        body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: "true" });
+    }
+    Ok(body)
+}
+
+/// The body that excludes and records in one PATCH. Its value is `"true"`, because the AWS cloud
+/// controller reads `"false"` as *included*.
+pub(crate) fn exclusion(record: &Record) -> Result<Value, serde_json::Error> {
+    let mut body = recorded(record)?;
+    body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: "true" });
+    Ok(body)
+}
+
+/// The body that takes away what the record names, and the record. The resourceVersion in it makes the
+/// API server refuse the PATCH when the node has changed since.
+pub(crate) fn release(record: &Record, resource_version: &str) -> Value {
+    let mut body = json!({
+        "metadata": {
+            "resourceVersion": resource_version,
+            "annotations": { record::ANNOTATION: null },
+        },
+    });
+    if record.excluded {
+        body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: null });
+    }
+    if record.cordoned {
+        body["spec"] = json!({ "unschedulable": null });
+    }
+    body
+}
+
+fn recorded(record: &Record) -> Result<Value, serde_json::Error> {
+    Ok(json!({ "metadata": { "annotations": { record::ANNOTATION: record::write(record)? } } }))
+}
+
+/// Auto Mode is Karpenter underneath, and its nodes carry Karpenter's label as well: it goes first.
+fn owner(labels: &std::collections::BTreeMap<String, String>) -> NodeOwner {
+    if labels.get("eks.amazonaws.com/compute-type").is_some_and(|kind| kind == "auto") {
+        NodeOwner::AutoMode
+    } else if labels.contains_key("karpenter.sh/nodepool") {
+        NodeOwner::Karpenter
+    } else if labels.contains_key("eks.amazonaws.com/nodegroup") {
+        NodeOwner::ManagedNodeGroup
+    } else {
+        NodeOwner::SelfManaged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(spec: Value, labels: Value, conditions: Value) -> Option<WatchedNode> {
+        let node = json!({
+            "metadata": {
+                "name": "n1", "resourceVersion": "7", "labels": labels,
+                "creationTimestamp": "1970-01-01T00:00:05Z",
+            },
+            "spec": spec,
+            "status": { "conditions": conditions },
+        });
+        read(serde_json::from_value(node).unwrap(), Some(&crate::selector::parse("pool=web").unwrap()))
+    }
+
+    #[test]
+    fn a_node_is_trimmed() {
+        let read = node(
+            json!({ "providerID": "aws:///eu-west-1b/i-0b1c2d3e4f5061728", "unschedulable": true }),
+            json!({ "pool": "web", EXCLUDE_LABEL: "false" }),
+            json!([
+                { "type": "MemoryPressure", "status": "False" },
+                { "type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:01:00Z" },
+            ]),
+        );
+        let expect = Node {
+            name: NodeName::from("n1"),
+            ready: true,
+            ready_since: Timestamp::from_millis(60_000),
+            cordoned: true,
+            excluded: true,
+            record: None,
+            owner: NodeOwner::SelfManaged,
+            selected: true,
+            resource_version: "7".to_owned(),
+        };
+        let instance = InstanceId::parse("i-0b1c2d3e4f5061728").unwrap();
+        assert_eq!(read, Some(WatchedNode { instance, node: expect }));
+    }
+
+    #[test]
+    fn a_node_without_condition_is_not_ready_since_it_was_made() {
+        let read =
+            node(json!({ "providerID": "aws:///a/i-0b1c2d3e4f5061728" }), json!({}), json!([])).unwrap();
+        assert!(!read.node.ready && !read.node.selected);
+        assert_eq!(read.node.ready_since, Timestamp::from_millis(5_000));
+    }
+
+    #[test]
+    fn nodes_without_an_instance_are_none_of_ours() {
+        for spec in [
+            json!({}),
+            json!({ "providerID": "aws:///eu-west-1b/abc/fargate-ip-10-0-1-2.internal" }),
+            json!({ "providerID": "eks-hybrid:///eu-west-1/blue/mi-0b1c2d3e4f5061728" }),
+        ] {
+            assert_eq!(node(spec, json!({}), json!([])), None);
+        }
+    }
+
+    #[test]
+    fn the_owner_is_read_from_the_labels() {
+        let check = |labels: &[(&str, &str)], expect: NodeOwner| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(owner(&labels), expect, "{labels:?}");
+        };
+        check(&[], NodeOwner::SelfManaged);
+        check(&[("eks.amazonaws.com/nodegroup", "web")], NodeOwner::ManagedNodeGroup);
+        check(&[("karpenter.sh/nodepool", "default")], NodeOwner::Karpenter);
+        let auto = ("eks.amazonaws.com/compute-type", "auto");
+        check(&[("karpenter.sh/nodepool", "general-purpose"), auto], NodeOwner::AutoMode);
+        check(&[("eks.amazonaws.com/compute-type", "fargate")], NodeOwner::SelfManaged);
+    }
+}

@@ -1,0 +1,158 @@
+//! The annotation on a node that says what offramp changed there: JSON with a format version.
+
+use std::collections::BTreeSet;
+
+use offramp_core::{InstanceId, NoticeId, Record, TargetGroupArn, TargetKey, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The annotation's key.
+pub(crate) const ANNOTATION: &str = "offramp.dev/record";
+
+/// The version that this program writes and understands.
+const VERSION: u32 = 1;
+
+/// Stands among the notices of a record that could not be read. No job has a notice of this name, so
+/// no job ever takes the record for its own and undoes it.
+const FOREIGN: &str = "record-of-another-version";
+
+/// Format version 1.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    v: u32,
+    /// RFC 3339, because people read it.
+    since: String,
+    notices: BTreeSet<String>,
+    cordoned: bool,
+    excluded: bool,
+    targets: Vec<WrittenTarget>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenTarget {
+    group: String,
+    instance: String,
+    port: u16,
+}
+
+/// What can be told of a record of any version.
+#[derive(Deserialize)]
+struct Outline {
+    since: Option<String>,
+}
+
+/// The annotation's text.
+pub(crate) fn write(record: &Record) -> Result<String, serde_json::Error> {
+    let Record { since, notices, cordoned, excluded, targets } = record;
+    let target = |target: &TargetKey| WrittenTarget {
+        group: target.group.as_str().to_owned(),
+        instance: target.instance.as_str().to_owned(),
+        port: target.port,
+    };
+    serde_json::to_string(&Written {
+        v: VERSION,
+        since: time_in_words(*since),
+        notices: notices.iter().map(|notice| notice.as_str().to_owned()).collect(),
+        cordoned: *cordoned,
+        excluded: *excluded,
+        targets: targets.iter().map(target).collect(),
+    })
+}
+
+/// Reads the annotation. A record that is damaged or of another version becomes one that is *not ours
+/// to undo*: it names nothing that we changed, and one notice that no job has. So the node counts as
+/// leaving (the safety gate does not rely on it), nothing of it is ever taken away, and a notice about
+/// the node is served like any other.
+pub(crate) fn read(text: &str) -> Record {
+    understood(text).unwrap_or_else(|| foreign(text))
+}
+
+fn understood(text: &str) -> Option<Record> {
+    let written: Written = serde_json::from_str(text).ok()?;
+    let Written { v: VERSION, since, notices, cordoned, excluded, targets } = written else { return None };
+    let target = |target: WrittenTarget| {
+        Some(TargetKey {
+            group: TargetGroupArn::new(target.group),
+            instance: InstanceId::parse(&target.instance)?,
+            port: target.port,
+        })
+    };
+    Some(Record {
+        since: time(&since)?,
+        notices: notices.into_iter().map(NoticeId::new).collect(),
+        cordoned,
+        excluded,
+        targets: targets.into_iter().map(target).collect::<Option<_>>()?,
+    })
+}
+
+fn foreign(text: &str) -> Record {
+    let outline: Option<Outline> = serde_json::from_str(text).ok();
+    let since = outline.and_then(|outline| outline.since).and_then(|since| time(&since));
+    Record {
+        since: since.unwrap_or(Timestamp::from_millis(0)),
+        notices: BTreeSet::from([NoticeId::from(FOREIGN)]),
+        cordoned: false,
+        excluded: false,
+        targets: BTreeSet::new(),
+    }
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    text.parse::<jiff::Timestamp>().ok().map(|time| Timestamp::from_millis(time.as_millisecond()))
+}
+
+fn time_in_words(time: Timestamp) -> String {
+    // Only times beyond the year 9999 cannot be written; they read back as a record of another version.
+    jiff::Timestamp::from_millisecond(time.as_millis())
+        .map_or_else(|_| String::new(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            since: Timestamp::from_millis(1_774_000_000_123),
+            notices: BTreeSet::from([NoticeId::from("a"), NoticeId::from("b")]),
+            cordoned: true,
+            excluded: false,
+            targets: BTreeSet::from([TargetKey {
+                group: TargetGroupArn::from("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1"),
+                instance: InstanceId::parse("i-0b1c2d3e4f5061728").unwrap(),
+                port: 30_080,
+            }]),
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        assert_eq!(read(&write(&record()).unwrap()), record());
+    }
+
+    #[test]
+    fn the_format_is_stable() {
+        assert_eq!(
+            write(&record()).unwrap(),
+            r#"{"v":1,"since":"2026-03-20T09:46:40.123Z","notices":["a","b"],"cordoned":true,"excluded":false,"targets":[{"group":"arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1","instance":"i-0b1c2d3e4f5061728","port":30080}]}"#
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_ours_to_undo() {
+        let check = |text: &str, since: i64| {
+            let read = read(text);
+            assert_eq!(read.since, Timestamp::from_millis(since), "{text}");
+            assert!(!read.cordoned && !read.excluded && read.targets.is_empty(), "{text}");
+            assert_eq!(read.notices, BTreeSet::from([NoticeId::from(FOREIGN)]), "{text}");
+        };
+        let text = write(&record()).unwrap();
+        check(&text.replace("\"v\":1", "\"v\":2"), 1_774_000_000_123);
+        check(&text.replace("i-0b1c2d3e4f5061728", "somewhere"), 1_774_000_000_123);
+        check(&text.replace("2026-", "spring "), 0);
+        check(&text[..text.len() - 1], 0);
+        check(r#"{"v":2,"since":"2026-03-20T09:46:40Z"}"#, 1_774_000_000_000);
+        check("", 0);
+        check("true", 0);
+    }
+}

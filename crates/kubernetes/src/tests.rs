@@ -1,0 +1,435 @@
+//! The whole adapter against a server that plays an API server.
+
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offramp_core::{InstanceId, NodeName, NoticeId, PodRef, PodUid, Record, Seen, Timestamp};
+use offramp_engine::{Cluster, ClusterCall, Fault, Settled};
+use serde_json::{Value, json};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::nodes::EXCLUDE_LABEL;
+use crate::watch::Pace;
+use crate::{Access, ClusterOptions, ClusterSource, KubernetesCluster, record};
+use server::{ApiServer, status};
+
+/// For what has to happen; nothing waits that long unless it is broken.
+const SOON: Duration = Duration::from_secs(20);
+
+const PACE: Pace = Pace {
+    watch_seconds: 3,
+    silence: Duration::from_secs(2),
+    page: Duration::from_secs(5),
+    opening: Duration::from_secs(5),
+    settle: Duration::from_millis(50),
+    first_pause: Duration::from_millis(10),
+};
+
+/// A cluster with its watches running.
+struct Running {
+    cluster: Arc<KubernetesCluster>,
+    watches: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.watches.abort();
+    }
+}
+
+impl Running {
+    async fn open(address: &str, selector: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let config = format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: {{server: '{address}'}}}}], \
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}], users: [{{name: u, user: {{token: t}}}}]}}"
+        );
+        std::fs::write(&path, config).unwrap();
+        let source =
+            ClusterSource { name: "blue".into(), access: Access::Kubeconfig { path, context: None } };
+        let options = ClusterOptions { node_selector: selector.map(str::to_owned) };
+        let (cluster, watches) = KubernetesCluster::open_at(source, options, PACE).await.unwrap();
+        Self { cluster, watches: tokio::spawn(watches) }
+    }
+
+    async fn synced(server: &ApiServer) -> Self {
+        let running = Self::open(&server.address, None).await;
+        running.until("in sync", KubernetesCluster::in_sync).await;
+        running
+    }
+
+    /// Waits for something, woken by the channel of instance 1 as a job would be.
+    async fn until(&self, what: &str, holds: impl Fn(&KubernetesCluster) -> bool) {
+        let mut changes = self.cluster.changes(&instance(1));
+        let wait = async {
+            while !holds(&self.cluster) {
+                changes.changed().await.unwrap();
+            }
+        };
+        timeout(SOON, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    async fn perform(&self, call: ClusterCall) -> Result<Settled, Fault> {
+        timeout(SOON, self.cluster.perform(&call)).await.unwrap()
+    }
+
+    fn pod_names(&self, node: &str) -> Vec<String> {
+        let pods = self.cluster.pods(&NodeName::from(node));
+        pods.known().unwrap().iter().map(|pod| pod.pod.name.clone()).collect()
+    }
+}
+
+fn instance(n: u32) -> InstanceId {
+    InstanceId::parse(&format!("i-{n:017x}")).unwrap()
+}
+
+fn node(n: u32) -> Value {
+    json!({
+        "metadata": { "name": format!("n{n}"), "labels": { "pool": if n == 1 { "web" } else { "batch" } } },
+        "spec": { "providerID": format!("aws:///eu-west-1b/{}", instance(n)) },
+        "status": { "conditions": [{ "type": "Ready", "status": "True" }], "images": [{ "names": ["big"] }] },
+    })
+}
+
+fn pod(name: &str, node: &str) -> Value {
+    json!({
+        "metadata": { "namespace": "shop", "name": name, "uid": format!("uid-{name}"), "labels": { "app": "web" } },
+        "spec": { "nodeName": node, "containers": [{ "name": "main", "env": [{ "name": "PASSWORD", "value": "x" }] }] },
+    })
+}
+
+fn service(policy: &str) -> Value {
+    json!({
+        "metadata": { "namespace": "shop", "name": "web" },
+        "spec": { "type": "LoadBalancer", "externalTrafficPolicy": policy, "selector": { "app": "web" } },
+    })
+}
+
+fn a_record() -> Record {
+    Record {
+        since: Timestamp::from_millis(1_774_000_000_000),
+        notices: [NoticeId::from("notice-1")].into(),
+        cordoned: true,
+        excluded: true,
+        targets: [].into(),
+    }
+}
+
+fn a_pod() -> PodRef {
+    PodRef { namespace: "shop".to_owned(), name: "web-1".to_owned(), uid: PodUid::from("uid-web-1") }
+}
+
+#[tokio::test]
+async fn nodes_and_pods_are_found_once_everything_is_listed() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.put("nodes", node(2));
+    server.put("pods", pod("web-1", "n1"));
+    let mut unbound = pod("web-2", "n1");
+    unbound["spec"]["nodeName"] = Value::Null;
+    server.put("pods", unbound);
+    server.refuse("services", 503);
+
+    let running = Running::open(&server.address, Some("pool=web")).await;
+    assert_eq!(running.cluster.node(&instance(1)), Seen::Unknown);
+    running.until("nodes", |cluster| cluster.node(&instance(1)) != Seen::Unknown).await;
+    assert!(!running.cluster.in_sync());
+    assert_eq!(running.cluster.pods(&NodeName::from("n1")), Seen::Unknown, "services may bind traffic to it");
+    server.allow("services");
+    running.until("in sync", KubernetesCluster::in_sync).await;
+
+    let seen = running.cluster.node(&instance(1));
+    let seen = seen.known().unwrap();
+    assert!(seen.name.as_str() == "n1" && seen.ready && seen.selected && !seen.cordoned);
+    assert!(!running.cluster.node(&instance(2)).known().unwrap().selected);
+    assert_eq!(running.cluster.node(&instance(3)), Seen::Gone);
+    assert_eq!(running.pod_names("n1"), ["web-1"]);
+    assert_eq!(running.cluster.pods(&NodeName::from("n2")), Seen::Known(Vec::new()));
+}
+
+#[tokio::test]
+async fn long_lists_come_in_pages() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    for n in 0..1_201 {
+        server.put("pods", pod(&format!("web-{n}"), "n1"));
+    }
+    let running = Running::synced(&server).await;
+    assert_eq!(running.pod_names("n1").len(), 1_201);
+    assert_eq!(server.lists("pods"), 3);
+}
+
+#[tokio::test]
+async fn what_changes_is_seen_and_told() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let running = Running::synced(&server).await;
+
+    server.put("pods", pod("web-1", "n1"));
+    running.until("a pod", |_| running.pod_names("n1") == ["web-1"]).await;
+    let mut ending = pod("web-1", "n1");
+    ending["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:01:00Z");
+    server.put("pods", ending);
+    let ends_at =
+        |cluster: &KubernetesCluster| cluster.pods(&NodeName::from("n1")).known().unwrap()[0].ends_at;
+    running.until("its end", |cluster| ends_at(cluster) == Some(Timestamp::from_millis(60_000))).await;
+    server.remove("pods", "shop/web-1");
+    running.until("no pod", |_| running.pod_names("n1").is_empty()).await;
+
+    let mut cordoned = node(1);
+    cordoned["spec"]["unschedulable"] = json!(true);
+    cordoned["metadata"]["annotations"] = json!({ record::ANNOTATION: record::write(&a_record()).unwrap() });
+    cordoned["metadata"]["labels"][EXCLUDE_LABEL] = json!("true");
+    server.put("nodes", cordoned);
+    running.until("isolation", |cluster| cluster.node(&instance(1)).known().unwrap().cordoned).await;
+    let seen = running.cluster.node(&instance(1));
+    assert!(seen.known().unwrap().excluded);
+    assert_eq!(seen.known().unwrap().record, Some(a_record()));
+
+    server.remove("nodes", "n1");
+    running.until("no node", |cluster| cluster.node(&instance(1)) == Seen::Gone).await;
+}
+
+#[tokio::test]
+async fn traffic_is_local_while_a_service_says_so() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.put("pods", pod("web-1", "n1"));
+    let mut elsewhere = pod("other", "n1");
+    elsewhere["metadata"]["namespace"] = json!("bank");
+    server.put("pods", elsewhere);
+    let running = Running::synced(&server).await;
+    let local = |cluster: &KubernetesCluster| -> Vec<String> {
+        let pods = cluster.pods(&NodeName::from("n1"));
+        pods.known().unwrap().iter().filter(|pod| pod.local_traffic).map(|pod| pod.pod.to_string()).collect()
+    };
+    assert!(local(&running.cluster).is_empty());
+    server.put("services", service("Local"));
+    running.until("local", |cluster| local(cluster) == ["shop/web-1"]).await;
+    server.put("services", service("Cluster"));
+    running.until("not local", |cluster| local(cluster).is_empty()).await;
+    server.put("services", service("Local"));
+    running.until("local again", |cluster| local(cluster) == ["shop/web-1"]).await;
+    server.remove("services", "shop/web");
+    running.until("no service", |cluster| local(cluster).is_empty()).await;
+}
+
+#[tokio::test]
+async fn only_who_is_concerned_is_woken() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.put("nodes", node(2));
+    let running = Running::synced(&server).await;
+    let other = running.cluster.changes(&instance(2));
+    server.put("pods", pod("web-1", "n1"));
+    running.until("a pod", |_| running.pod_names("n1") == ["web-1"]).await;
+    assert!(!other.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_watch_that_is_cut_off_knows_nothing_until_it_has_caught_up() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.put("pods", pod("web-1", "n1"));
+    let running = Running::synced(&server).await;
+
+    server.refuse("nodes", 503);
+    server.cut("nodes");
+    running.until("out of sync", |cluster| !cluster.in_sync()).await;
+    assert_eq!(running.cluster.node(&instance(1)), Seen::Unknown);
+    assert_eq!(running.cluster.node(&instance(2)), Seen::Unknown);
+    assert_eq!(running.pod_names("n1"), ["web-1"], "the other watches go on");
+
+    server.put("nodes", node(2));
+    server.allow("nodes");
+    running.until("in sync again", KubernetesCluster::in_sync).await;
+    assert!(running.cluster.node(&instance(1)).known().is_some());
+    assert!(running.cluster.node(&instance(2)).known().is_some());
+    assert_eq!(server.lists("nodes"), 1, "it went on where it was cut off");
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_as_asked_goes_on_in_sync() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let running = Running::synced(&server).await;
+    let changes = running.cluster.changes(&instance(1));
+    timeout(SOON, server.watched("services", 3)).await.unwrap();
+    assert!(running.cluster.in_sync() && !changes.has_changed().unwrap());
+    assert_eq!(server.lists("services"), 1);
+}
+
+#[tokio::test]
+async fn a_watch_that_falls_silent_is_not_trusted() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.never_end();
+    let running = Running::synced(&server).await;
+    running.until("out of sync", |cluster| !cluster.in_sync()).await;
+    running.until("in sync", KubernetesCluster::in_sync).await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_old_means_listing_again() {
+    for in_the_stream in [true, false] {
+        let server = ApiServer::start().await;
+        server.put("nodes", node(1));
+        server.put("nodes", node(2));
+        let running = Running::synced(&server).await;
+        server.expire("nodes", in_the_stream, |server| server.remove("nodes", "n2"));
+        running.until("listed again", |cluster| cluster.node(&instance(2)) == Seen::Gone).await;
+        running.until("in sync again", KubernetesCluster::in_sync).await;
+        assert!(running.cluster.node(&instance(1)).known().is_some());
+        assert_eq!(server.lists("nodes"), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_at_the_start_is_found_later() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let running = Running::open(&address, None).await;
+    assert!(!running.cluster.in_sync());
+    let server = ApiServer::serve(listener);
+    server.put("nodes", node(1));
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    assert!(running.cluster.node(&instance(1)).known().is_some());
+}
+
+#[tokio::test]
+async fn each_call_is_one_request() {
+    let server = ApiServer::start().await;
+    let running = Running::open(&server.address, None).await;
+    let check = async |call: ClusterCall, expect: Value| {
+        assert_eq!(running.perform(call).await, Ok(Settled::Done));
+        assert_eq!(server.writes(), [expect]);
+    };
+    let node = NodeName::from("n1");
+    let record = a_record();
+    let annotations = json!({ record::ANNOTATION: record::write(&record).unwrap() });
+    let patch = |body: Value| {
+        json!({
+            "method": "PATCH", "path": "/api/v1/nodes/n1", "type": "application/merge-patch+json", "body": body,
+        })
+    };
+    check(
+        ClusterCall::Isolate { node: node.clone(), exclude: false, record: record.clone() },
+        patch(json!({ "metadata": { "annotations": annotations }, "spec": { "unschedulable": true } })),
+    )
+    .await;
+    let labels = json!({ EXCLUDE_LABEL: "true" });
+    check(
+        ClusterCall::Isolate { node: node.clone(), exclude: true, record: record.clone() },
+        patch(json!({
+            "metadata": { "annotations": annotations, "labels": labels }, "spec": { "unschedulable": true },
+        })),
+    )
+    .await;
+    check(
+        ClusterCall::Exclude { node: node.clone(), record: record.clone() },
+        patch(json!({ "metadata": { "annotations": annotations, "labels": labels } })),
+    )
+    .await;
+    for (cordoned, excluded) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut body =
+            json!({ "metadata": { "resourceVersion": "7", "annotations": { record::ANNOTATION: null } } });
+        if excluded {
+            body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: null });
+        }
+        if cordoned {
+            body["spec"] = json!({ "unschedulable": null });
+        }
+        let record = Record { cordoned, excluded, ..record.clone() };
+        let resource_version = "7".to_owned();
+        check(ClusterCall::Release { node: node.clone(), record, resource_version }, patch(body)).await;
+    }
+    let evict = |options: Value| {
+        json!({
+            "method": "POST", "path": "/api/v1/namespaces/shop/pods/web-1/eviction", "type": "application/json",
+            "body": {
+                "apiVersion": "policy/v1", "kind": "Eviction",
+                "metadata": { "namespace": "shop", "name": "web-1" }, "deleteOptions": options,
+            },
+        })
+    };
+    let preconditions = json!({ "uid": "uid-web-1" });
+    check(ClusterCall::Evict { pod: a_pod(), grace: None }, evict(json!({ "preconditions": preconditions })))
+        .await;
+    for (grace, seconds) in [(20_900, 20), (300, 1), (0, 1)] {
+        let options = json!({ "preconditions": preconditions, "gracePeriodSeconds": seconds });
+        let grace = Duration::from_millis(grace);
+        check(ClusterCall::Evict { pod: a_pod(), grace: Some(grace) }, evict(options.clone())).await;
+        let delete = json!({
+            "method": "DELETE", "path": "/api/v1/namespaces/shop/pods/web-1", "type": "application/json",
+            "body": options,
+        });
+        check(ClusterCall::Delete { pod: a_pod(), grace }, delete).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_call_is_made_once() {
+    let server = ApiServer::start().await;
+    let running = Running::open(&server.address, None).await;
+    let evict = || ClusterCall::Evict { pod: a_pod(), grace: None };
+    let isolate = || ClusterCall::Isolate { node: NodeName::from("n1"), exclude: false, record: a_record() };
+
+    server.answer(429, status(429, "TooManyRequests", json!({
+        "causes": [{ "reason": "DisruptionBudget", "message": "The disruption budget web needs 2 healthy pods and has 2 currently" }],
+    })));
+    let blocked = running.perform(evict()).await.unwrap();
+    assert_eq!(blocked, Settled::Blocked { budget: Some(offramp_core::BudgetName("web".to_owned())) });
+    assert_eq!(server.writes().len(), 1);
+
+    server.answer(429, status(429, "TooManyRequests", json!({ "retryAfterSeconds": 1 })));
+    assert!(matches!(running.perform(evict()).await, Err(Fault::Retry(_))));
+    assert_eq!(server.writes().len(), 1);
+
+    server.answer(404, status(404, "NotFound", json!({ "name": "n1", "kind": "nodes" })));
+    assert_eq!(running.perform(isolate()).await, Ok(Settled::Gone));
+    server.answer(404, "404 page not found".to_owned());
+    assert!(matches!(running.perform(isolate()).await, Err(Fault::Retry(_))));
+    server.answer(403, status(403, "Forbidden", json!({})));
+    assert!(matches!(running.perform(isolate()).await, Err(Fault::Denied(_))));
+}
+
+#[tokio::test]
+async fn nobody_there_is_no_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let running = Running::open(&address, None).await;
+    let call = ClusterCall::Evict { pod: a_pod(), grace: None };
+    let Err(Fault::Retry(text)) = running.perform(call).await else { panic!("not a retry") };
+    assert!(text.starts_with("evicting pod shop/web-1 in cluster blue: no answer: "), "{text}");
+    assert!(text.to_lowercase().contains("connection refused"), "{text}");
+}
+
+#[tokio::test]
+async fn evictions_that_hang_hold_nothing_else_up() {
+    let server = ApiServer::start().await;
+    let running = Running::open(&server.address, None).await;
+    server.hold_evictions();
+    let mut evictions = JoinSet::new();
+    for n in 0..100 {
+        let cluster = Arc::clone(&running.cluster);
+        let pod = PodRef { name: format!("web-{n}"), ..a_pod() };
+        evictions.spawn(async move { cluster.perform(&ClusterCall::Evict { pod, grace: None }).await });
+    }
+    timeout(SOON, server.held_evictions(64)).await.unwrap();
+
+    let isolate = ClusterCall::Isolate { node: NodeName::from("n1"), exclude: true, record: a_record() };
+    assert_eq!(running.perform(isolate).await, Ok(Settled::Done));
+    let delete = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(5) };
+    assert_eq!(running.perform(delete).await, Ok(Settled::Done));
+    assert_eq!(server.evictions_in_flight(), 64, "the others wait for a seat");
+
+    server.release_evictions();
+    while let Some(result) = timeout(SOON, evictions.join_next()).await.unwrap() {
+        assert_eq!(result.unwrap(), Ok(Settled::Done));
+    }
+}

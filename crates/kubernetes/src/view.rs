@@ -1,0 +1,360 @@
+//! What the watches have seen, in memory: nodes by instance, pods by node, Local Services by
+//! namespace; and who wants to know when something changes.
+//!
+//! The locks are held for lookups and copies of a few values, never across an await.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use offramp_core::{InstanceId, Node, NodeName, Pod, PodRef, Seen};
+use tokio::sync::watch;
+
+use crate::nodes::WatchedNode;
+use crate::pods::WatchedPod;
+use crate::services::WatchedService;
+
+/// What a watch tells.
+#[derive(Debug)]
+pub(crate) enum News<T> {
+    /// Everything that there is. From here on the watch is in sync.
+    Listed(Vec<T>),
+    /// One that is new or has changed.
+    Changed(T),
+    /// One that is gone.
+    Deleted(T),
+    /// The watch has caught up again after it was cut off.
+    InSync,
+    /// The watch is cut off: what is known may be old, and what is missing may be there.
+    OutOfSync,
+}
+
+/// The view of one cluster.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    state: RwLock<State>,
+    channels: Mutex<Channels>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    synced: Synced,
+    nodes: BTreeMap<NodeName, WatchedNode>,
+    by_instance: BTreeMap<InstanceId, NodeName>,
+    pods: BTreeMap<NodeName, BTreeMap<PodRef, WatchedPod>>,
+    /// Selectors by namespace and name.
+    services: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>,
+}
+
+#[derive(Debug, Default)]
+struct Synced {
+    nodes: bool,
+    pods: bool,
+    services: bool,
+}
+
+/// Whom a piece of news concerns.
+#[derive(Debug, PartialEq, Eq)]
+enum Touched {
+    Nobody,
+    Some(BTreeSet<InstanceId>),
+    Everybody,
+}
+
+#[derive(Debug, Default)]
+struct Channels {
+    by_instance: BTreeMap<InstanceId, watch::Sender<u64>>,
+    /// At this size the channels that nobody listens to are looked for.
+    sweep_at: usize,
+}
+
+impl View {
+    /// The node of an instance; `Unknown` while the watch of Nodes is not in sync.
+    pub(crate) fn node(&self, instance: &InstanceId) -> Seen<Node> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if !state.synced.nodes {
+            return Seen::Unknown;
+        }
+        let watched = state.by_instance.get(instance).and_then(|name| state.nodes.get(name));
+        watched.map_or(Seen::Gone, |watched| Seen::Known(watched.node.clone()))
+    }
+
+    /// The pods of a node; `Unknown` while the watch of Pods, or that of Services, which tells whether
+    /// traffic is bound to the node, is not in sync. A node without pods has none: that is known.
+    pub(crate) fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if !(state.synced.pods && state.synced.services) {
+            return Seen::Unknown;
+        }
+        let pods = state.pods.get(node).into_iter().flat_map(BTreeMap::values);
+        Seen::Known(pods.map(|watched| state.pod(watched)).collect())
+    }
+
+    /// All three watches are in sync.
+    pub(crate) fn in_sync(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let Synced { nodes, pods, services } = state.synced;
+        nodes && pods && services
+    }
+
+    /// A channel that changes when this instance is touched.
+    pub(crate) fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).subscribe(instance)
+    }
+
+    /// News of the watch of Nodes.
+    pub(crate) fn on_nodes(&self, news: News<WatchedNode>) {
+        self.update(|state| match news {
+            News::Listed(nodes) => {
+                state.synced.nodes = true;
+                state.nodes.clear();
+                state.by_instance.clear();
+                for node in nodes {
+                    state.put_node(node);
+                }
+                Touched::Everybody
+            }
+            News::Changed(node) => state.put_node(node),
+            News::Deleted(node) => state.drop_node(&node.node.name),
+            News::InSync => turn(&mut state.synced.nodes, true),
+            News::OutOfSync => turn(&mut state.synced.nodes, false),
+        });
+    }
+
+    /// News of the watch of Pods.
+    pub(crate) fn on_pods(&self, news: News<WatchedPod>) {
+        self.update(|state| match news {
+            News::Listed(pods) => {
+                state.synced.pods = true;
+                state.pods.clear();
+                for pod in pods {
+                    state.put_pod(pod);
+                }
+                Touched::Everybody
+            }
+            News::Changed(pod) => state.put_pod(pod),
+            News::Deleted(pod) => state.drop_pod(&pod),
+            News::InSync => turn(&mut state.synced.pods, true),
+            News::OutOfSync => turn(&mut state.synced.pods, false),
+        });
+    }
+
+    /// News of the watch of Services.
+    pub(crate) fn on_services(&self, news: News<WatchedService>) {
+        self.update(|state| match news {
+            News::Listed(services) => {
+                state.synced.services = true;
+                state.services.clear();
+                for service in services {
+                    state.put_service(service);
+                }
+                Touched::Everybody
+            }
+            News::Changed(service) => state.put_service(service),
+            News::Deleted(service) => state.put_service(WatchedService { local: None, ..service }),
+            News::InSync => turn(&mut state.synced.services, true),
+            News::OutOfSync => turn(&mut state.synced.services, false),
+        });
+    }
+
+    /// Changes the state and then wakes who is concerned: they see the new one.
+    fn update(&self, change: impl FnOnce(&mut State) -> Touched) {
+        let touched = change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
+        if touched != Touched::Nobody {
+            self.channels.lock().unwrap_or_else(PoisonError::into_inner).wake(&touched);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn channel_count(&self) -> usize {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).by_instance.len()
+    }
+}
+
+impl State {
+    fn pod(&self, watched: &WatchedPod) -> Pod {
+        let selects = |selector: &BTreeMap<String, String>| {
+            selector.iter().all(|(key, value)| watched.labels.get(key) == Some(value))
+        };
+        let services = self.services.get(&watched.pod.pod.namespace);
+        let behind_local = services.into_iter().flat_map(BTreeMap::values).any(selects);
+        Pod { local_traffic: watched.pod.local_traffic || behind_local, ..watched.pod.clone() }
+    }
+
+    fn put_node(&mut self, node: WatchedNode) -> Touched {
+        let (name, instance) = (node.node.name.clone(), node.instance.clone());
+        self.by_instance.insert(instance.clone(), name.clone());
+        let looks_same = self.nodes.get(&name).is_some_and(|old| old.looks_like(&node));
+        let old = self.nodes.insert(name.clone(), node);
+        if looks_same {
+            return Touched::Nobody;
+        }
+        let mut touched = BTreeSet::from([instance.clone()]);
+        // A node object can come back under its name for another instance.
+        if let Some(old) = old.filter(|old| old.instance != instance) {
+            self.forget_instance(&old.instance, &name);
+            touched.insert(old.instance);
+        }
+        Touched::Some(touched)
+    }
+
+    fn drop_node(&mut self, name: &NodeName) -> Touched {
+        let Some(old) = self.nodes.remove(name) else { return Touched::Nobody };
+        self.forget_instance(&old.instance, name);
+        Touched::Some(BTreeSet::from([old.instance]))
+    }
+
+    /// Another node object may stand for the same instance, when a node was renamed.
+    fn forget_instance(&mut self, instance: &InstanceId, name: &NodeName) {
+        if self.by_instance.get(instance) != Some(name) {
+            return;
+        }
+        self.by_instance.remove(instance);
+        if let Some(other) = self.nodes.values().find(|other| other.instance == *instance) {
+            self.by_instance.insert(instance.clone(), other.node.name.clone());
+        }
+    }
+
+    fn put_pod(&mut self, pod: WatchedPod) -> Touched {
+        let touched = self.touched(&pod.node);
+        let pods = self.pods.entry(pod.node.clone()).or_default();
+        let same = pods.get(&pod.pod.pod) == Some(&pod);
+        pods.insert(pod.pod.pod.clone(), pod);
+        if same { Touched::Nobody } else { touched }
+    }
+
+    fn drop_pod(&mut self, pod: &WatchedPod) -> Touched {
+        let Some(pods) = self.pods.get_mut(&pod.node) else { return Touched::Nobody };
+        pods.remove(&pod.pod.pod);
+        if pods.is_empty() {
+            self.pods.remove(&pod.node);
+        }
+        self.touched(&pod.node)
+    }
+
+    /// A selector decides about pods on any node, and changes rarely.
+    fn put_service(&mut self, service: WatchedService) -> Touched {
+        let WatchedService { namespace, name, local } = service;
+        let named = self.services.entry(namespace.clone()).or_default();
+        let old = match local.clone() {
+            Some(selector) => named.insert(name, selector),
+            None => named.remove(&name),
+        };
+        if named.is_empty() {
+            self.services.remove(&namespace);
+        }
+        if old == local { Touched::Nobody } else { Touched::Everybody }
+    }
+
+    fn touched(&self, node: &NodeName) -> Touched {
+        self.nodes
+            .get(node)
+            .map_or(Touched::Nobody, |node| Touched::Some(BTreeSet::from([node.instance.clone()])))
+    }
+}
+
+impl Channels {
+    fn subscribe(&mut self, instance: &InstanceId) -> watch::Receiver<u64> {
+        if let Some(channel) = self.by_instance.get(instance) {
+            return channel.subscribe();
+        }
+        // Doubling keeps the sweeps cheap on average, however many channels are asked for at once.
+        if self.by_instance.len() >= self.sweep_at {
+            self.by_instance.retain(|_, channel| channel.receiver_count() > 0);
+            self.sweep_at = (2 * self.by_instance.len()).max(64);
+        }
+        let (channel, changes) = watch::channel(0);
+        self.by_instance.insert(instance.clone(), channel);
+        changes
+    }
+
+    fn wake(&mut self, touched: &Touched) {
+        match touched {
+            Touched::Nobody => {}
+            Touched::Some(instances) => {
+                for instance in instances {
+                    let Some(channel) = self.by_instance.get(instance) else { continue };
+                    if channel.receiver_count() == 0 {
+                        self.by_instance.remove(instance);
+                    } else {
+                        channel.send_modify(|count| *count += 1);
+                    }
+                }
+            }
+            Touched::Everybody => self.by_instance.retain(|_, channel| {
+                channel.send_modify(|count| *count += 1);
+                channel.receiver_count() > 0
+            }),
+        }
+    }
+}
+
+fn turn(synced: &mut bool, to: bool) -> Touched {
+    if *synced == to {
+        return Touched::Nobody;
+    }
+    *synced = to;
+    Touched::Everybody
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(n: u32) -> InstanceId {
+        InstanceId::parse(&format!("i-{n:08x}")).unwrap()
+    }
+
+    fn node(name: &str, n: u32, version: &str) -> WatchedNode {
+        let node = serde_json::json!({
+            "metadata": { "name": name, "resourceVersion": version },
+            "spec": { "providerID": format!("aws:///a/{}", instance(n)) },
+        });
+        crate::nodes::read(serde_json::from_value(node).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn channels_without_listener_are_dropped() {
+        let view = View::default();
+        let kept = view.changes(&instance(0));
+        for n in 1..1_000 {
+            drop(view.changes(&instance(n)));
+        }
+        assert!(view.channel_count() < 200, "{}", view.channel_count());
+        view.on_nodes(News::Listed(Vec::new()));
+        assert_eq!(view.channel_count(), 1);
+        assert!(kept.has_changed().unwrap());
+        drop(kept);
+        view.on_nodes(News::Changed(node("n0", 0, "1")));
+        assert_eq!(view.channel_count(), 0);
+    }
+
+    #[test]
+    fn a_new_resource_version_alone_wakes_nobody_and_is_kept() {
+        let view = View::default();
+        view.on_nodes(News::Listed(vec![node("n1", 1, "1")]));
+        let changes = view.changes(&instance(1));
+        view.on_nodes(News::Changed(node("n1", 1, "2")));
+        assert!(!changes.has_changed().unwrap());
+        assert_eq!(view.node(&instance(1)).known().unwrap().resource_version, "2");
+    }
+
+    #[test]
+    fn names_and_instances_may_change_places() {
+        let view = View::default();
+        view.on_nodes(News::Listed(vec![node("n1", 1, "1")]));
+        let changes = view.changes(&instance(1));
+        view.on_nodes(News::Changed(node("n1", 2, "2")));
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(view.node(&instance(1)), Seen::Gone);
+        assert!(view.node(&instance(2)).known().is_some());
+        // Two objects for one instance: the older one's end does not hide the newer.
+        view.on_nodes(News::Changed(node("n2", 2, "3")));
+        view.on_nodes(News::Deleted(node("n1", 2, "4")));
+        assert_eq!(view.node(&instance(2)).known().unwrap().name.as_str(), "n2");
+        view.on_nodes(News::Changed(node("n3", 2, "5")));
+        view.on_nodes(News::Deleted(node("n3", 2, "6")));
+        assert_eq!(view.node(&instance(2)).known().unwrap().name.as_str(), "n2");
+        view.on_nodes(News::Deleted(node("n2", 2, "7")));
+        assert_eq!(view.node(&instance(2)), Seen::Gone);
+    }
+}

@@ -1,0 +1,222 @@
+//! One list-and-watch that goes on for ever, and tells at every moment whether it is in sync.
+//!
+//! kube's own `watcher` is not enough here: after a failure it resumes without a word, so that a quiet
+//! watch that works again cannot be told from one that is still cut off.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::runtime::watcher::DefaultBackoff;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::fault::{self, Trouble};
+use crate::view::News;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The API server ends a watch after this time, with a bookmark shortly before, and it is opened
+    /// again where it ended. A connection that died without a word is noticed after this time and
+    /// `silence`: until then a node that is new would be `Gone`. So it is short; three requests in 30 s
+    /// are nothing to an API server.
+    pub(crate) watch_seconds: u32,
+    /// How much longer than `watch_seconds` nothing may come.
+    pub(crate) silence: Duration,
+    /// For one page of a list.
+    pub(crate) page: Duration,
+    /// Until a watch is open. While one that ended as asked is opened again it counts as in sync.
+    pub(crate) opening: Duration,
+    /// A watch that was cut off is trusted again when it has been open for this long, or at the first
+    /// bookmark: what was missed is sent at once. Watches lag by up to two seconds in a storm anyway.
+    pub(crate) settle: Duration,
+    /// The first try after a failure; the next ones follow kube's back-off, at most `LONGEST_PAUSE`.
+    pub(crate) first_pause: Duration,
+}
+
+impl Pace {
+    pub(crate) const DEFAULT: Self = Self {
+        watch_seconds: 30,
+        silence: Duration::from_secs(5),
+        page: Duration::from_secs(30),
+        opening: Duration::from_secs(10),
+        settle: Duration::from_secs(2),
+        first_pause: Duration::from_millis(100),
+    };
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// client-go's page size. A page of Pods is a few MB before it is trimmed.
+const PAGE: u32 = 500;
+/// After so many failures in a row the list is read anew: an API server that was restored from a backup
+/// refuses a resourceVersion which lies in its future for ever (client-go relists there, too).
+const RELIST_AFTER: u32 = 5;
+/// A watch that ends sooner is a failure, or a broken server would be asked without a pause.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+
+/// One kind of object in one cluster.
+pub(crate) struct Watch<K, R, T> {
+    /// Whose, for the log.
+    pub(crate) cluster: String,
+    /// The resource, for the log and for what RBAC has to allow.
+    pub(crate) resource: &'static str,
+    pub(crate) api: Api<K>,
+    pub(crate) pace: Pace,
+    /// Trims an object; nothing where it is none of ours.
+    pub(crate) read: R,
+    pub(crate) tell: T,
+}
+
+/// Kubernetes objects of k8s-openapi.
+pub(crate) trait Object: Metadata<Ty = ObjectMeta> + Clone + Debug + DeserializeOwned {}
+impl<K: Metadata<Ty = ObjectMeta> + Clone + Debug + DeserializeOwned> Object for K {}
+
+impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
+    /// Lists, watches, and starts again, for ever.
+    pub(crate) async fn follow(self) {
+        // Where to go on; without one, everything has to be listed.
+        let mut version: Option<String> = None;
+        let mut failures = Failures::new(self.pace.first_pause);
+        loop {
+            let result = match &mut version {
+                None => self.list().await.map(|listed| version = Some(listed)),
+                Some(version) => self.watch(version, &mut failures).await,
+            };
+            let Err(trouble) = result else { continue };
+            (self.tell)(News::OutOfSync);
+            let pause = failures.add();
+            if trouble == Trouble::Expired || failures.count.is_multiple_of(RELIST_AFTER) {
+                version = None;
+            }
+            if let Trouble::Failed(text) = trouble {
+                failures.say(&self.cluster, text);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Reads everything and gives the version to watch from.
+    async fn list(&self) -> Result<String, Trouble> {
+        let failed = |what: &str| Trouble::Failed(format!("listing {}: {what}", self.resource));
+        let mut all = Vec::new();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = timeout(self.pace.page, self.api.list(&params)).await;
+            let page = page.map_err(|_| failed("the request took too long"))?;
+            let page = page.map_err(|error| fault::trouble(self.resource, "list", &error))?;
+            all.extend(page.items.into_iter().filter_map(&self.read));
+            if let Some(next) = page.metadata.continue_.filter(|next| !next.is_empty()) {
+                params = params.continue_token(&next);
+                continue;
+            }
+            let version = page.metadata.resource_version.filter(|version| !version.is_empty());
+            let version = version.ok_or_else(|| failed("the list has no version"))?;
+            (self.tell)(News::Listed(all));
+            return Ok(version);
+        }
+    }
+
+    /// Watches from `version`, which moves on, until the stream ends.
+    async fn watch(&self, version: &mut String, failures: &mut Failures) -> Result<(), Trouble> {
+        let failed = |what: &str| Trouble::Failed(format!("watching {}: {what}", self.resource));
+        let params = WatchParams::default().timeout(self.pace.watch_seconds);
+        let opening = timeout(self.pace.opening, self.api.watch(&params, version)).await;
+        let stream = opening.map_err(|_| failed("the request took too long"))?;
+        let mut stream = pin!(stream.map_err(|error| fault::trouble(self.resource, "watch", &error))?);
+        let opened = Instant::now();
+        let patience = Duration::from_secs(self.pace.watch_seconds.into()) + self.pace.silence;
+        let mut silent_at = opened + patience;
+        let mut settle = Some(opened + self.pace.settle);
+        let mut caught_up = || {
+            (self.tell)(News::InSync);
+            failures.end(&self.cluster, self.resource);
+        };
+        loop {
+            let next = timeout_at(settle.unwrap_or(silent_at), stream.next()).await;
+            let event = match next {
+                Err(_) if settle.take().is_some() => {
+                    caught_up();
+                    continue;
+                }
+                Err(_) => return Err(failed("nothing came any more, the connection seems dead")),
+                Ok(None) if opened.elapsed() < SHORTEST_WATCH => return Err(failed("it ended at once")),
+                Ok(None) => return Ok(()),
+                Ok(Some(event)) => event.map_err(|error| fault::trouble(self.resource, "watch", &error))?,
+            };
+            silent_at = Instant::now() + patience;
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    advance(version, &object);
+                    if let Some(value) = (self.read)(object) {
+                        (self.tell)(News::Changed(value));
+                    }
+                }
+                WatchEvent::Deleted(object) => {
+                    advance(version, &object);
+                    if let Some(value) = (self.read)(object) {
+                        (self.tell)(News::Deleted(value));
+                    }
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    *version = bookmark.metadata.resource_version;
+                    if settle.take().is_some() {
+                        caught_up();
+                    }
+                }
+                WatchEvent::Error(status) => {
+                    return Err(fault::trouble(self.resource, "watch", &kube::Error::Api(status)));
+                }
+            }
+        }
+    }
+}
+
+/// Failures in a row: how long to pause, and what was said about them already.
+struct Failures {
+    first_pause: Duration,
+    count: u32,
+    later: DefaultBackoff,
+    said: Option<String>,
+}
+
+impl Failures {
+    fn new(first_pause: Duration) -> Self {
+        Self { first_pause, count: 0, later: DefaultBackoff::default(), said: None }
+    }
+
+    /// One more; gives the pause until the next try.
+    fn add(&mut self) -> Duration {
+        self.count = self.count.saturating_add(1);
+        if self.count == 1 {
+            return self.first_pause;
+        }
+        self.later.next().map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+    }
+
+    /// Says what is wrong, once.
+    fn say(&mut self, cluster: &str, text: String) {
+        if self.said.as_ref() != Some(&text) {
+            tracing::warn!(cluster, "out of sync: {text}");
+            self.said = Some(text);
+        }
+    }
+
+    /// It works again.
+    fn end(&mut self, cluster: &str, resource: &str) {
+        if self.said.is_some() {
+            tracing::info!(cluster, "watching {resource}: in sync");
+        }
+        *self = Self::new(self.first_pause);
+    }
+}
+
+fn advance(version: &mut String, object: &impl Object) {
+    if let Some(newer) = &object.metadata().resource_version {
+        version.clone_from(newer);
+    }
+}

@@ -1,0 +1,211 @@
+//! Adapters, engine and views put together. Nothing is decided here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use offramp_aws::{Access, DeadLetterPolicy, OpenError, Options, Sessions, SqsQueue};
+use offramp_core::Timestamp;
+use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, Journal, Metrics, Ports};
+use offramp_kubernetes::KubernetesCluster;
+use prometheus::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{JobView, Readiness, Views};
+use crate::config::{Config, WithoutDeadLetterQueue};
+use crate::failure::Failure;
+
+/// A worker with its clusters' watches running and its queue not open yet.
+pub(crate) struct Worker {
+    config: Config,
+    access: Access,
+    clusters: Vec<Arc<dyn Cluster>>,
+    registry: Registry,
+    metrics: Metrics,
+    /// Runs the watches; they end with the worker.
+    watches: JoinSet<()>,
+    progress: watch::Sender<Progress>,
+}
+
+/// How far the worker has come.
+#[derive(Clone)]
+enum Progress {
+    /// The queue is not open, and why.
+    Opening(String),
+    /// The engine runs.
+    Running(Handle),
+}
+
+/// The intake comes round at least once in this time: a poll of 5 s, or a timeout of 10 s and a pause of
+/// at most 19 s, twice over.
+const STALLED: Duration = Duration::from_secs(60);
+/// The first pause after a queue that does not answer, and the longest.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+impl Worker {
+    /// Loads credentials and opens the clusters. Neither AWS nor any cluster has to be up.
+    pub(crate) async fn open(config: Config) -> Result<Self, Failure> {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry)
+            .map_err(|error| Failure::runtime(format!("registering the metrics: {error}")))?;
+        let options =
+            Options { region: config.aws.region.clone(), endpoint_url: config.aws.endpoint_url.clone() };
+        let access = Access::load(&options).await.map_err(|error| Failure::runtime(error.to_string()))?;
+        let mut watches = JoinSet::new();
+        let mut clusters: Vec<Arc<dyn Cluster>> = Vec::new();
+        for (source, options) in config.clusters.clone() {
+            let (cluster, watch) = KubernetesCluster::open(source, options)
+                .await
+                .map_err(|error| Failure::configuration(vec![error.to_string()]))?;
+            watches.spawn(watch);
+            clusters.push(cluster);
+        }
+        let progress = watch::Sender::new(Progress::Opening("not asked yet".to_owned()));
+        Ok(Self { config, access, clusters, registry, metrics, watches, progress })
+    }
+
+    /// What the admin server shows.
+    pub(crate) fn views(&self) -> Views {
+        let (live, ready, jobs) =
+            (self.progress.subscribe(), self.progress.subscribe(), self.progress.subscribe());
+        let clusters = self.clusters.clone();
+        Views {
+            registry: self.registry.clone(),
+            live: Arc::new(move || liveness(&live.borrow(), Clock::system().now())),
+            readiness: Arc::new(move || {
+                let queue = queue_readiness(&ready.borrow());
+                std::iter::once(queue).chain(clusters.iter().map(cluster_readiness)).collect()
+            }),
+            jobs: Arc::new(move || {
+                let progress = jobs.borrow().clone();
+                async move {
+                    match progress {
+                        Progress::Running(handle) => {
+                            handle.jobs().await.into_iter().map(JobView::from).collect()
+                        }
+                        Progress::Opening(_) => Vec::new(),
+                    }
+                }
+                .boxed()
+            }),
+        }
+    }
+
+    /// Opens the queue, however long that takes, and works until told to stop.
+    pub(crate) async fn run(
+        mut self,
+        listener: Option<mpsc::UnboundedSender<(Timestamp, Fact)>>,
+        stop: CancellationToken,
+    ) -> Result<(), Failure> {
+        let Some(queue) = self.open_queue(&stop).await? else { return Ok(()) };
+        let home = queue.home().clone();
+        tracing::info!(
+            queue = self.config.queue.url,
+            account = home.account.as_ref().map(|account| account.as_str()),
+            region = home.region.as_ref().map(|region| region.as_str()),
+            clusters = self.clusters.len(),
+            "working"
+        );
+        let scope = self.config.group_tag.take();
+        let ports = Ports {
+            queue: Arc::new(queue),
+            sessions: Arc::new(Sessions::new(self.access.clone(), home.clone(), scope)),
+            home,
+            clusters: self.clusters.clone(),
+        };
+        let clock = Clock::system();
+        let journal = Journal::new(clock, self.metrics.clone());
+        let journal = match listener {
+            Some(listener) => journal.with_listener(listener),
+            None => journal,
+        };
+        let (policy, settings) = (self.config.policy.clone(), self.config.engine.clone());
+        let (engine, handle) = Engine::new(ports, policy, settings, clock, journal);
+        self.progress.send_replace(Progress::Running(handle));
+        engine.run(stop).await;
+        self.watches.shutdown().await;
+        tracing::info!("stopped: every message that was in work is handed back");
+        Ok(())
+    }
+
+    /// Tries until the queue answers; what only somebody can mend ends the worker at once. `None`: told
+    /// to stop meanwhile.
+    async fn open_queue(&self, stop: &CancellationToken) -> Result<Option<SqsQueue>, Failure> {
+        let dead_letters = match self.config.queue.without_dead_letter_queue {
+            WithoutDeadLetterQueue::Refuse => DeadLetterPolicy::Required,
+            WithoutDeadLetterQueue::Allow => DeadLetterPolicy::Optional,
+        };
+        let (mut pause, longest) = REOPEN;
+        loop {
+            let open = SqsQueue::open(&self.access, &self.config.queue.url, dead_letters);
+            let opened = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(None),
+                opened = open => opened,
+            };
+            match opened {
+                Ok(queue) => return Ok(Some(queue)),
+                Err(error) if !matches!(error, OpenError::Unreachable(_)) => return Err(refused(&error)),
+                Err(error) => {
+                    tracing::warn!(
+                        again_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                        "{error}; check the network and queue.url, it will be tried again"
+                    );
+                    self.progress.send_replace(Progress::Opening(error.to_string()));
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(None),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
+            }
+        }
+    }
+}
+
+fn refused(error: &OpenError) -> Failure {
+    let failure = Failure::runtime(error.to_string());
+    match error {
+        OpenError::NoCredentials(_) => failure.hint(
+            "give it credentials the way the AWS CLI takes them: EKS Pod Identity or IRSA in a cluster, \
+             AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY elsewhere",
+        ),
+        OpenError::Denied(_) => failure.hint(
+            "the role needs sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and \
+             sqs:GetQueueAttributes on the queue, and sqs:SendMessage and sqs:GetQueueUrl on its dead-letter queue",
+        ),
+        OpenError::NoQueue(_) => failure.hint("compare queue.url with `aws sqs list-queues`"),
+        OpenError::Unreachable(_) | OpenError::NoDeadLetterQueue(_) | OpenError::Invalid(_) => failure,
+    }
+}
+
+fn liveness(progress: &Progress, now: Timestamp) -> Result<(), String> {
+    let Progress::Running(handle) = progress else { return Ok(()) };
+    let quiet = now.since(handle.pulse().at);
+    if quiet > STALLED {
+        return Err(format!("no receive has come back for {} s", quiet.as_secs()));
+    }
+    Ok(())
+}
+
+fn queue_readiness(progress: &Progress) -> Readiness {
+    let (ready, why) = match progress {
+        Progress::Opening(why) => (false, why.clone()),
+        Progress::Running(handle) => match handle.pulse() {
+            pulse if pulse.fault.is_some() => {
+                (false, pulse.fault.map(|fault| fault.to_string()).unwrap_or_default())
+            }
+            pulse if pulse.connected => (true, "receives".to_owned()),
+            _ => (false, "no receive has come back yet".to_owned()),
+        },
+    };
+    Readiness { name: "queue".to_owned(), ready, why }
+}
+
+fn cluster_readiness(cluster: &Arc<dyn Cluster>) -> Readiness {
+    let ready = cluster.in_sync();
+    let why = if ready { "in sync" } else { "its watches are not in sync; see the log for the reason" };
+    Readiness { name: format!("cluster {}", cluster.name()), ready, why: why.to_owned() }
+}

@@ -1,0 +1,191 @@
+use offramp_core::{HookName, Timestamp, Zone};
+use offramp_engine::{Clock, Fault};
+
+use super::*;
+use crate::Delays;
+use crate::faults::{Injected, Moment};
+use crate::world::groups::{GroupSpec, Hook, Template};
+
+const NAME: &str = "offramp";
+const VISIBILITY: Duration = Duration::from_secs(30);
+
+fn sandbox() -> (Sandbox, QueueDoor) {
+    let epoch = Timestamp::from_millis(1_700_000_000_000);
+    let mut world = World::new(epoch - Duration::from_secs(600), Delays::aws(), 7);
+    world.create_event_queue(NAME, 100);
+    world.create_group(GroupSpec {
+        name: GroupName::new("blue"),
+        min: 0,
+        max: 5,
+        desired: 1,
+        hooks: vec![Hook::terminating("drain")],
+        tags: BTreeMap::new(),
+        target_groups: Vec::new(),
+        capacity_rebalancing: false,
+        template: Template {
+            zones: vec![Zone::new("eu-west-1a")],
+            spot: false,
+            cluster: None,
+            labels: BTreeMap::new(),
+        },
+    });
+    world.advance(epoch);
+    let sandbox = Sandbox::new(world, Clock::starting_at(epoch));
+    let queue = QueueDoor::new(&sandbox, NAME);
+    (sandbox, queue)
+}
+
+fn send(sandbox: &Sandbox, body: &str) {
+    sandbox.with(|world| world.send_message(NAME, body, BTreeMap::new(), Duration::ZERO)).unwrap();
+}
+
+fn member(sandbox: &Sandbox) -> InstanceId {
+    sandbox.peek(|world| world.instances.all().next().unwrap().id.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_ends_when_a_message_comes_or_when_the_wait_is_over() {
+    let (sandbox, queue) = sandbox();
+    let started = sandbox.now();
+    assert!(queue.receive(10, Duration::from_secs(5), VISIBILITY).await.unwrap().is_empty());
+    assert_eq!(sandbox.now().since(started), Duration::from_secs(5));
+    let sender = sandbox.clone();
+    let (received, ()) = tokio::join!(queue.receive(10, Duration::from_secs(20), VISIBILITY), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        send(&sender, "a");
+    });
+    assert_eq!(received.unwrap().len(), 1);
+    assert_eq!(sandbox.now().since(started), Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_sees_a_message_that_becomes_visible_again() {
+    let (sandbox, queue) = sandbox();
+    let running = sandbox.clone();
+    send(&sandbox, "a");
+    let first = queue.receive(10, Duration::ZERO, Duration::from_secs(10)).await.unwrap();
+    let second = tokio::select! {
+        second = queue.receive(10, Duration::from_secs(20), VISIBILITY) => second.unwrap(),
+        () = running.run() => Vec::new(),
+    };
+    assert_eq!(second[0].id, first[0].id);
+    assert_eq!(second[0].receive_count, 2);
+    assert_eq!(queue.extend(&[first[0].receipt.clone()], VISIBILITY).await, [Ok(Held::Lost)]);
+    assert_eq!(queue.extend(&[second[0].receipt.clone()], VISIBILITY).await, [Ok(Held::Extended)]);
+    assert_eq!(queue.depth().await.unwrap(), Depth { waiting: 0, in_flight: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_long_polls_do_not_keep_each_other_awake() {
+    let (sandbox, queue) = sandbox();
+    let other = queue.clone();
+    let wait = Duration::from_secs(20);
+    let (one, two) = tokio::join!(queue.receive(1, wait, VISIBILITY), other.receive(1, wait, VISIBILITY));
+    assert!(one.unwrap().is_empty() && two.unwrap().is_empty());
+    assert_eq!(sandbox.peek(|world| world.calls["sqs.ReceiveMessage"]), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_long_poll_takes_no_message_along() {
+    let (sandbox, queue) = sandbox();
+    let poll = queue.receive(10, Duration::from_secs(20), VISIBILITY);
+    assert!(tokio::time::timeout(Duration::from_secs(1), poll).await.is_err());
+    send(&sandbox, "a");
+    assert_eq!(queue.depth().await.unwrap(), Depth { waiting: 1, in_flight: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_carries_the_body_and_the_reason() {
+    let (sandbox, queue) = sandbox();
+    send(&sandbox, "what is this");
+    let message = queue.receive(1, Duration::ZERO, VISIBILITY).await.unwrap().remove(0);
+    queue.dead_letter(&message, "unreadable").await.unwrap();
+    sandbox.peek(|world| {
+        let dead = world.queues.get("offramp-dlq").unwrap().messages().next().unwrap();
+        assert_eq!(dead.body, "what is this");
+        assert_eq!(dead.attributes["offramp.reason"].value, "unreadable");
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn terminate_wait_complete_through_the_ports() {
+    let (sandbox, queue) = sandbox();
+    let id = member(&sandbox);
+    let group = GroupName::new("blue");
+    let terminate = GroupCall::Terminate(id.clone(), group.clone());
+    assert_eq!(Groups::perform(&sandbox, &[terminate]).await, [Ok(Settled::Done)]);
+    let message = queue.receive(1, Duration::from_secs(20), VISIBILITY).await.unwrap().remove(0);
+    assert!(message.body.contains("LifecycleActionToken"));
+    let seen = sandbox.instances(std::slice::from_ref(&id)).await.unwrap();
+    assert_eq!(seen[&id].state, LifecycleState::TerminatingWait);
+    let spec = sandbox.group(&group).await.unwrap().unwrap().terminate_hooks.remove(0);
+    assert_eq!(spec.global_timeout, Duration::from_secs(48 * 3_600));
+    let key = HookKey { group: group.clone(), name: HookName::new("drain"), token: None };
+    let calls = [
+        GroupCall::Detach(id.clone(), group.clone()),
+        GroupCall::Heartbeat(id.clone(), key.clone()),
+        GroupCall::Complete(id.clone(), key.clone()),
+        GroupCall::Complete(id, key),
+    ];
+    let answers = Groups::perform(&sandbox, &calls).await;
+    assert_eq!(answers, [Ok(Settled::Done), Ok(Settled::Done), Ok(Settled::Done), Ok(Settled::Gone)]);
+    assert_eq!(sandbox.group(&GroupName::new("none")).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ports_exist_for_the_sandbox_s_own_account_only() {
+    let (sandbox, _) = sandbox();
+    assert!(Sessions::groups(&sandbox, &Home::default()).is_ok());
+    let elsewhere = Home { account: Some("444455556666".into()), region: None };
+    assert!(matches!(Sessions::targets(&sandbox, &elsewhere), Err(Fault::Denied(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn injected_faults_hit_the_call_they_were_planned_for() {
+    let (sandbox, queue) = sandbox();
+    sandbox.with(|world| {
+        let faults = &mut world.faults;
+        faults.inject("sqs.ReceiveMessage", 1, Injected::Throttle);
+        faults.inject("sqs.ReceiveMessage", 2, Injected::LostAnswer);
+        faults.inject("sqs.DeleteMessageBatch", 1, Injected::Partial);
+        faults.inject("sqs.GetQueueAttributes", 1, Injected::Delay(Duration::from_secs(7)));
+    });
+    for body in ["a", "b"] {
+        send(&sandbox, body);
+    }
+    let receive = || queue.receive(10, Duration::ZERO, VISIBILITY);
+    assert!(matches!(receive().await, Err(Fault::Retry(_))));
+    assert_eq!(sandbox.peek(|world| world.has_visible(NAME)), Ok(true), "a throttled call does nothing");
+    assert!(matches!(receive().await, Err(Fault::Retry(_))));
+    assert_eq!(sandbox.peek(|world| world.has_visible(NAME)), Ok(false), "a lost answer hides messages");
+    tokio::time::sleep(VISIBILITY).await;
+    let receipts: Vec<Receipt> = receive().await.unwrap().into_iter().map(|m| m.receipt).collect();
+    let deleted = queue.delete(&receipts).await;
+    assert_eq!(deleted.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+    let before = sandbox.now();
+    queue.depth().await.unwrap();
+    assert_eq!(sandbox.now().since(before), Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_takes_effect_or_not_and_its_call_never_returns() {
+    for (moment, left) in [(Moment::BeforeEffect, 1), (Moment::AfterEffect, 0)] {
+        let (sandbox, queue) = sandbox();
+        send(&sandbox, "a");
+        let receipt = queue.receive(1, Duration::ZERO, VISIBILITY).await.unwrap().remove(0).receipt;
+        let mut crashed = sandbox.with(|world| {
+            world.faults.crash_at(1, moment);
+            world.faults.crashed()
+        });
+        let receipts = [receipt];
+        let died = tokio::select! {
+            biased;
+            _ = queue.delete(&receipts) => false,
+            _ = crashed.wait_for(|crashed| *crashed) => true,
+        };
+        assert!(died, "{moment:?}");
+        let messages = sandbox.peek(|world| world.queues.get(NAME).unwrap().messages().count());
+        assert_eq!(messages, left, "{moment:?}");
+        assert_eq!(queue.delete(&receipts).await, [Ok(())], "the next worker's calls work");
+    }
+}

@@ -1,0 +1,321 @@
+//! The objects of a cluster with lookups beside them: each change makes a version and a line for watches,
+//! and tells who waits for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offramp_core::{InstanceId, NodeName, PodUid};
+use tokio::sync::watch;
+
+use super::{Budget, Change, Cluster, Due, Key, Node, Object, Phase, Pod, Service, Verb};
+
+/// Watches that are further behind than this start over (410 Gone).
+const CHANGES_KEPT: usize = 20_000;
+
+/// Lookups beside the objects of a cluster, kept by the methods in this file.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pods_by_uid: BTreeMap<PodUid, Key>,
+    pods_by_node: BTreeMap<NodeName, BTreeSet<Key>>,
+    pods_by_owner: BTreeMap<String, BTreeSet<Key>>,
+    /// Those of them that run and are not on their way out.
+    active_by_owner: BTreeMap<String, BTreeSet<Key>>,
+    healthy_by_budget: BTreeMap<Key, BTreeSet<Key>>,
+    nodes_by_instance: BTreeMap<InstanceId, NodeName>,
+    /// Pods that wait for a node.
+    pub(super) unbound: BTreeSet<Key>,
+    /// UIDs of workloads whose pods changed since the last look.
+    pub(super) changed_workloads: BTreeSet<String>,
+    /// A look of the controllers is due.
+    pub(super) reconcile_is_due: bool,
+    /// A look of the load balancer controller is due.
+    pub(super) filling_is_due: bool,
+    /// What the kube-proxies know, by Service.
+    endpoints: BTreeMap<Key, BTreeMap<PodUid, Endpoint>>,
+    /// Who waits for the node of an instance or its pods.
+    watchers: BTreeMap<InstanceId, watch::Sender<u64>>,
+}
+
+/// A pod as the kube-proxies know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The pod.
+    pub uid: PodUid,
+    /// Its node.
+    pub node: NodeName,
+    /// Its conditions.
+    pub state: EndpointState,
+}
+
+/// The conditions of an endpoint, as far as kube-proxy cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointState {
+    /// Ready.
+    Ready,
+    /// Serving and terminating: used where nothing is ready (KEP-1669).
+    Terminating,
+}
+
+/// What became of a pod, on its way to every kube-proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Spread {
+    pod: PodUid,
+    node: Option<NodeName>,
+    services: Vec<Key>,
+    /// `None`: it is no endpoint any more.
+    endpoint: Option<Endpoint>,
+}
+
+impl Cluster {
+    /// The UIDs of the pods bound to a node.
+    pub fn pods_on(&self, node: &NodeName) -> BTreeSet<PodUid> {
+        self.pods_of_node(node).map(|pod| pod.pod.uid.clone()).collect()
+    }
+
+    /// The pods bound to a node.
+    pub fn pods_of_node(&self, node: &NodeName) -> impl Iterator<Item = &Pod> {
+        let keys = self.index.pods_by_node.get(node).into_iter().flatten();
+        keys.filter_map(|key| self.pods.get(key))
+    }
+
+    /// How many pods are bound to a node.
+    pub(super) fn pods_count(&self, node: &NodeName) -> usize {
+        self.index.pods_by_node.get(node).map_or(0, BTreeSet::len)
+    }
+
+    /// The pods of a workload.
+    pub(super) fn pods_of_owner(&self, uid: &str) -> impl Iterator<Item = &Pod> {
+        let keys = self.index.pods_by_owner.get(uid).into_iter().flatten();
+        keys.filter_map(|key| self.pods.get(key))
+    }
+
+    /// How many pods of a workload run and are not on their way out.
+    pub(super) fn active_pods(&self, uid: &str) -> usize {
+        self.index.active_by_owner.get(uid).map_or(0, BTreeSet::len)
+    }
+
+    /// How many healthy pods a budget counts: Ready, and not on their way out.
+    pub fn healthy_pods(&self, budget: &Budget) -> usize {
+        let key = (budget.namespace.clone(), budget.name.clone());
+        self.index.healthy_by_budget.get(&key).map_or(0, BTreeSet::len)
+    }
+
+    /// A pod by UID.
+    pub fn pod(&self, uid: &PodUid) -> Option<&Pod> {
+        self.index.pods_by_uid.get(uid).and_then(|key| self.pods.get(key))
+    }
+
+    /// The node of an instance.
+    pub fn node_of(&self, instance: &InstanceId) -> Option<&Node> {
+        self.index.nodes_by_instance.get(instance).and_then(|name| self.nodes.get(name))
+    }
+
+    /// What the kube-proxies know about a Service.
+    pub fn endpoints_of(&self, service: &Key) -> impl Iterator<Item = &Endpoint> {
+        self.index.endpoints.get(service).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Changes its value with the node of this instance, a pod on it, and the API server's presence.
+    pub(crate) fn watch(&mut self, instance: &InstanceId) -> watch::Receiver<u64> {
+        self.index.watchers.entry(instance.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    pub(super) fn wake_all(&mut self) {
+        self.index.watchers.retain(|_, sender| sender.receiver_count() > 0);
+        self.index.watchers.values().for_each(|sender| sender.send_modify(|value| *value += 1));
+    }
+
+    fn wake(&self, instance: &InstanceId) {
+        if let Some(sender) = self.index.watchers.get(instance) {
+            sender.send_modify(|value| *value += 1);
+        }
+    }
+
+    fn wake_node(&self, node: Option<&NodeName>) {
+        if let Some(node) = node.and_then(|name| self.nodes.get(name)) {
+            self.wake(&node.instance);
+        }
+    }
+
+    /// The kube-proxies take over what became of a pod. Gives the instance of its node where that one's
+    /// health check may answer differently now, because traffic policy is Local.
+    pub(super) fn take_over(&mut self, spread: Spread) -> Option<InstanceId> {
+        let Spread { pod, node, services, endpoint } = spread;
+        let mut local = false;
+        for service in services {
+            local |= self.services.get(&service).is_some_and(|service| service.local);
+            let Some(known) = self.index.endpoints.get_mut(&service) else { continue };
+            match &endpoint {
+                Some(endpoint) => known.insert(pod.clone(), endpoint.clone()),
+                None => known.remove(&pod),
+            };
+        }
+        let node = node.filter(|_| local).and_then(|node| self.nodes.get(&node))?;
+        Some(node.instance.clone())
+    }
+
+    fn log(&mut self, verb: Verb, object: Object) {
+        self.changes.push_back(Change { version: self.version, verb, object });
+        while self.changes.len() > CHANGES_KEPT {
+            self.changes.pop_front();
+        }
+    }
+
+    fn budgets_of(&self, pod: &Pod) -> Vec<Key> {
+        self.budgets.iter().filter(|(_, budget)| budget.covers(pod)).map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(super) fn put_budget(&mut self, mut budget: Budget) {
+        self.version += 1;
+        budget.version = self.version;
+        let key = (budget.namespace.clone(), budget.name.clone());
+        let healthy = self.pods.values().filter(|pod| budget.covers(pod) && is_healthy(pod));
+        self.index.healthy_by_budget.insert(key.clone(), healthy.map(key_of).collect());
+        let known = self.budgets.insert(key, budget.clone()).is_some();
+        self.log(if known { Verb::Modified } else { Verb::Added }, Object::Budget(budget));
+    }
+
+    pub(super) fn put_service(&mut self, mut service: Service) {
+        self.version += 1;
+        service.version = self.version;
+        let key = (service.namespace.clone(), service.name.clone());
+        let endpoints = self
+            .pods
+            .values()
+            .filter(|pod| service.selects(pod))
+            .filter_map(|pod| Some((pod.pod.uid.clone(), endpoint_of(pod)?)))
+            .collect();
+        self.index.endpoints.insert(key.clone(), endpoints);
+        let known = self.services.insert(key, service.clone()).is_some();
+        self.log(if known { Verb::Modified } else { Verb::Added }, Object::Service(service));
+    }
+
+    pub(super) fn put_pod(&mut self, mut pod: Pod) {
+        self.version += 1;
+        pod.version = self.version;
+        let key = key_of(&pod);
+        self.index.pods_by_uid.insert(pod.pod.uid.clone(), key.clone());
+        match &pod.node {
+            Some(node) => {
+                self.index.unbound.remove(&key);
+                self.index.pods_by_node.entry(node.clone()).or_default().insert(key.clone());
+            }
+            None => {
+                self.index.unbound.insert(key.clone());
+            }
+        }
+        if let Some(owner) = &pod.owner {
+            self.index.pods_by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
+            let active = self.index.active_by_owner.entry(owner.uid.clone()).or_default();
+            let finished = matches!(pod.phase, Phase::Succeeded | Phase::Failed);
+            keep(active, &key, pod.deletion.is_none() && !finished);
+            self.index.changed_workloads.insert(owner.uid.clone());
+        }
+        for budget in self.budgets_of(&pod) {
+            let healthy = self.index.healthy_by_budget.entry(budget).or_default();
+            keep(healthy, &key, is_healthy(&pod));
+        }
+        let known = self.pods.insert(key, pod.clone()).is_some();
+        self.wake_node(pod.node.as_ref());
+        self.log(if known { Verb::Modified } else { Verb::Added }, Object::Pod(pod));
+    }
+
+    pub(super) fn take_pod(&mut self, key: &Key) -> Option<Pod> {
+        let mut pod = self.pods.remove(key)?;
+        self.version += 1;
+        pod.version = self.version;
+        self.index.pods_by_uid.remove(&pod.pod.uid);
+        for keys in self.index.healthy_by_budget.values_mut() {
+            keys.remove(key);
+        }
+        self.index.unbound.remove(key);
+        if let Some(keys) = pod.node.as_ref().and_then(|node| self.index.pods_by_node.get_mut(node)) {
+            keys.remove(key);
+        }
+        if let Some(owner) = &pod.owner {
+            for owned in [&mut self.index.pods_by_owner, &mut self.index.active_by_owner] {
+                owned.get_mut(&owner.uid).map(|keys| keys.remove(key));
+            }
+            self.index.changed_workloads.insert(owner.uid.clone());
+        }
+        self.wake_node(pod.node.as_ref());
+        self.log(Verb::Deleted, Object::Pod(pod.clone()));
+        Some(pod)
+    }
+
+    pub(super) fn put_node(&mut self, mut node: Node) {
+        self.version += 1;
+        node.version = self.version;
+        self.index.nodes_by_instance.insert(node.instance.clone(), node.name.clone());
+        let known = self.nodes.insert(node.name.clone(), node.clone()).is_some();
+        self.wake(&node.instance);
+        self.log(if known { Verb::Modified } else { Verb::Added }, Object::Node(node));
+    }
+
+    pub(super) fn take_node(&mut self, name: &NodeName) {
+        let Some(mut node) = self.nodes.remove(name) else { return };
+        self.version += 1;
+        node.version = self.version;
+        self.index.nodes_by_instance.remove(&node.instance);
+        self.wake(&node.instance);
+        self.log(Verb::Deleted, Object::Node(node));
+    }
+
+    pub(super) fn spread(&self, pod: &Pod, endpoint: Option<Endpoint>) -> Due {
+        Due::EndpointsSpread(Spread {
+            pod: pod.pod.uid.clone(),
+            node: pod.node.clone(),
+            services: self.services_of(&pod.pod.namespace, &pod.labels),
+            endpoint,
+        })
+    }
+
+    fn services_of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Key> {
+        let found = self.services.values().filter(|service| service.takes(namespace, labels));
+        found.map(|service| (service.namespace.clone(), service.name.clone())).collect()
+    }
+}
+
+impl Service {
+    /// Whether a pod is behind it.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        self.takes(&pod.pod.namespace, &pod.labels)
+    }
+
+    /// A Service without selector has endpoints that somebody writes by hand.
+    fn takes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.namespace == namespace && !self.selector.is_empty() && selects(&self.selector, labels)
+    }
+}
+
+/// The key of a pod.
+pub(super) fn key_of(pod: &Pod) -> Key {
+    (pod.pod.namespace.clone(), pod.pod.name.clone())
+}
+
+/// Whether a selector (matchLabels) takes these labels.
+pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// What a pod is to an EndpointSlice. A pod that is being deleted is not ready there from that moment on,
+/// and serving as long as its own Ready condition holds (EndpointSlice conditions, KEP-1672).
+pub(super) fn endpoint_of(pod: &Pod) -> Option<Endpoint> {
+    let node = pod.node.clone()?;
+    if !pod.ready || pod.phase != Phase::Running {
+        return None;
+    }
+    let state = if pod.deletion.is_some() { EndpointState::Terminating } else { EndpointState::Ready };
+    Some(Endpoint { uid: pod.pod.uid.clone(), node, state })
+}
+
+fn is_healthy(pod: &Pod) -> bool {
+    pod.ready && pod.deletion.is_none()
+}
+
+fn keep(keys: &mut BTreeSet<Key>, key: &Key, member: bool) {
+    if member {
+        keys.insert(key.clone());
+    } else {
+        keys.remove(key);
+    }
+}

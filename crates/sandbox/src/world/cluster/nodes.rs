@@ -1,0 +1,125 @@
+//! Nodes come and go with their instances.
+
+use std::collections::BTreeMap;
+
+use offramp_core::{ClusterName, InstanceId, NodeName};
+
+use super::index::key_of;
+use super::{Due, EXCLUDE_LABEL, Key, Node};
+use crate::world::World;
+
+impl Node {
+    /// Whether a controller that fills target groups counts it: the criteria of the AWS Load Balancer
+    /// Controller (instance mode). A cordon is not among them (its issues 1161, 885, 1112; Kubernetes 1.19
+    /// stopped to look at it too, kubernetes/kubernetes#90823).
+    pub fn is_balanced(&self) -> bool {
+        let left_out = |key: &str, effect: &str| {
+            key == "ToBeDeletedByClusterAutoscaler"
+                || (key == "karpenter.sh/disrupted" && effect == "NoSchedule")
+        };
+        self.ready
+            && !self.labels.contains_key(EXCLUDE_LABEL)
+            && !self.labels.contains_key("node-role.kubernetes.io/control-plane")
+            && !self.taints.iter().any(|(key, _, effect)| left_out(key, effect))
+    }
+}
+
+impl World {
+    /// The cluster and the node of an instance.
+    pub(crate) fn node_of_instance(&self, instance: &InstanceId) -> Option<(&super::Cluster, &Node)> {
+        let joins = self.instances.get(instance)?.cluster.as_ref()?;
+        let cluster = self.clusters.get(joins)?;
+        Some((cluster, cluster.node_of(instance)?))
+    }
+
+    /// An instance runs: its node joins, Ready.
+    pub(crate) fn instance_started(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get(id).cloned() else { return };
+        let Some(name) = instance.cluster.filter(|name| self.clusters.contains_key(name)) else { return };
+        let [a, b, c, d] = instance.private_ip.octets();
+        let region = instance.zone.as_str().trim_end_matches(|letter: char| letter.is_ascii_lowercase());
+        let node_name = format!("ip-{a}-{b}-{c}-{d}.{region}.compute.internal");
+        let mut labels = BTreeMap::from(
+            [
+                ("kubernetes.io/arch", "amd64"),
+                ("kubernetes.io/hostname", node_name.as_str()),
+                ("kubernetes.io/os", "linux"),
+                ("node.kubernetes.io/instance-type", "m7i.large"),
+                ("topology.kubernetes.io/region", region),
+                ("topology.kubernetes.io/zone", instance.zone.as_str()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        labels.extend(instance.labels);
+        let uid = self.uuid();
+        let node = Node {
+            name: NodeName::new(node_name),
+            uid,
+            instance: id.clone(),
+            zone: instance.zone,
+            labels,
+            annotations: BTreeMap::new(),
+            unschedulable: false,
+            taints: Vec::new(),
+            ready: true,
+            ready_since: self.now,
+            powered: true,
+            created: self.now,
+            version: 0,
+        };
+        self.tell(format!("node {} joins {name}", node.name));
+        self.store_node(&name, node);
+        self.recheck_targets(id);
+    }
+
+    /// An instance shuts down: containers, kube-proxy and network go on for half of the time that EC2
+    /// needs, as with a kubelet that holds the shutdown back for its pods.
+    pub(crate) fn instance_shutting_down(&mut self, id: &InstanceId) {
+        self.traffic_changed();
+        let Some(name) = self.node_of_instance(id).map(|(cluster, _)| cluster.name.clone()) else { return };
+        self.cluster_after(&name, self.delays.shutdown / 2, Due::MachineEnds(id.clone()));
+    }
+
+    /// An instance is gone; the cloud controller will find out.
+    pub(crate) fn instance_gone(&mut self, id: &InstanceId) {
+        let Some((cluster, node)) = self.node_of_instance(id) else { return };
+        let (name, node) = (cluster.name.clone(), node.name.clone());
+        self.machine_ends(&name, id);
+        self.cluster_after(&name, self.delays.node_deletion, Due::NodeDeleted(node));
+    }
+
+    /// Kubelet and kube-proxy fall silent and every process ends. That the node is not Ready is known at
+    /// once here; on a real cluster it takes the node-monitor-grace-period (40 to 50 s).
+    pub(super) fn machine_ends(&mut self, name: &ClusterName, id: &InstanceId) {
+        let now = self.now;
+        let Some(cluster) = self.clusters.get(name) else { return };
+        let Some(node) = cluster.node_of(id).filter(|node| node.powered).cloned() else { return };
+        let pods: Vec<_> = cluster.pods_of_node(&node.name).cloned().collect();
+        self.cut_connections(id);
+        self.tell(format!("node {} is silent", node.name));
+        self.store_node(name, Node { powered: false, ready: false, ready_since: now, ..node });
+        for mut pod in pods {
+            pod.ends = Some(pod.ends.map_or(now, |ends| ends.min(now)));
+            if pod.ready {
+                pod.ready = false;
+                pod.ready_since = now;
+            }
+            self.store_pod(name, pod);
+        }
+        self.recheck_targets(id);
+    }
+
+    /// The Node object goes, and with it every pod that was bound to it (pod garbage collection).
+    pub(super) fn node_deleted(&mut self, name: &ClusterName, node: &NodeName) {
+        let Some(cluster) = self.clusters.get(name) else { return };
+        if cluster.nodes.get(node).is_none_or(|node| node.powered) {
+            return;
+        }
+        let pods: Vec<Key> = cluster.pods_of_node(node).map(key_of).collect();
+        self.tell(format!("node {node} is deleted"));
+        self.remove_node(name, node);
+        for pod in pods {
+            self.remove_pod(name, &pod);
+        }
+    }
+}

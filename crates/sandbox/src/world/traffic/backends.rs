@@ -1,0 +1,97 @@
+//! Where a node sends what comes in at one of its ports, as far as its kube-proxy has heard.
+
+use std::collections::BTreeMap;
+
+use offramp_core::{ClusterName, InstanceId, NodeName, Timestamp};
+
+use crate::world::World;
+use crate::world::cluster::{Cluster, EndpointState, Key, Service};
+use crate::world::instances::InstanceState;
+
+/// What is behind one port.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Backend {
+    /// The pods that it chooses among.
+    pub(super) pods: usize,
+    /// Those of them that take nothing any more, by instance.
+    pub(super) gone: Vec<(Option<InstanceId>, usize)>,
+}
+
+/// The backends at one moment: behind `externalTrafficPolicy: Cluster` they are the same on every node.
+#[derive(Default)]
+pub(super) struct Backends {
+    by_cluster: BTreeMap<(ClusterName, u16), Backend>,
+}
+
+impl Backends {
+    pub(super) fn of(&mut self, cluster: &Cluster, node: &NodeName, port: u16, now: Timestamp) -> Backend {
+        match service_with(cluster, port) {
+            None => behind_host_port(cluster, node, port, now),
+            Some((key, service)) if service.local => behind_service(cluster, key, Some(node), now),
+            Some((key, _)) => {
+                let backend = self.by_cluster.entry((cluster.name.clone(), port));
+                backend.or_insert_with(|| behind_service(cluster, key, None, now)).clone()
+            }
+        }
+    }
+}
+
+impl World {
+    /// Whether a health check of this target is answered. With `externalTrafficPolicy: Cluster` any node
+    /// answers as long as its kube-proxy works (KEP-3836); with `Local` one needs a ready pod of its own,
+    /// a terminating one does not count for the check (KEP-1669).
+    pub fn target_answers(&self, instance: &InstanceId, port: u16) -> bool {
+        let Some((cluster, node)) = self.node_of_instance(instance) else {
+            return self.answers_by_itself(instance);
+        };
+        if !node.powered {
+            return false;
+        }
+        match service_with(cluster, port) {
+            Some((_, service)) if !service.local => true,
+            Some((key, _)) => cluster
+                .endpoints_of(key)
+                .any(|endpoint| endpoint.node == node.name && endpoint.state == EndpointState::Ready),
+            None => behind_host_port(cluster, &node.name, port, self.now).pods > 0,
+        }
+    }
+
+    /// An instance of no cluster serves as long as it runs.
+    pub(super) fn answers_by_itself(&self, instance: &InstanceId) -> bool {
+        let found = self.instances.get(instance);
+        found.is_some_and(|found| found.cluster.is_none() && found.state == InstanceState::Running)
+    }
+}
+
+/// The ready endpoints, or where there is none those that are terminating and still serve (KEP-1669).
+fn behind_service(cluster: &Cluster, service: &Key, only: Option<&NodeName>, now: Timestamp) -> Backend {
+    let usable = |state: EndpointState| {
+        cluster
+            .endpoints_of(service)
+            .filter(move |endpoint| endpoint.state == state && only.is_none_or(|node| endpoint.node == *node))
+    };
+    let any_ready = usable(EndpointState::Ready).next().is_some();
+    let state = if any_ready { EndpointState::Ready } else { EndpointState::Terminating };
+    let mut pods = 0;
+    let mut gone: BTreeMap<Option<InstanceId>, usize> = BTreeMap::new();
+    for endpoint in usable(state) {
+        pods += 1;
+        let accepts = cluster.pod(&endpoint.uid).is_some_and(|pod| pod.accepts(now));
+        if !accepts {
+            let node = cluster.nodes.get(&endpoint.node);
+            *gone.entry(node.map(|node| node.instance.clone())).or_default() += 1;
+        }
+    }
+    Backend { pods, gone: gone.into_iter().collect() }
+}
+
+/// A hostPort leads to the pod on the node itself, and is closed where there is none.
+fn behind_host_port(cluster: &Cluster, node: &NodeName, port: u16, now: Timestamp) -> Backend {
+    let mut pods = cluster.pods_of_node(node);
+    let open = pods.any(|pod| pod.host_port == Some(port) && pod.accepts(now));
+    Backend { pods: usize::from(open), gone: Vec::new() }
+}
+
+fn service_with(cluster: &Cluster, port: u16) -> Option<(&Key, &Service)> {
+    cluster.services.iter().find(|(_, service)| service.node_port == port)
+}

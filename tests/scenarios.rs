@@ -1,0 +1,10 @@
+//! Scripted worlds and what the worker does in them, on virtual time: golden transcripts that a person
+//! can read, and the same worlds with the worker dying between any two calls.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+#[path = "scenarios/crashes.rs"]
+mod crashes;
+#[path = "scenarios/script.rs"]
+mod script;
+#[path = "scenarios/transcripts.rs"]
+mod transcripts;

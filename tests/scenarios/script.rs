@@ -1,0 +1,267 @@
+//! The stage: a world, a worker in it that can be started, killed and stopped, and a transcript.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use offramp_core::{ClusterName, GroupName, Home, InstanceId, NodeName, Policy, Timestamp};
+use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, Journal, Metrics, Ports, Settings};
+use offramp_sandbox::doors::ports_aws::QueueDoor;
+use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
+use offramp_sandbox::world::cluster::Phase;
+use offramp_sandbox::{Fleet, Sandbox, World};
+use prometheus::Registry;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// When every scenario begins: Saturday, 14 March 2026, 09:00 UTC.
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_773_478_800_000);
+
+pub(crate) const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(crate) struct Scene {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) policy: Policy,
+    pub(crate) settings: Settings,
+    worker: Option<Worker>,
+    world: JoinSet<()>,
+    lines: Vec<(Timestamp, String)>,
+    facts: mpsc::UnboundedReceiver<(Timestamp, Fact)>,
+    listener: mpsc::UnboundedSender<(Timestamp, Fact)>,
+}
+
+struct Worker {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+    handle: Handle,
+}
+
+impl Scene {
+    /// Puts a world on the stage. The worker is not there yet.
+    pub(crate) fn new(fleet: Fleet) -> Self {
+        let world = fleet.build();
+        let clusters = world.clusters.keys().cloned().collect();
+        let target_groups = world.balancers.all().map(|group| group.arn.clone()).collect();
+        let sandbox = Sandbox::new(world, Clock::starting_at(START));
+        let mut tasks = JoinSet::new();
+        let running = sandbox.clone();
+        tasks.spawn(async move { running.run().await });
+        let (listener, facts) = mpsc::unbounded_channel();
+        Self {
+            sandbox,
+            policy: Policy { clusters, ..Policy::default() },
+            settings: Settings { target_groups, ..Settings::default() },
+            worker: None,
+            world: tasks,
+            lines: Vec::new(),
+            facts,
+            listener,
+        }
+    }
+
+    /// Starts the worker with nothing but its configuration.
+    pub(crate) fn start_worker(&mut self) {
+        let clock = self.sandbox.clock();
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let journal = Journal::new(clock, metrics).with_listener(self.listener.clone());
+        let names: Vec<ClusterName> = self.sandbox.peek(|world| world.clusters.keys().cloned().collect());
+        let clusters = names
+            .iter()
+            .filter(|name| self.policy.clusters.contains(name))
+            .map(|name| Arc::new(ClusterDoor::new(&self.sandbox, name)) as Arc<dyn Cluster>);
+        let ports = Ports {
+            queue: Arc::new(QueueDoor::new(&self.sandbox, "offramp")),
+            home: Home { account: Some("111122223333".into()), region: Some("eu-west-1".into()) },
+            sessions: Arc::new(self.sandbox.clone()),
+            clusters: clusters.collect(),
+        };
+        let (engine, handle) = Engine::new(ports, self.policy.clone(), self.settings.clone(), clock, journal);
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(engine.run(stop.clone()));
+        self.worker = Some(Worker { tasks, stop, handle });
+    }
+
+    /// The worker dies on the spot: everything that it knew is gone.
+    pub(crate) async fn kill_worker(&mut self) {
+        let mut worker = self.worker.take().expect("a worker to kill");
+        worker.tasks.shutdown().await;
+        self.say("the worker is killed");
+    }
+
+    /// The worker is told to stop, and does. Says how long it took.
+    pub(crate) async fn stop_worker(&mut self) -> Duration {
+        self.say("the worker is told to stop");
+        let begun = self.sandbox.now();
+        let mut worker = self.worker.take().expect("a worker to stop");
+        worker.stop.cancel();
+        while worker.tasks.join_next().await.is_some() {}
+        let took = self.sandbox.now().since(begun);
+        self.say("the worker has stopped");
+        took
+    }
+
+    /// Waits for a planned crash to happen, kills what is left, and says whether it came in time.
+    pub(crate) async fn crash_within(&mut self, limit: Duration) -> bool {
+        let mut crashed = self.sandbox.peek(|world| world.faults.crashed());
+        let came = tokio::time::timeout(limit, crashed.wait_for(|crashed| *crashed)).await.is_ok();
+        if came {
+            self.kill_worker().await;
+        }
+        came
+    }
+
+    /// Lets the time pass.
+    pub(crate) async fn pass(&mut self, span: Duration) {
+        let until = self.sandbox.now() + span;
+        self.sandbox.clock().sleep_until(until).await;
+        // Whatever is due at this very moment happens first.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// Waits until something is true of the world, and fails with the transcript when it never is.
+    pub(crate) async fn until(&mut self, what: &str, limit: Duration, mut holds: impl FnMut(&World) -> bool) {
+        let deadline = self.sandbox.now() + limit;
+        let mut changes = self.sandbox.changes();
+        while !self.sandbox.peek(&mut holds) {
+            if self.sandbox.now() >= deadline {
+                panic!("never came true: {what}\n{}", self.transcript());
+            }
+            let clock = self.sandbox.clock();
+            tokio::select! {
+                biased;
+                _ = changes.changed() => {}
+                () = clock.sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// Waits until the queue is empty and no job is left.
+    pub(crate) async fn until_done(&mut self, limit: Duration) {
+        let idle = |world: &World| {
+            let queue = world.queues.get("offramp").unwrap();
+            queue.messages().count() == 0
+        };
+        self.until("the queue is empty", limit, idle).await;
+        self.pass(seconds(1)).await;
+        if let Some(worker) = &self.worker {
+            let jobs = worker.handle.jobs().await;
+            assert!(jobs.is_empty(), "jobs are left: {jobs:#?}");
+        }
+    }
+
+    /// Writes a line of our own.
+    pub(crate) fn say(&mut self, line: &str) {
+        self.lines.push((self.sandbox.now(), format!("stage   {line}")));
+    }
+
+    /// The instances of a group, oldest first.
+    pub(crate) fn instances(&self, group: &str) -> Vec<InstanceId> {
+        self.sandbox.peek(|world| {
+            let group = world.groups.get(&GroupName::new(group)).unwrap();
+            group.members.keys().cloned().collect()
+        })
+    }
+
+    pub(crate) fn node_of(&self, instance: &InstanceId) -> Option<NodeName> {
+        self.sandbox.peek(|world| {
+            let mut nodes = world.clusters.values().filter_map(|cluster| cluster.node_of(instance));
+            nodes.next().map(|node| node.name.clone())
+        })
+    }
+
+    /// Requests lost so far.
+    pub(crate) fn lost(&self) -> f64 {
+        self.sandbox.peek(|world| world.traffic.lost())
+    }
+
+    /// Evictable pods that an instance took down with it, so far.
+    pub(crate) fn running_pods_on(&self, instance: &InstanceId) -> usize {
+        self.sandbox.peek(|world| {
+            let cluster = world.clusters.values().find(|cluster| cluster.node_of(instance).is_some());
+            let Some((cluster, node)) =
+                cluster.and_then(|cluster| Some((cluster, cluster.node_of(instance)?)))
+            else {
+                return 0;
+            };
+            let stays = |kind: &str| kind == "DaemonSet";
+            cluster
+                .pods_of_node(&node.name)
+                .filter(|pod| pod.phase == Phase::Running)
+                .filter(|pod| !pod.owner.as_ref().is_some_and(|owner| stays(&owner.kind)))
+                .count()
+        })
+    }
+
+    /// Everything that happened, in order, with short names for instances.
+    pub(crate) fn transcript(&mut self) -> String {
+        while let Ok((at, fact)) = self.facts.try_recv() {
+            if let Some(line) = line_of(&fact) {
+                self.lines.push((at, line));
+            }
+        }
+        let mut lines = self.lines.clone();
+        let story = self.sandbox.peek(|world| world.story.clone());
+        lines.extend(story.into_iter().map(|(at, line)| (at, format!("world   {line}"))));
+        lines.sort_by_key(|(at, _)| *at);
+        let mut text = String::new();
+        let mut refusals = BTreeSet::new();
+        // A budget that refuses every five seconds is told once.
+        lines.retain(|(_, line)| !line.contains("refused by") || refusals.insert(line.clone()));
+        for (at, line) in lines {
+            let millis = at.since(START).as_millis();
+            writeln!(text, "{:>5}.{:03}  {line}", millis / 1000, millis % 1000).unwrap();
+        }
+        shorten(&text)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.world.abort_all();
+    }
+}
+
+fn line_of(fact: &Fact) -> Option<String> {
+    let about = match fact {
+        Fact::Received { .. } => return None,
+        Fact::Ignored { .. }
+        | Fact::DeadLettered { .. }
+        | Fact::QueueFaulted { .. }
+        | Fact::LeaseLost { .. }
+        | Fact::Stopping { .. } => return Some(format!("worker  {fact}")),
+        Fact::Joined { instance, .. }
+        | Fact::Routed { instance, .. }
+        | Fact::Stepped { instance, .. }
+        | Fact::Acted { instance, .. }
+        | Fact::Faulted { instance, .. }
+        | Fact::Isolated { instance, .. }
+        | Fact::Finished { instance, .. } => instance,
+    };
+    Some(format!("worker  {about}  {fact}"))
+}
+
+/// Instance ids are long and random: in a transcript they are i-a, i-b … by order of appearance.
+fn shorten(text: &str) -> String {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("i-") {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let end = from[2..].find(|c: char| !c.is_ascii_hexdigit()).map_or(from.len(), |end| end + 2);
+        let id = &from[..end];
+        if InstanceId::parse(id).is_some() {
+            let letter = char::from(b'a' + u8::try_from(names.len() % 26).unwrap());
+            out.push_str(names.entry(id.to_owned()).or_insert_with(|| format!("i-{letter}")));
+        } else {
+            out.push_str(id);
+        }
+        rest = &from[end..];
+    }
+    out + rest
+}
