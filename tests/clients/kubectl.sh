@@ -1,7 +1,7 @@
 #!/bin/sh
 # A real kubectl against a cluster of the sandbox: what an operator types, and what has to come back.
 # It needs at least two nodes, a pod in the namespace `default` and a Service.
-# It cordons and uncordons a node and deletes a pod.
+# It cordons, drains and uncordons a node and deletes two pods, so it takes as long as the pods take to end.
 # usage: KUBECONFIG=FILE kubectl.sh KUBECTL
 set -u
 
@@ -90,9 +90,20 @@ check "unlabel" "^node/$node unlabeled" label node "$node" offramp.test/checked-
 pod=$(first pods)
 check "delete without waiting" "^pod \"$pod\" deleted" delete pod "$pod" --wait=false
 check "a pod on its way out" "^$pod +[01]/1 +Terminating" get pods
-pod=$(first pods | grep -v "$pod" || k get pods -o name | grep -v "$pod" | head -n 1 | sed 's|.*/||')
+pod=$(k get pods -o name | sed 's|.*/||' | grep -vx "$pod" | head -n 1)
 check "delete by force" "^pod \"$pod\" force deleted" delete pod "$pod" --force --grace-period=0
 check "a pod that is gone" "pods \"$pod\" not found" get pod "$pod"
+check "drain" "^node/$node drained" drain "$node" --ignore-daemonsets --delete-emptydir-data --force --timeout 120s
+check "only pods of DaemonSets are left" '^[^ ]+ +kube-system *$' get pods -A --no-headers \
+    --field-selector "spec.nodeName=$node,metadata.namespace=kube-system" \
+    -o 'custom-columns=NAME:.metadata.name,NAMESPACE:.metadata.namespace'
+output=$(k get pods --field-selector "spec.nodeName=$node" -o name)
+if [ -n "$output" ]; then
+    printf 'FAILED: pods are left on a drained node:\n%s\n' "$output" >&2
+    exit 1
+fi
+passed=$((passed + 1))
+check "uncordon after the drain" "^node/$node uncordoned" uncordon "$node"
 check "what the sandbox does not have" "the server doesn't have a resource type \"configmaps\"" get configmaps
 
 echo "$passed checks passed"

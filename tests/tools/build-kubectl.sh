@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds a real kubectl from Go modules into a folder, for the checks of the sandbox's Kubernetes door.
-# Needs Go 1.26 and the Go module proxy. Cold it takes some minutes; nothing is done where it is there already.
+# Needs Go 1.26 and the Go module proxy. Cold it takes about two minutes; nothing is done where it is there already.
 # usage: build-kubectl.sh DIR
 set -eu
 
@@ -21,7 +21,7 @@ for pair in "gitVersion=$version" gitMajor=1 gitMinor=36 gitTreeState=clean; do
     flags="$flags -X k8s.io/component-base/version.$pair"
 done
 
-echo "building kubectl $version into $folder (cold: a few minutes on two cores)"
+echo "building kubectl $version into $folder (cold: about two minutes)"
 start=$(date +%s)
 cd "$source"
 # Built beside its name and moved, so that an interrupted build leaves nothing that looks finished.

@@ -9,6 +9,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use offramp_core::{Home, Region};
 use offramp_engine::{self as engine, Fault, Groups, Targets};
 
@@ -36,8 +37,22 @@ impl Access {
     /// Reads environment, profiles and options. No call is made for credentials: the first real call
     /// brings missing ones to light, within seconds.
     pub async fn load(options: &Options) -> Result<Self, OpenError> {
-        // Named and not "latest", so that an update of the SDK changes no defaults behind our back.
-        Self::load_from(aws_config::defaults(BehaviorVersion::v2026_01_12()), options).await
+        Self::load_from(aws_config::defaults(behaviour()), options).await
+    }
+
+    /// The way to a sandbox: one endpoint, made-up credentials, and nothing of the environment, so that
+    /// nothing of it can reach AWS.
+    pub fn sandbox(endpoint_url: &str, region: &Region) -> Self {
+        let credentials = Credentials::new("sandbox", "sandbox", None, None, "sandbox");
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(sdk_region(region))
+            .endpoint_url(endpoint_url)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts(READ_TIMEOUT))
+            .build();
+        Self { config }
     }
 
     pub(crate) async fn load_from(loader: ConfigLoader, options: &Options) -> Result<Self, OpenError> {
@@ -60,6 +75,11 @@ impl Access {
             return Err(OpenError::Invalid(text.to_owned()));
         }
         if let Some(url) = &options.endpoint_url {
+            // The SDK would find out at the first call, and look like a network that is down.
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                let text = "using the configured AWS endpoint: it must start with http:// or https://";
+                return Err(OpenError::Invalid(text.to_owned()));
+            }
             // Set here and not on the loader, where it would overrule AWS_ENDPOINT_URL_SQS and the like.
             config = config.into_builder().endpoint_url(url).build();
         }
@@ -138,6 +158,11 @@ impl engine::Sessions for Sessions {
 struct Ports {
     groups: Arc<AutoScaling>,
     targets: Arc<LoadBalancing>,
+}
+
+/// Named and not "latest", so that an update of the SDK changes no defaults behind our back.
+fn behaviour() -> BehaviorVersion {
+    BehaviorVersion::v2026_01_12()
 }
 
 fn sdk_region(region: &Region) -> aws_config::Region {

@@ -42,6 +42,10 @@ impl Drop for Running {
 
 impl Running {
     async fn open(address: &str, selector: Option<&str>) -> Self {
+        Self::open_at(address, selector, PACE).await
+    }
+
+    async fn open_at(address: &str, selector: Option<&str>, pace: Pace) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
         let config = format!(
@@ -52,7 +56,7 @@ impl Running {
         let source =
             ClusterSource { name: "blue".into(), access: Access::Kubeconfig { path, context: None } };
         let options = ClusterOptions { node_selector: selector.map(str::to_owned) };
-        let (cluster, watches) = KubernetesCluster::open_at(source, options, PACE).await.unwrap();
+        let (cluster, watches) = KubernetesCluster::open_at(source, options, pace).await.unwrap();
         Self { cluster, watches: tokio::spawn(watches) }
     }
 
@@ -250,6 +254,31 @@ async fn a_watch_that_is_cut_off_knows_nothing_until_it_has_caught_up() {
     assert!(running.cluster.node(&instance(1)).known().is_some());
     assert!(running.cluster.node(&instance(2)).known().is_some());
     assert_eq!(server.lists("nodes"), 1, "it went on where it was cut off");
+}
+
+#[tokio::test]
+async fn a_bookmark_says_that_a_watch_has_caught_up_and_where_it_is() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let patient = Pace { settle: Duration::from_secs(3_600), watch_seconds: 60, ..PACE };
+    let running = Running::open_at(&server.address, None, patient).await;
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    timeout(SOON, server.watched("nodes", 1)).await.unwrap();
+
+    server.refuse("nodes", 503);
+    server.cut("nodes");
+    running.until("out of sync", |cluster| !cluster.in_sync()).await;
+    server.put("pods", pod("web-1", "n1"));
+    server.allow("nodes");
+    timeout(SOON, server.watched("nodes", 2)).await.unwrap();
+    assert!(!running.cluster.in_sync());
+    server.bookmark("nodes");
+    running.until("in sync again", KubernetesCluster::in_sync).await;
+
+    // Only the bookmark's version is not too old now.
+    server.expire("nodes", false, |_| ());
+    timeout(SOON, server.watched("nodes", 3)).await.unwrap();
+    assert_eq!(server.lists("nodes"), 1);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 pub(crate) use offramp_aws::GroupTag;
-use offramp_core::{Home, Policy, Region};
+use offramp_core::{Policy, Region};
 use offramp_engine::Settings;
 use offramp_kubernetes::{ClusterOptions, ClusterSource};
 
@@ -49,8 +49,6 @@ pub(crate) struct Config {
 pub(crate) struct Queue {
     /// Its URL.
     pub(crate) url: String,
-    /// The account and Region that the URL names; an `aws.region` goes before the latter.
-    pub(crate) home: Home,
     /// What to do where it has no dead-letter queue.
     pub(crate) without_dead_letter_queue: WithoutDeadLetterQueue,
 }

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod failure;
 mod nearest;
+mod servers;
 mod shutdown;
 mod telemetry;
 mod wiring;

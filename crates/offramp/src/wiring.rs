@@ -45,14 +45,11 @@ const STALLED: Duration = Duration::from_secs(60);
 const REOPEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
 impl Worker {
-    /// Loads credentials and opens the clusters. Neither AWS nor any cluster has to be up.
-    pub(crate) async fn open(config: Config) -> Result<Self, Failure> {
+    /// Opens the clusters. Neither AWS nor any cluster has to be up.
+    pub(crate) async fn open(config: Config, access: Access) -> Result<Self, Failure> {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry)
             .map_err(|error| Failure::runtime(format!("registering the metrics: {error}")))?;
-        let options =
-            Options { region: config.aws.region.clone(), endpoint_url: config.aws.endpoint_url.clone() };
-        let access = Access::load(&options).await.map_err(|error| Failure::runtime(error.to_string()))?;
         let mut watches = JoinSet::new();
         let mut clusters: Vec<Arc<dyn Cluster>> = Vec::new();
         for (source, options) in config.clusters.clone() {
@@ -163,6 +160,13 @@ impl Worker {
             }
         }
     }
+}
+
+/// The way to AWS that the configuration and the environment describe.
+pub(crate) async fn access(config: &Config) -> Result<Access, Failure> {
+    let options =
+        Options { region: config.aws.region.clone(), endpoint_url: config.aws.endpoint_url.clone() };
+    Access::load(&options).await.map_err(|error| refused(&error))
 }
 
 fn refused(error: &OpenError) -> Failure {

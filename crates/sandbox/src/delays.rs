@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use offramp_core::{Policy, Propagation};
+
 /// Delays of the modelled services. The worker's policy is shortened from the same table, so that both
 /// sides of the demo agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Delays {
     pub shutdown: Duration,
     /// From an instance's end to a Node that is gone (cloud controller).
     pub node_deletion: Duration,
+    /// How often the worker reads target health while it waits for it.
+    pub recheck: Duration,
 }
 
 impl Delays {
@@ -48,6 +52,7 @@ impl Delays {
             group_reaction: Duration::from_secs(1),
             shutdown: Duration::from_secs(20),
             node_deletion: Duration::from_secs(30),
+            recheck: Duration::from_secs(10),
         }
     }
 
@@ -66,12 +71,39 @@ impl Delays {
             group_reaction: Duration::from_millis(200),
             shutdown: Duration::from_secs(5),
             node_deletion: Duration::from_secs(5),
+            recheck: Duration::from_secs(2),
+        }
+    }
+
+    /// The worker's policy for a world with these delays: what it waits for keeps its proportion to what
+    /// the world takes.
+    pub fn policy(&self) -> Policy {
+        let (aws, usual) = (Self::aws(), Policy::default());
+        let scaled = |usual: Duration, here: Duration, there: Duration| {
+            usual.mul_f64(here.as_secs_f64() / there.as_secs_f64())
+        };
+        Policy {
+            propagation: Propagation {
+                application: scaled(
+                    usual.propagation.application,
+                    self.application_propagation,
+                    aws.application_propagation,
+                ),
+                network: scaled(
+                    usual.propagation.network,
+                    self.network_propagation,
+                    aws.network_propagation,
+                ),
+            },
+            recheck: scaled(usual.recheck, self.recheck, aws.recheck),
+            ..usual
         }
     }
 
     /// One row for each delay: what it is, on AWS, here.
     pub fn rows(&self) -> Vec<(&'static str, Duration, Duration)> {
         let aws = Self::aws();
+        let (policy_aws, policy) = (aws.policy(), self.policy());
         let Self {
             event,
             launch,
@@ -85,6 +117,7 @@ impl Delays {
             group_reaction,
             shutdown,
             node_deletion,
+            recheck,
         } = self;
         vec![
             ("event to message", aws.event, *event),
@@ -99,6 +132,9 @@ impl Delays {
             ("decision to hook event", aws.group_reaction, *group_reaction),
             ("shutdown of an instance", aws.shutdown, *shutdown),
             ("instance gone to node gone", aws.node_deletion, *node_deletion),
+            ("the worker reads target health every", aws.recheck, *recheck),
+            ("the worker waits for an ALB", policy_aws.propagation.application, policy.propagation.application),
+            ("the worker waits for an NLB", policy_aws.propagation.network, policy.propagation.network),
         ]
     }
 }

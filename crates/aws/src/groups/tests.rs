@@ -197,7 +197,7 @@ async fn a_group_that_is_not_there_is_none_and_one_that_cannot_be_read_is_a_faul
 const TOKEN: &str = "87654321-4321-4321-4321-210987654321";
 
 fn hook(token: Option<&str>) -> HookKey {
-    HookKey { group: "workers".into(), name: "drain".into(), token: token.map(HookToken::from) }
+    HookKey { group: "workers".into(), name: "drain".into(), token: token.map(HookToken::new) }
 }
 
 #[tokio::test]
@@ -261,7 +261,6 @@ async fn refused_answers_to_hooks_are_gone_only_when_they_are() {
 
     check(vec![xml_error(500, "ResourceContention", "busy")], retry()).await;
     check(vec![(503, String::new())], retry()).await;
-    check(vec![(200, "<CompleteLifecycleActionResponse><Comp".to_owned())], retry()).await;
     check(vec![xml_error(403, "ExpiredToken", "The security token is expired")], denied()).await;
 }
 

@@ -1,7 +1,10 @@
+use aws_credential_types::Credentials;
 use offramp_core::AccountId;
 use offramp_engine::Sessions as _;
 
 use super::*;
+use crate::open::DeadLetterPolicy;
+use crate::queue::SqsQueue;
 use crate::replay::{Replay, home, xml};
 
 fn there(account: Option<&str>, region: Option<&str>) -> Home {
@@ -35,10 +38,10 @@ async fn a_region_is_the_events_own_or_the_queues() {
 async fn another_account_is_denied_by_name() {
     let replay = Replay::of([]).await;
     let sessions = replay.sessions().await;
-    let denied = sessions.groups(&there(Some("444455556666"), None)).unwrap_err();
+    let denied = sessions.groups(&there(Some("444455556666"), None)).err();
     let expect = "calling AWS in account 444455556666: no role for it is configured, and the worker's own \
                   credentials are for account 111122223333";
-    assert_eq!(denied, Fault::Denied(expect.to_owned()));
+    assert_eq!(denied, Some(Fault::Denied(expect.to_owned())));
     assert!(matches!(sessions.targets(&there(Some("444455556666"), None)), Err(Fault::Denied(_))));
     assert_eq!(replay.asked().len(), 0);
 }
@@ -59,26 +62,41 @@ async fn retries_of_the_sdk_are_off_and_times_are_bounded() {
 /// The variables of the environment are read by the same code as these lines of a profile, and a test
 /// cannot set variables of its own process.
 #[tokio::test]
+#[expect(deprecated, reason = "the new names are in aws-runtime, which nothing else here needs")]
 async fn one_service_can_be_pointed_elsewhere() {
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
     let everywhere = Replay::of([]).await;
-    let scaling = Replay::of([xml("DescribeAutoScalingInstances", "<AutoScalingInstances/>")]).await;
-    let profile = format!(
-        "[default]\nservices = here\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n\
-         [services here]\nauto_scaling =\n  endpoint_url = {}\n",
-        scaling.url
-    );
-    let files = aws_config::profile::ProfileFiles::builder()
-        .with_contents(aws_config::profile::ProfileFileKind::Config, profile)
-        .build();
-    let credentials = aws_credential_types::Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
-    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+    let arn = "arn:aws:sqs:eu-west-1:111122223333:notices";
+    let queue = Replay::of([(200, format!(r#"{{"Attributes":{{"QueueArn":"{arn}"}}}}"#))]).await;
+    let profile =
+        format!("[default]\nservices = here\n[services here]\nsqs =\n  endpoint_url = {}\n", queue.url);
+    let files = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile).build();
+    let loader = aws_config::defaults(behaviour())
         .profile_files(files)
-        .credentials_provider(credentials);
+        .credentials_provider(Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"));
     let options =
         Options { region: Some(Region::new("eu-west-1")), endpoint_url: Some(everywhere.url.clone()) };
     let access = Access::load_from(loader, &options).await.unwrap();
-    let sessions = Sessions::new(access, home(), None);
+    SqsQueue::open(&access, "notices", DeadLetterPolicy::Optional).await.unwrap();
+    assert_eq!((queue.asked().len(), everywhere.asked().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_url_is_not_tried_for_ever() {
+    for url in ["nonsense", "ftp://127.0.0.1", ""] {
+        let options = Options { region: Some(Region::new("eu-west-1")), endpoint_url: Some(url.to_owned()) };
+        let refused = Access::load(&options).await.unwrap_err();
+        assert!(matches!(&refused, OpenError::Invalid(text) if text.contains("http://")), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_is_reached_with_credentials_of_its_own() {
+    let replay = Replay::of([xml("DescribeAutoScalingInstances", "<AutoScalingInstances/>")]).await;
+    let region = Region::new("eu-west-1");
+    let sessions = Sessions::new(Access::sandbox(&replay.url, &region), home(), None);
     let id = offramp_core::InstanceId::parse("i-0b1c2d3e4f5061728").unwrap();
     sessions.groups(&home()).unwrap().instances(&[id]).await.unwrap();
-    assert_eq!((scaling.asked().len(), everywhere.asked().len()), (1, 0));
+    let asked = replay.asked();
+    assert!(asked[0].authorization.contains("Credential=sandbox/"), "{}", asked[0].authorization);
 }

@@ -105,6 +105,14 @@ impl ApiServer {
         self.world().refused.remove(resource);
     }
 
+    /// Tells the open watches of this resource the newest version.
+    pub(crate) fn bookmark(&self, resource: &'static str) {
+        let mut world = self.world();
+        let metadata = json!({ "resourceVersion": world.version.to_string() });
+        let object = json!({ "kind": "Any", "apiVersion": "v1", "metadata": metadata });
+        world.publish(resource, json!({ "type": "BOOKMARK", "object": object }));
+    }
+
     /// Ends the open watches of this resource.
     pub(crate) fn cut(&self, resource: &str) {
         self.world().watchers.retain(|(watched, _)| *watched != resource);
@@ -227,7 +235,6 @@ fn read(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>)
         return reply(*code, Body::from(status(*code, "Refused", json!({}))));
     }
     if query.get("watch") == Some(&"true") {
-        *world.watched.entry(resource).or_default() += 1;
         return watch(world, resource, query);
     }
     *world.lists.entry(resource).or_default() += 1;
@@ -249,6 +256,7 @@ fn watch(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>
     if world.oldest.get(resource).is_some_and(|oldest| from < *oldest) {
         return reply(410, Body::from(status(410, "Expired", json!({}))));
     }
+    *world.watched.entry(resource).or_default() += 1;
     let (sender, receiver) = mpsc::unbounded_channel();
     for (_, _, event) in
         world.history.iter().filter(|(version, kind, _)| *version > from && *kind == resource)

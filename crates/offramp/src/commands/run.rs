@@ -8,7 +8,7 @@ use crate::admin::Admin;
 use crate::cli::{LogArgs, RunArgs};
 use crate::config::{self, Config};
 use crate::failure::Failure;
-use crate::wiring::Worker;
+use crate::wiring::{self, Worker};
 use crate::{shutdown, telemetry};
 
 /// A running poll (5 s) ends, then the running tick with its calls (10 s), then the messages go back
@@ -23,7 +23,8 @@ pub(crate) async fn run(args: RunArgs, log: LogArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::runtime(format!("installing the signal handlers: {error}")))?;
     let admin = Admin::bind(config.admin_listen).await?;
     tracing::info!(address = %admin.address(), "serving /live, /ready, /metrics and /jobs");
-    let worker = Worker::open(config).await?;
+    let access = wiring::access(&config).await?;
+    let worker = Worker::open(config, access).await?;
     let views = worker.views();
     let served = CancellationToken::new();
     let server = admin.serve(views, served.clone());

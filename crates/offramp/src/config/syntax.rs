@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use jiff::SignedDuration;
-use offramp_core::{AccountId, Home, IngressDaemonSet, Region, TargetGroupArn};
+use offramp_core::{IngressDaemonSet, Region, TargetGroupArn};
 
 use super::GroupTag;
 
@@ -50,18 +50,17 @@ pub(super) fn queue_url(text: &str) -> Result<String, String> {
     }
 }
 
-/// The account and Region that a queue's URL names: `sqs.REGION.…` in any partition, or the older
+/// The Region that a queue's URL names: `sqs.REGION.…` in any partition, or the older
 /// `REGION.queue.…` (https://docs.aws.amazon.com/general/latest/gr/sqs-service.html).
-pub(super) fn home_of_queue(url: &str) -> Home {
-    let Ok(url) = url.parse::<Uri>() else { return Home::default() };
-    let labels: Vec<_> = url.host().unwrap_or_default().split('.').collect();
+pub(super) fn region_of_queue(url: &str) -> Option<Region> {
+    let url: Uri = url.parse().ok()?;
+    let labels: Vec<_> = url.host()?.split('.').collect();
     let named = labels.windows(2).find_map(|pair| match pair {
         ["sqs" | "sqs-fips", region] => Some(*region),
         [region, "queue"] => Some(*region),
         _ => None,
     });
-    let account = url.path().split('/').rev().nth(1).filter(|account| is_account(account));
-    Home { account: account.map(AccountId::new), region: named.and_then(|name| region(name).ok()) }
+    region(named?).ok()
 }
 
 /// `eu-west-1`, `us-gov-west-1`.

@@ -1,9 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use offramp_core::{
-    AccountId, ClusterName, HookName, IngressDaemonSet, Propagation, RebalancePolicy, TargetGroupArn,
-};
+use offramp_core::{ClusterName, HookName, IngressDaemonSet, Propagation, RebalancePolicy, TargetGroupArn};
 use offramp_engine::{ForeignMessages, LeaseTimes};
 use offramp_kubernetes::Access;
 
@@ -344,18 +342,16 @@ fn durations_are_read_as_people_write_them() {
 }
 
 #[test]
-fn account_and_region_are_read_from_the_queue_url() {
-    let check = |url: &str, account: Option<&str>, region: Option<&str>| {
-        let expect = Home { account: account.map(AccountId::new), region: region.map(Region::new) };
-        assert_eq!(syntax::home_of_queue(url), expect, "{url}");
+fn the_region_is_read_from_the_queue_url() {
+    let check = |url: &str, expect: Option<&str>| {
+        assert_eq!(syntax::region_of_queue(url).as_ref().map(Region::as_str), expect, "{url}");
     };
-    let account = Some("123456789012");
-    check("https://sqs.eu-west-1.amazonaws.com/123456789012/q", account, Some("eu-west-1"));
-    check("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/q", account, Some("cn-north-1"));
-    check("https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/q", account, Some("us-gov-west-1"));
-    check("https://eu-west-1.queue.amazonaws.com/123456789012/q", account, Some("eu-west-1"));
-    check("https://vpce-0a.sqs.eu-west-1.vpce.amazonaws.com/123456789012/q", account, Some("eu-west-1"));
-    check("http://127.0.0.1:4566/queues/q", None, None);
+    check("https://sqs.eu-west-1.amazonaws.com/123456789012/q", Some("eu-west-1"));
+    check("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/q", Some("cn-north-1"));
+    check("https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/q", Some("us-gov-west-1"));
+    check("https://eu-west-1.queue.amazonaws.com/123456789012/q", Some("eu-west-1"));
+    check("https://vpce-0a.sqs.eu-west-1.vpce.amazonaws.com/123456789012/q", Some("eu-west-1"));
+    check("http://127.0.0.1:4566/000000000000/q", None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use offramp_core::{ClusterName, Home, HookName, Policy, Propagation, RebalancePolicy, in_words};
+use offramp_core::{ClusterName, HookName, Policy, Propagation, RebalancePolicy, in_words};
 use offramp_engine::{ForeignMessages, LeaseTimes, Settings};
 use offramp_kubernetes::{Access, ClusterOptions, ClusterSource};
 
@@ -61,7 +61,7 @@ pub(super) fn validate(
 
     let clusters = check.clusters(clusters.unwrap_or_default());
     let config = Config {
-        aws: check.aws(aws.unwrap_or_default(), &queue.home),
+        aws: check.aws(aws.unwrap_or_default(), &queue.url),
         policy: Policy {
             hook_names: check.list("hooks.names", names, |name| filled(name).map(HookName::new)),
             clusters: clusters.iter().map(|(source, _)| source.name.clone()).collect(),
@@ -113,10 +113,8 @@ impl Check<'_> {
         if url.is_none() {
             self.missing(&format!("no queue: set queue.url, or {QUEUE_URL}, to the URL of the SQS queue"));
         }
-        let url = self.value("queue.url", url, syntax::queue_url).unwrap_or_default();
         Queue {
-            home: syntax::home_of_queue(&url),
-            url,
+            url: self.value("queue.url", url, syntax::queue_url).unwrap_or_default(),
             without_dead_letter_queue: self.choice(
                 "queue.without_dead_letter_queue",
                 without_dead_letter_queue,
@@ -126,11 +124,13 @@ impl Check<'_> {
         }
     }
 
-    fn aws(&mut self, raw: RawAws, queue: &Home) -> Aws {
+    fn aws(&mut self, raw: RawAws, queue_url: &str) -> Aws {
         let RawAws { region, endpoint_url } = raw;
         let url = |text: &str| syntax::url(text).map(|_| text.to_owned());
         Aws {
-            region: self.value("aws.region", region, syntax::region).or_else(|| queue.region.clone()),
+            region: self
+                .value("aws.region", region, syntax::region)
+                .or_else(|| syntax::region_of_queue(queue_url)),
             endpoint_url: self.value("aws.endpoint_url", endpoint_url, url),
         }
     }

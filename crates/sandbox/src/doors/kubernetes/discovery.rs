@@ -67,6 +67,7 @@ fn resources(group_version: &str) -> Value {
         let verbs: &[&str] = match kind {
             Kind::Node => &["get", "list", "watch", "patch"],
             Kind::Pod => &["get", "list", "watch", "delete"],
+            Kind::DaemonSet => &["get", "list"],
             Kind::Service | Kind::Budget => &["get", "list", "watch"],
         };
         let mut resource = json!({

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use offramp_core::{NodeName, Timestamp};
 
-use crate::world::cluster::{Budget, Cluster, Node, Object, Pod, Service};
+use crate::world::cluster::{Budget, Cluster, Node, Object, Pod, Service, Workload, WorkloadKind};
 
 /// A kind of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub(super) enum Kind {
     Pod,
     Service,
     Budget,
+    DaemonSet,
 }
 
 /// An object, borrowed.
@@ -22,26 +23,33 @@ pub(super) enum View<'a> {
     Pod(&'a Pod),
     Service(&'a Service),
     Budget(&'a Budget, Health),
+    DaemonSet(&'a Workload, Health),
 }
 
 /// An object taken out of the world, to be rendered without holding it.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
-    object: Object,
+    object: Owned,
     health: Health,
 }
 
-/// What a disruption budget counts.
+#[derive(Clone, Debug)]
+enum Owned {
+    Watched(Object),
+    DaemonSet(Workload),
+}
+
+/// What a disruption budget or a workload counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Health {
-    /// Pods that it covers.
+    /// Its pods.
     pub(super) expected: usize,
     /// Those that are healthy.
     pub(super) healthy: usize,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Node, Self::Pod, Self::Service, Self::Budget];
+    pub(super) const ALL: [Self; 5] = [Self::Node, Self::Pod, Self::Service, Self::Budget, Self::DaemonSet];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -49,6 +57,7 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::Budget => "PodDisruptionBudget",
+            Self::DaemonSet => "DaemonSet",
         }
     }
 
@@ -58,6 +67,7 @@ impl Kind {
             Self::Pod => "PodList",
             Self::Service => "ServiceList",
             Self::Budget => "PodDisruptionBudgetList",
+            Self::DaemonSet => "DaemonSetList",
         }
     }
 
@@ -67,6 +77,7 @@ impl Kind {
             Self::Pod => "pods",
             Self::Service => "services",
             Self::Budget => "poddisruptionbudgets",
+            Self::DaemonSet => "daemonsets",
         }
     }
 
@@ -76,6 +87,7 @@ impl Kind {
             Self::Pod => "pod",
             Self::Service => "service",
             Self::Budget => "poddisruptionbudget",
+            Self::DaemonSet => "daemonset",
         }
     }
 
@@ -85,6 +97,7 @@ impl Kind {
             Self::Pod => "po",
             Self::Service => "svc",
             Self::Budget => "pdb",
+            Self::DaemonSet => "ds",
         }
     }
 
@@ -93,6 +106,7 @@ impl Kind {
         match self {
             Self::Node | Self::Pod | Self::Service => "",
             Self::Budget => "policy",
+            Self::DaemonSet => "apps",
         }
     }
 
@@ -100,7 +114,13 @@ impl Kind {
         match self {
             Self::Node | Self::Pod | Self::Service => "v1",
             Self::Budget => "policy/v1",
+            Self::DaemonSet => "apps/v1",
         }
+    }
+
+    /// Workloads are only read: the world keeps no changes of theirs.
+    pub(super) const fn can_be_watched(self) -> bool {
+        !matches!(self, Self::DaemonSet)
     }
 
     pub(super) const fn is_namespaced(self) -> bool {
@@ -117,6 +137,9 @@ impl<'a> View<'a> {
             Kind::Service => Box::new(cluster.services.values().map(View::Service)),
             Kind::Budget => Box::new(
                 cluster.budgets.values().map(|budget| View::Budget(budget, Health::of(budget, cluster))),
+            ),
+            Kind::DaemonSet => Box::new(
+                cluster.workloads.values().filter_map(|workload| View::daemon_set(workload, cluster)),
             ),
         }
     }
@@ -136,6 +159,9 @@ impl<'a> View<'a> {
             Kind::Budget => {
                 cluster.budgets.get(&key()).map(|budget| View::Budget(budget, Health::of(budget, cluster)))
             }
+            Kind::DaemonSet => {
+                cluster.workloads.get(&key()).and_then(|workload| View::daemon_set(workload, cluster))
+            }
         }
     }
 
@@ -149,12 +175,18 @@ impl<'a> View<'a> {
         }
     }
 
+    fn daemon_set(workload: &'a Workload, cluster: &Cluster) -> Option<Self> {
+        (workload.kind == WorkloadKind::DaemonSet)
+            .then(|| Self::DaemonSet(workload, Health::of_workload(workload, cluster)))
+    }
+
     pub(super) const fn kind(self) -> Kind {
         match self {
             Self::Node(_) => Kind::Node,
             Self::Pod(_) => Kind::Pod,
             Self::Service(_) => Kind::Service,
             Self::Budget(..) => Kind::Budget,
+            Self::DaemonSet(..) => Kind::DaemonSet,
         }
     }
 
@@ -164,6 +196,7 @@ impl<'a> View<'a> {
             Self::Pod(pod) => &pod.pod.name,
             Self::Service(service) => &service.name,
             Self::Budget(budget, _) => &budget.name,
+            Self::DaemonSet(workload, _) => &workload.name,
         }
     }
 
@@ -173,6 +206,7 @@ impl<'a> View<'a> {
             Self::Pod(pod) => Some(&pod.pod.namespace),
             Self::Service(service) => Some(&service.namespace),
             Self::Budget(budget, _) => Some(&budget.namespace),
+            Self::DaemonSet(workload, _) => Some(&workload.namespace),
         }
     }
 
@@ -181,7 +215,7 @@ impl<'a> View<'a> {
         match self {
             Self::Node(node) => Some(&node.labels),
             Self::Pod(pod) => Some(&pod.labels),
-            Self::Service(_) | Self::Budget(..) => None,
+            Self::Service(_) | Self::Budget(..) | Self::DaemonSet(..) => None,
         }
     }
 
@@ -189,17 +223,18 @@ impl<'a> View<'a> {
         match self {
             Self::Node(node) => Some(node.created),
             Self::Pod(pod) => Some(pod.created),
-            Self::Service(_) | Self::Budget(..) => None,
+            Self::Service(_) | Self::Budget(..) | Self::DaemonSet(..) => None,
         }
     }
 
-    /// `metadata.resourceVersion`.
+    /// `metadata.resourceVersion`. A workload never changes.
     pub(super) const fn version(self) -> u64 {
         match self {
             Self::Node(node) => node.version,
             Self::Pod(pod) => pod.version,
             Self::Service(service) => service.version,
             Self::Budget(budget, _) => budget.version,
+            Self::DaemonSet(..) => 1,
         }
     }
 
@@ -209,18 +244,22 @@ impl<'a> View<'a> {
             Self::Pod(pod) => (Object::Pod(pod.clone()), Health::default()),
             Self::Service(service) => (Object::Service(service.clone()), Health::default()),
             Self::Budget(budget, health) => (Object::Budget(budget.clone()), health),
+            Self::DaemonSet(workload, health) => {
+                return Item { object: Owned::DaemonSet(workload.clone()), health };
+            }
         };
-        Item { object, health }
+        Item { object: Owned::Watched(object), health }
     }
 }
 
 impl Item {
     pub(super) const fn view(&self) -> View<'_> {
         match &self.object {
-            Object::Node(node) => View::Node(node),
-            Object::Pod(pod) => View::Pod(pod),
-            Object::Service(service) => View::Service(service),
-            Object::Budget(budget) => View::Budget(budget, self.health),
+            Owned::Watched(Object::Node(node)) => View::Node(node),
+            Owned::Watched(Object::Pod(pod)) => View::Pod(pod),
+            Owned::Watched(Object::Service(service)) => View::Service(service),
+            Owned::Watched(Object::Budget(budget)) => View::Budget(budget, self.health),
+            Owned::DaemonSet(workload) => View::DaemonSet(workload, self.health),
         }
     }
 }
@@ -229,6 +268,15 @@ impl Health {
     fn of(budget: &Budget, cluster: &Cluster) -> Self {
         let expected = cluster.pods.values().filter(|pod| budget.covers(pod)).count();
         Self { expected, healthy: cluster.healthy_pods(budget) }
+    }
+
+    fn of_workload(workload: &Workload, cluster: &Cluster) -> Self {
+        let is_its_own = |pod: &&Pod| pod.owner.as_ref().is_some_and(|owner| owner.uid == workload.uid);
+        let pods = cluster.pods.values().filter(is_its_own);
+        pods.fold(Self::default(), |sum, pod| Self {
+            expected: sum.expected + 1,
+            healthy: sum.healthy + usize::from(pod.ready),
+        })
     }
 
     /// How many evictions the budget allows now.

@@ -48,7 +48,7 @@ pub(super) fn list(
     let wanted = asked.number("resourceVersion")?;
     let taken = door.sandbox.peek(|world| {
         let cluster = door.cluster(world)?;
-        let items = View::all(cluster, kind).filter(|view| selection.matches(*view)).map(View::to_item);
+        let items = selection.find(cluster).map(View::to_item);
         Some(Taken { items: items.collect(), version: cluster.version, now: world.now() })
     });
     let Taken { items, version, now } = taken.ok_or(Unanswered::Away)?;

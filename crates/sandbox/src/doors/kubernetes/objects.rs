@@ -2,6 +2,7 @@
 //! has. Borrowed structures instead of JSON trees, because a storm writes tens of thousands of them.
 
 mod budgets;
+mod daemon_sets;
 mod nodes;
 mod pods;
 mod services;
@@ -14,6 +15,7 @@ use serde::{Serialize, Serializer};
 use super::kinds::{Kind, View};
 use crate::world::cluster::Owner;
 use budgets::{BudgetSpec, BudgetStatus};
+use daemon_sets::{DaemonSetSpec, DaemonSetStatus};
 pub(super) use nodes::{CONTAINER_RUNTIME, KERNEL_VERSION, KUBELET_VERSION, OS_IMAGE, internal_ip};
 use nodes::{NodeSpec, NodeStatus};
 pub(super) use pods::phase_name;
@@ -84,6 +86,10 @@ impl Serialize for Rendered<'_> {
                 Whole::new(kind, metadata, ServiceSpec::of(service), LOAD_BALANCER_STATUS)
                     .serialize(serializer)
             }
+            View::DaemonSet(workload, health) => {
+                let (spec, status) = (DaemonSetSpec::of(workload), DaemonSetStatus::of(health));
+                Whole::new(kind, metadata, spec, status).serialize(serializer)
+            }
             View::Budget(budget, health) => {
                 Whole::new(kind, metadata, BudgetSpec::of(budget), BudgetStatus::of(budget, health))
                     .serialize(serializer)
@@ -117,6 +123,7 @@ impl<'a> Metadata<'a> {
                 ..bare
             },
             View::Service(service) => Self { uid: Some(&service.uid), ..bare },
+            View::DaemonSet(workload, _) => Self { uid: Some(&workload.uid), ..bare },
             View::Budget(..) => bare,
         }
     }

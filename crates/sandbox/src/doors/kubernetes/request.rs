@@ -97,7 +97,13 @@ impl<'a> Call<'a> {
         let Some(resource) = Resource::parse(&asked.path) else { return Self::Unknown };
         let Resource { kind, namespace, name, subresource } = resource;
         match (method.as_str(), kind, namespace, name, subresource) {
-            ("GET", _, _, None, None) if asked.is_set("watch") => Self::Watch { kind, namespace },
+            ("GET", _, _, None, None) if asked.is_set("watch") => {
+                if kind.can_be_watched() {
+                    Self::Watch { kind, namespace }
+                } else {
+                    Self::Unknown
+                }
+            }
             ("GET", _, _, None, None) => Self::List { kind, namespace },
             ("GET", _, _, Some(name), None) => Self::Get { kind, namespace, name },
             ("PATCH", Kind::Node, _, Some(name), None) => Self::PatchNode { name },
@@ -136,7 +142,7 @@ impl<'a> Resource<'a> {
     fn parse(path: &'a str) -> Option<Self> {
         let (group, rest) = match path.strip_prefix("/api/v1/") {
             Some(rest) => ("", rest),
-            None => ("policy", path.strip_prefix("/apis/policy/v1/")?),
+            None => path.strip_prefix("/apis/")?.split_once("/v1/")?,
         };
         let mut parts = rest.split('/');
         let first = parts.next()?;
@@ -184,6 +190,8 @@ mod tests {
         check("POST", "/api/v1/namespaces/x/pods/y/eviction", "kubernetes.POST eviction");
         check("GET", "/apis/policy/v1/poddisruptionbudgets", "kubernetes.GET poddisruptionbudgets");
         check("GET", "/api/v1/poddisruptionbudgets", "kubernetes.unknown");
+        check("GET", "/apis/apps/v1/namespaces/x/daemonsets/y", "kubernetes.GET daemonset");
+        check("GET", "/apis/apps/v1/daemonsets?watch=true", "kubernetes.unknown");
         check("GET", "/openapi/v3", "kubernetes.unknown");
     }
 }

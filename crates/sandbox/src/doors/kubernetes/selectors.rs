@@ -1,14 +1,19 @@
 //! Which objects a list or a watch is about: `fieldSelector` and `labelSelector`.
 
+use offramp_core::NodeName;
+
 use super::kinds::{Kind, View};
 use super::objects::phase_name;
 use super::status::Refusal;
+use crate::world::cluster::Cluster;
 
 /// Which objects are asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
     pub(super) kind: Kind,
     namespace: Option<String>,
+    /// The node of `spec.nodeName=`, so that its pods are found without a look at all the others.
+    node: Option<NodeName>,
     fields: Vec<FieldTerm>,
     labels: Vec<LabelTerm>,
 }
@@ -50,20 +55,25 @@ impl Selection {
             let terms = text.unwrap_or_default().split(',').map(str::trim).filter(|term| !term.is_empty());
             terms.map(str::to_owned).collect()
         };
+        let fields: Vec<FieldTerm> =
+            terms(fields).iter().map(|term| FieldTerm::parse(kind, term)).collect::<Result<_, _>>()?;
+        let node = fields.iter().find(|term| term.field == Field::NodeName && term.is_lasting());
         Ok(Self {
             kind,
             namespace: namespace.map(str::to_owned),
-            fields: terms(fields)
-                .iter()
-                .map(|term| FieldTerm::parse(kind, term))
-                .collect::<Result<_, _>>()?,
+            node: node.map(|term| NodeName::new(&term.value)),
+            fields,
             labels: terms(labels).iter().map(|term| LabelTerm::parse(term)).collect::<Result<_, _>>()?,
         })
     }
 
-    /// Whether an object is one of them.
-    pub(super) fn matches(&self, object: View<'_>) -> bool {
-        self.may_match(object) && self.matches_now(object)
+    /// The objects of a cluster that are asked for.
+    pub(super) fn find<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = View<'a>> {
+        let candidates: Box<dyn Iterator<Item = View<'a>> + 'a> = match &self.node {
+            Some(node) => Box::new(cluster.pods_of_node(node).map(View::Pod)),
+            None => View::all(cluster, self.kind),
+        };
+        candidates.filter(|view| self.may_match(*view) && self.matches_now(*view))
     }
 
     /// Whether an object fits in everything that stays the same for as long as it lives.
@@ -94,7 +104,9 @@ impl FieldTerm {
         };
         let field = match (key, kind) {
             ("metadata.name", _) => Field::Name,
-            ("metadata.namespace", Kind::Pod | Kind::Service | Kind::Budget) => Field::Namespace,
+            ("metadata.namespace", Kind::Pod | Kind::Service | Kind::Budget | Kind::DaemonSet) => {
+                Field::Namespace
+            }
             ("spec.nodeName", Kind::Pod) => Field::NodeName,
             ("status.phase", Kind::Pod) => Field::Phase,
             ("spec.unschedulable", Kind::Node) => Field::Unschedulable,

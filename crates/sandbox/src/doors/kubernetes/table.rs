@@ -135,6 +135,16 @@ fn columns(kind: Kind) -> Vec<Column> {
             ("Age", 0),
             ("Selector", 1),
         ],
+        Kind::DaemonSet => &[
+            ("Name", 0),
+            ("Desired", 0),
+            ("Current", 0),
+            ("Ready", 0),
+            ("Up-to-date", 0),
+            ("Available", 0),
+            ("Node Selector", 0),
+            ("Age", 0),
+        ],
         Kind::Budget => &[
             ("Name", 0),
             ("Min Available", 0),
@@ -145,7 +155,11 @@ fn columns(kind: Kind) -> Vec<Column> {
     };
     let column = |&(name, priority): &(&'static str, u8)| Column {
         name,
-        kind: if name == "Allowed Disruptions" { "integer" } else { "string" },
+        kind: match name {
+            "Allowed Disruptions" | "Desired" | "Current" | "Up-to-date" | "Available" => "integer",
+            "Ready" if kind == Kind::DaemonSet => "integer",
+            _ => "string",
+        },
         format: if name == "Name" { "name" } else { "" },
         description: "",
         priority,
@@ -188,6 +202,16 @@ fn cells(view: View<'_>, now: Timestamp) -> Vec<Value> {
             json!(format!("{}:{}/TCP", objects::SERVICE_PORT, service.node_port)),
             age,
             json!(selector(service)),
+        ],
+        View::DaemonSet(_, health) => vec![
+            name,
+            json!(health.expected),
+            json!(health.expected),
+            json!(health.healthy),
+            json!(health.expected),
+            json!(health.healthy),
+            json!(NONE),
+            age,
         ],
         View::Budget(budget, health) => {
             vec![

@@ -150,8 +150,9 @@ async fn clients_discover_what_there_is() {
         ["nodes", "pods", "pods/eviction", "services"]
     );
     assert_eq!(server.get("/apis/policy/v1").await["resources"][0]["shortNames"], json!(["pdb"]));
+    assert_eq!(server.get("/apis/apps/v1").await["resources"][0]["verbs"], json!(["get", "list"]));
     assert_eq!(server.get("/version").await["minor"], "36");
-    assert_eq!(server.calls("kubernetes.GET discovery"), 5);
+    assert_eq!(server.calls("kubernetes.GET discovery"), 6);
 }
 
 #[tokio::test]
@@ -183,6 +184,8 @@ async fn objects_have_what_clients_read() {
     let expect =
         json!({ "expectedPods": 3, "currentHealthy": 3, "desiredHealthy": 3, "disruptionsAllowed": 0 });
     assert_eq!(budget["status"], expect);
+    let proxy = server.get("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy").await;
+    assert_eq!((&proxy["kind"], &proxy["status"]["numberReady"]), (&"DaemonSet".into(), &3.into()));
     let service = server.get("/api/v1/namespaces/default/services/web").await;
     assert_eq!(service["spec"]["ports"][0]["nodePort"], 30_080);
 }

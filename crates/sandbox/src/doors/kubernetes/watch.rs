@@ -178,8 +178,7 @@ impl Watch {
             let (events, announce_end) = match *place {
                 Place::Over => return Seen::Nothing,
                 Place::Beginning { announce_end } => {
-                    let there = View::all(cluster, selection.kind).filter(|view| selection.matches(*view));
-                    let events = there.map(|view| (Verb::Added, view.to_item())).collect();
+                    let events = selection.find(cluster).map(|view| (Verb::Added, view.to_item())).collect();
                     *place = Place::After(cluster.version);
                     (events, announce_end)
                 }

@@ -71,7 +71,7 @@ impl<'a> PodSpec<'a> {
             .map(|port| [ContainerPort { container_port: port, host_port: port, protocol: "TCP" }]);
         let sleeps = pod.ending.pre_stop;
         let lifecycle = (sleeps > Duration::ZERO)
-            .then(|| Lifecycle { pre_stop: PreStop { sleep: Sleep { seconds: sleeps.as_secs() } } });
+            .then_some(Lifecycle { pre_stop: PreStop { sleep: Sleep { seconds: sleeps.as_secs() } } });
         Self {
             node_name: pod.node.as_ref().map(|node| node.as_str()),
             priority_class_name: pod.priority_class.as_deref(),
