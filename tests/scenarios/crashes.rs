@@ -10,7 +10,8 @@ use offramp_sandbox::{Delays, Fleet, World};
 use super::script::{START, Scene, seconds};
 
 fn fleet() -> Fleet {
-    let web = App { min_available: Some(4), entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", 6) };
+    let web =
+        App { min_available: Some(4), entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", 6) };
     Fleet::new(START, Delays::aws(), 11).cluster("blue").pool(Pool::new("workers", 3)).app(web)
 }
 
@@ -82,9 +83,8 @@ async fn a_spot_notice_survives_a_crash_between_every_two_calls() {
                 entrance: Some(Entrance::new(30_080, 100.0)),
                 ..App::new("web", 6)
             };
-            let mut scene = Scene::new(
-                Fleet::new(START, Delays::aws(), 12).cluster("blue").pool(pool).app(web),
-            );
+            let mut scene =
+                Scene::new(Fleet::new(START, Delays::aws(), 12).cluster("blue").pool(pool).app(web));
             scene.sandbox.with(|world| world.faults.crash_at(nth, moment));
             scene.start_worker();
             let instance = scene.instances("workers")[0].clone();

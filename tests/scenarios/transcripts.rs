@@ -77,10 +77,8 @@ async fn spot_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn spot_then_hook() {
-    let fleet = Fleet::new(START, Delays::aws(), 3)
-        .cluster("blue")
-        .pool(Pool::spot("spot", 3))
-        .app(web_app());
+    let fleet =
+        Fleet::new(START, Delays::aws(), 3).cluster("blue").pool(Pool::spot("spot", 3)).app(web_app());
     let mut scene = Scene::new(fleet);
     scene.start_worker();
     let instance = scene.instances("spot")[0].clone();
@@ -94,10 +92,8 @@ async fn spot_then_hook() {
 
 #[tokio::test(start_paused = true)]
 async fn rebalance_then_spot_then_hook() {
-    let fleet = Fleet::new(START, Delays::aws(), 4)
-        .cluster("blue")
-        .pool(Pool::spot("spot", 3))
-        .app(web_app());
+    let fleet =
+        Fleet::new(START, Delays::aws(), 4).cluster("blue").pool(Pool::spot("spot", 3)).app(web_app());
     let mut scene = Scene::new(fleet);
     scene.start_worker();
     let instance = scene.instances("spot")[0].clone();
@@ -159,9 +155,9 @@ async fn a_foreign_hook_is_left_to_its_owner() {
     scene.pass(seconds(5)).await;
     scene.until_done(seconds(300)).await;
     scene.pass(seconds(200)).await;
-    let touched = scene.sandbox.peek(|world| {
-        world.calls.keys().any(|call| call.contains("PATCH") || call.contains("eviction"))
-    });
+    let touched = scene
+        .sandbox
+        .peek(|world| world.calls.keys().any(|call| call.contains("PATCH") || call.contains("eviction")));
     assert!(!touched);
     golden("foreign_hook", &mut scene);
 }
@@ -218,7 +214,8 @@ async fn a_duplicate_message() {
 async fn a_message_that_cannot_be_parsed() {
     let mut scene = Scene::new(web());
     scene.start_worker();
-    let body = r#"{"source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "detail": {}}"#;
+    let body =
+        r#"{"source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "detail": {}}"#;
     scene.sandbox.with(|world| world.send_message("offramp", body, Default::default(), seconds(0))).unwrap();
     scene.until_done(seconds(60)).await;
     let dead = scene.sandbox.peek(|world| {

@@ -267,10 +267,11 @@ fn lifecycle_state(text: &str) -> LifecycleState {
     match text {
         "InService" => LifecycleState::InService,
         "Standby" => LifecycleState::Standby,
-        "Terminating:Wait" => LifecycleState::TerminatingWait,
-        "Terminating:Proceed" => LifecycleState::TerminatingProceed,
-        "Terminating" => LifecycleState::Terminating,
-        "Terminated" => LifecycleState::Terminated,
+        // An instance of the warm pool ends by the same hooks.
+        "Terminating:Wait" | "Warmed:Terminating:Wait" => LifecycleState::TerminatingWait,
+        "Terminating:Proceed" | "Warmed:Terminating:Proceed" => LifecycleState::TerminatingProceed,
+        "Terminating" | "Warmed:Terminating" => LifecycleState::Terminating,
+        "Terminated" | "Warmed:Terminated" => LifecycleState::Terminated,
         "Warmed:Pending:Wait" => LifecycleState::WarmedPendingWait,
         "ReplacingRootVolume:Wait" => LifecycleState::ReplacingRootVolumeWait,
         other => LifecycleState::Other(other.to_owned()),

@@ -10,6 +10,14 @@ pub enum Goal {
 }
 
 impl Goal {
+    /// The word used for it everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leave => "leave",
+            Self::Return => "return",
+        }
+    }
+
     /// The stages in their order. A later stage may act before an earlier one is done, as far as what
     /// it requires is met; the label of a job is the first unfinished one.
     pub const fn stages(self) -> &'static [Stage] {

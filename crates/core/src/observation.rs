@@ -58,6 +58,8 @@ pub struct Observation {
 pub struct Node {
     /// Its name.
     pub name: NodeName,
+    /// Its zone, by its label: ELB does not tell the zone of an instance target.
+    pub zone: Option<Zone>,
     /// The Ready condition is True.
     pub ready: bool,
     /// Since when the Ready condition is what it is.

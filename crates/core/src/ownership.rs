@@ -87,36 +87,6 @@ impl Over {
             | Self::NotServed => false,
         }
     }
-
-    /// The kind of end, as a label of metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::NotOurs => "not_ours",
-            Self::Disagrees => "disagrees",
-            Self::Stale => "stale",
-            Self::Ended => "ended",
-            Self::LeftAlone(_) => "left_alone",
-            Self::ByPolicy => "by_policy",
-            Self::PatienceOver => "patience_over",
-            Self::Reprieved => "reprieved",
-            Self::NotServed => "not_served",
-        }
-    }
-
-    /// Every value of [`Over::as_str`].
-    pub const NAMES: [&'static str; 10] = [
-        "answered",
-        "not_ours",
-        "disagrees",
-        "stale",
-        "ended",
-        "left_alone",
-        "by_policy",
-        "patience_over",
-        "reprieved",
-        "not_served",
-    ];
 }
 
 impl fmt::Display for Over {

@@ -92,7 +92,9 @@ impl fmt::Display for Reason {
                 group.short(),
                 in_words(*left)
             ),
-            Self::Deregistering { targets: 0, .. } => f.write_str("keeping controllers from registering the node"),
+            Self::Deregistering { targets: 0, .. } => {
+                f.write_str("keeping controllers from registering the node")
+            }
             Self::Deregistering { targets, unlabelled: false } => {
                 write!(f, "deregistering {targets} targets")
             }

@@ -15,6 +15,8 @@ use crate::time::Timestamp;
 /// What should happen now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// What the job is for at this moment.
+    pub goal: Goal,
     /// The first unfinished stage; `None` means that the job is finished.
     pub stage: Option<Stage>,
     /// What to do, in this order of importance. All of it may be done at once.
@@ -36,9 +38,11 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         job.notices.iter().map(|notice| (notice, standing(notice, job, seen, policy, now))).collect();
     let step = match aim(&standings, job, seen, policy, now) {
         Aim::Leave => leave(&standings, job, seen, policy, now),
-        Aim::Wait(reason) => {
-            Step { stage: Some(Stage::Isolate), actions: Vec::new(), wake_at: now + policy.recheck, reason }
-        }
+        Aim::Wait(reason) => Step {
+            stage: Some(Stage::Isolate),
+            reason,
+            ..Step::finished(Reason::NodeUnknown, now + policy.recheck)
+        },
         Aim::Return(over) => {
             let scene = scene(&standings, job, seen, policy, now);
             let registered = stage::register(&scene);
@@ -52,7 +56,7 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
             if step.stage.is_some() {
                 step.reason = Reason::Returning(over);
             }
-            step
+            Step { goal: Goal::Return, ..step }
         }
         Aim::Nothing(over) => Step::finished(Reason::Over(over), now),
     };
@@ -69,24 +73,6 @@ enum Aim {
     Wait(Reason),
     Return(Over),
     Nothing(Over),
-}
-
-impl Aim {
-    const fn goal(&self) -> Goal {
-        match self {
-            Self::Leave | Self::Wait(_) | Self::Nothing(_) => Goal::Leave,
-            Self::Return(_) => Goal::Return,
-        }
-    }
-}
-
-impl Job {
-    /// What the job is for at this moment.
-    pub fn goal(&self, seen: &Observation, policy: &Policy, now: Timestamp) -> Goal {
-        let standings: Vec<(&Notice, Standing)> =
-            self.notices.iter().map(|notice| (notice, standing(notice, self, seen, policy, now))).collect();
-        aim(&standings, self, seen, policy, now).goal()
-    }
 }
 
 /// While any notice claims the node, it leaves. When none does, what the record names is undone, but
@@ -228,6 +214,6 @@ fn first_open<const N: usize>(
 
 impl Step {
     fn finished(reason: Reason, wake_at: Timestamp) -> Self {
-        Self { stage: None, actions: Vec::new(), wake_at, reason }
+        Self { goal: Goal::Leave, stage: None, actions: Vec::new(), wake_at, reason }
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::select_all;
 use offramp_core::{
-    ClusterName, Home, InstanceId, Job, Joined, NodeName, Notice, Observation, Over, Policy, Reason, Seen,
-    Stage, Step, Timestamp, Trigger, step,
+    ClusterName, Goal, Home, InstanceId, Job, Joined, NodeName, Notice, Observation, Over, Policy, Reason,
+    Seen, Stage, Step, Timestamp, Trigger, step,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,8 @@ pub struct JobStatus {
     pub node: Option<NodeName>,
     /// What asked for it.
     pub triggers: Vec<Trigger>,
+    /// What the job is for.
+    pub goal: Goal,
     /// The first unfinished stage.
     pub stage: Option<Stage>,
     /// Why.
@@ -94,6 +96,7 @@ impl JobStatus {
             cluster: None,
             node: None,
             triggers: vec![first.notice.kind.trigger()],
+            goal: Goal::Leave,
             stage: None,
             reason: "new".to_owned(),
             since: first.notice.at,
@@ -386,6 +389,7 @@ impl Task {
     fn tell(&mut self, seen: &Observation, step: &Step, now: Timestamp) {
         self.status.send_modify(|status| {
             status.triggers = self.job.notices.iter().map(|notice| notice.kind.trigger()).collect();
+            status.goal = step.goal;
             status.stage = step.stage;
             status.reason = step.reason.to_string();
             status.wake_at = step.wake_at;

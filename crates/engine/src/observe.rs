@@ -104,7 +104,7 @@ impl Observer {
         Target {
             instance: target.instance.clone(),
             port: target.port,
-            zone: target.zone.clone(),
+            zone: target.zone.clone().or_else(|| node.as_ref()?.zone.clone()),
             health: target.health,
             set_aside: node.as_ref().is_some_and(|node| node.cordoned || node.excluded),
             leaving_since: node.and_then(|node| node.record).map(|record| record.since),

@@ -1,7 +1,7 @@
 //! Nodes: what is read of one, and the three patches.
 
 use kube::core::{Selector, SelectorExt};
-use offramp_core::{InstanceId, Node, NodeName, NodeOwner, Record, Timestamp};
+use offramp_core::{InstanceId, Node, NodeName, NodeOwner, Record, Timestamp, Zone};
 use serde_json::{Value, json};
 
 use crate::record;
@@ -45,6 +45,7 @@ pub(crate) fn read(
         instance,
         node: Node {
             name: NodeName::new(node.metadata.name?),
+            zone: labels.get("topology.kubernetes.io/zone").map(|zone| Zone::new(zone.as_str())),
             ready: ready.is_some_and(|ready| ready.status == "True"),
             ready_since: Timestamp::from_millis(since.map_or(0, |since| since.0.as_millisecond())),
             cordoned: spec.unschedulable.unwrap_or(false),
@@ -131,7 +132,7 @@ mod tests {
     fn a_node_is_trimmed() {
         let read = node(
             json!({ "providerID": "aws:///eu-west-1b/i-0b1c2d3e4f5061728", "unschedulable": true }),
-            json!({ "pool": "web", EXCLUDE_LABEL: "false" }),
+            json!({ "pool": "web", EXCLUDE_LABEL: "false", "topology.kubernetes.io/zone": "eu-west-1b" }),
             json!([
                 { "type": "MemoryPressure", "status": "False" },
                 { "type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:01:00Z" },
@@ -139,6 +140,7 @@ mod tests {
         );
         let expect = Node {
             name: NodeName::from("n1"),
+            zone: Some("eu-west-1b".into()),
             ready: true,
             ready_since: Timestamp::from_millis(60_000),
             cordoned: true,

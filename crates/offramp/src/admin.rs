@@ -64,6 +64,8 @@ pub(crate) struct JobView {
     pub(crate) node: Option<String>,
     /// Its cluster, where the job is routed already.
     pub(crate) cluster: Option<String>,
+    /// What the job is for: leave or return.
+    pub(crate) goal: &'static str,
     /// The first stage that is not finished.
     pub(crate) stage: Option<&'static str>,
     /// Why it stands there, in words.
@@ -111,11 +113,12 @@ impl Admin {
 
 impl From<JobStatus> for JobView {
     fn from(status: JobStatus) -> Self {
-        let JobStatus { instance, cluster, node, triggers, stage, reason, since, wake_at } = status;
+        let JobStatus { instance, cluster, node, triggers, goal, stage, reason, since, wake_at } = status;
         Self {
             instance: instance.to_string(),
             node: node.map(|node| node.to_string()),
             cluster: cluster.map(|cluster| cluster.to_string()),
+            goal: goal.as_str(),
             stage: stage.map(Stage::as_str),
             reason,
             triggers: triggers.into_iter().map(Trigger::as_str).collect(),

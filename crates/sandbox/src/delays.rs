@@ -89,11 +89,7 @@ impl Delays {
                     self.application_propagation,
                     aws.application_propagation,
                 ),
-                network: scaled(
-                    usual.propagation.network,
-                    self.network_propagation,
-                    aws.network_propagation,
-                ),
+                network: scaled(usual.propagation.network, self.network_propagation, aws.network_propagation),
             },
             recheck: scaled(usual.recheck, self.recheck, aws.recheck),
             ..usual
@@ -133,7 +129,11 @@ impl Delays {
             ("shutdown of an instance", aws.shutdown, *shutdown),
             ("instance gone to node gone", aws.node_deletion, *node_deletion),
             ("the worker reads target health every", aws.recheck, *recheck),
-            ("the worker waits for an ALB", policy_aws.propagation.application, policy.propagation.application),
+            (
+                "the worker waits for an ALB",
+                policy_aws.propagation.application,
+                policy.propagation.application,
+            ),
             ("the worker waits for an NLB", policy_aws.propagation.network, policy.propagation.network),
         ]
     }

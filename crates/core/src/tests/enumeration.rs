@@ -334,6 +334,8 @@ fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
 }
 
 fn a_step_without_actions_waits(case: &Case<'_>) {
+    let labelled = case.step.stage.is_none_or(|stage| case.step.goal.stages().contains(&stage));
+    case.require(labelled, "the stage is not one of the goal's");
     if case.step.actions.is_empty() && case.step.stage.is_some() {
         case.require(case.step.wake_at > case.now, "a step without actions would spin");
     }

@@ -70,6 +70,7 @@ pub(crate) fn job(notices: impl IntoIterator<Item = Notice>) -> Job {
 pub(crate) fn node() -> Node {
     Node {
         name: NodeName::new("ip-10-0-0-1"),
+        zone: Some(Zone::new("eu-west-1a")),
         ready: true,
         ready_since: AT - seconds(86_400),
         cordoned: false,

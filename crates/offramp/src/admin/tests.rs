@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
-use offramp_core::{ClusterName, InstanceId};
+use offramp_core::{ClusterName, Goal, InstanceId};
 use prometheus::IntCounter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,6 +56,7 @@ async fn jobs_are_json() {
             "cluster": "blue",
             "node": null,
             "triggers": ["hook", "spot"],
+            "goal": "leave",
             "stage": "drain",
             "reason": "2 pods are left",
             "since": "2026-01-02T03:04:05.000Z",
@@ -152,6 +153,7 @@ fn views(stuck: Arc<AtomicBool>, synced: Arc<AtomicBool>) -> Views {
                     cluster: Some(ClusterName::new("blue")),
                     node: None,
                     triggers: vec![Trigger::Hook, Trigger::Spot],
+                    goal: Goal::Leave,
                     stage: Some(Stage::Drain),
                     reason: "2 pods are left".to_owned(),
                     since: Timestamp::from_millis(1_767_323_045_000),

@@ -113,10 +113,7 @@ fn config(sandbox: &Sandbox, servers: &Servers, kubeconfig: &std::path::Path, de
     });
     let source = |name: &offramp_core::ClusterName| ClusterSource {
         name: name.clone(),
-        access: Access::Kubeconfig {
-            path: kubeconfig.to_owned(),
-            context: Some(name.as_str().to_owned()),
-        },
+        access: Access::Kubeconfig { path: kubeconfig.to_owned(), context: Some(name.as_str().to_owned()) },
     };
     Config {
         queue: Queue {

@@ -172,6 +172,7 @@ fn node(stored: &cluster::Node) -> Node {
     Node {
         name: stored.name.clone(),
         ready: stored.ready,
+        zone: Some(stored.zone.clone()),
         ready_since: stored.ready_since,
         cordoned: stored.unschedulable,
         excluded: stored.labels.contains_key(EXCLUDE_LABEL),

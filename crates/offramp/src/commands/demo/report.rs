@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use offramp_core::{Action, InstanceId, Outcome};
 use offramp_engine::{Fact, JobOutcome};
@@ -87,17 +87,15 @@ impl Report {
             self.part("spot", &story.interrupted, sandbox),
         ];
         sandbox.peek(|world| {
-            let attributed: f64 =
-                self.parts.iter().map(|part| part.lost.values().sum::<f64>()).sum();
+            let attributed: f64 = self.parts.iter().map(|part| part.lost.values().sum::<f64>()).sum();
             self.requests = Requests {
                 served: world.traffic.served(),
                 lost_by_nobody: (world.traffic.lost() - attributed).max(0.0),
             };
-            self.messages_left =
-                world.queues.get("offramp").map_or(0, |queue| {
-                    let (waiting, in_flight) = queue.depth(world.now());
-                    u64::try_from(waiting + in_flight).unwrap_or(u64::MAX)
-                });
+            self.messages_left = world.queues.get("offramp").map_or(0, |queue| {
+                let (waiting, in_flight) = queue.depth(world.now());
+                u64::try_from(waiting + in_flight).unwrap_or(u64::MAX)
+            });
         });
     }
 
@@ -133,7 +131,7 @@ impl Report {
             return print(&format!("{:#}\n", self.json()));
         }
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.load_style(UTF8_BORDERS_ONLY_CONDENSED);
         let header = std::iter::once(String::new()).chain(self.parts.iter().map(|part| part.name.to_owned()));
         table.set_header(header);
         let mut row = |what: &str, of: &dyn Fn(&Part) -> String| {
@@ -145,18 +143,16 @@ impl Report {
         row("message to isolated, p99", &|part| millis(percentile(&part.isolation, 99)));
         row("pods moved", &|part| part.pods_moved.to_string());
         row("hooks completed", &|part| part.hooks_completed.to_string());
-        row("requests lost", &|part| format!("{:.0}", part.lost.values().sum::<f64>()));
+        row("requests lost", &|part| count(part.lost.values().sum()));
         let causes: BTreeSet<&String> = self.parts.iter().flat_map(|part| part.lost.keys()).collect();
         for cause in causes {
-            row(&format!("  {cause}"), &|part| {
-                format!("{:.0}", part.lost.get(cause).copied().unwrap_or_default())
-            });
+            row(&format!("  {cause}"), &|part| count(part.lost.get(cause).copied().unwrap_or_default()));
         }
         let requests = &self.requests;
         print(&format!(
-            "\n{table}\n\n{:.0} requests served, {:.0} lost for other reasons, {} messages left in the queue, {:.0} s in all\n",
-            requests.served,
-            requests.lost_by_nobody,
+            "\n{table}\n\n{} requests served, {} lost for other reasons, {} messages left in the queue, {:.0} s in all\n",
+            count(requests.served),
+            count(requests.lost_by_nobody),
             self.messages_left,
             self.took.as_secs_f64()
         ))
@@ -165,7 +161,8 @@ impl Report {
     /// The demo fails where it shows something that must not happen.
     pub(crate) fn verdict(&self) -> Result<(), Failure> {
         let stayed: usize = self.parts.iter().map(|part| part.instances - part.removed).sum();
-        let lost: f64 = self.parts.iter().filter(|p| p.name == "scale-in").flat_map(|p| p.lost.values()).sum();
+        let lost: f64 =
+            self.parts.iter().filter(|p| p.name == "scale-in").flat_map(|p| p.lost.values()).sum();
         if stayed > 0 || self.messages_left > 0 || lost > 0.0 {
             return Err(Failure::runtime(format!(
                 "the demo went wrong: {stayed} nodes were not removed, {} messages are left, {lost:.1} requests \
@@ -202,6 +199,11 @@ impl Report {
 fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let last = sorted.len().checked_sub(1)?;
     sorted.get((last * percent).div_ceil(100)).copied()
+}
+
+/// Whole requests, and no "-0".
+fn count(requests: f64) -> String {
+    format!("{:.0}", requests.abs())
 }
 
 fn millis(span: Option<Duration>) -> String {

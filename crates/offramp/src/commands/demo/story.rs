@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use offramp_core::{BalancerKind, GroupName, InstanceId, SpotAction, Timestamp};
+use offramp_core::{BalancerKind, ClusterName, GroupName, InstanceId, SpotAction, Timestamp};
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::groups::MemberState;
 use offramp_sandbox::{Delays, Fleet, Sandbox, World};
@@ -21,10 +21,13 @@ pub(crate) struct Story {
 
 /// When each scene begins, after the start. The spot notices come first: their two minutes decide how
 /// long the demo takes.
-const SCENES: [(Duration, Scene); 3] = [
+const SCENES: [(Duration, Scene); 6] = [
     (Duration::from_secs(2), Scene::SpotStorm),
     (Duration::from_secs(6), Scene::ScaleIn),
     (Duration::from_secs(12), Scene::OtherCluster),
+    (Duration::from_secs(45), Scene::TightBudget),
+    (Duration::from_secs(46), Scene::ScaleInAgain),
+    (Duration::from_secs(70), Scene::LooseBudget),
 ];
 
 #[derive(Clone, Copy)]
@@ -32,6 +35,9 @@ enum Scene {
     SpotStorm,
     ScaleIn,
     OtherCluster,
+    TightBudget,
+    ScaleInAgain,
+    LooseBudget,
 }
 
 impl Story {
@@ -96,6 +102,15 @@ impl Story {
                 Scene::SpotStorm => self.spot_storm(sandbox),
                 Scene::ScaleIn => self.scale_in(sandbox, "blue-workers", 2),
                 Scene::OtherCluster => self.scale_in(sandbox, "green-workers", 1),
+                Scene::TightBudget => {
+                    set_budget(sandbox, 12);
+                    "the disruption budget of `web` allows nothing from now on".to_owned()
+                }
+                Scene::ScaleInAgain => self.scale_in(sandbox, "blue-workers", 1),
+                Scene::LooseBudget => {
+                    set_budget(sandbox, 9);
+                    "the disruption budget of `web` gives way".to_owned()
+                }
             });
         }
         told
@@ -161,6 +176,15 @@ impl Story {
             Some(refusal) => format!("the group {group} cannot be scaled in: {refusal}"),
         }
     }
+}
+
+/// Sets how many pods of `web` have to stay.
+fn set_budget(sandbox: &Sandbox, min_available: usize) {
+    sandbox.with(|world| {
+        let blue = world.clusters.get_mut(&ClusterName::new("blue"));
+        let budgets = blue.into_iter().flat_map(|blue| blue.budgets.values_mut());
+        budgets.filter(|budget| budget.name == "web").for_each(|budget| budget.min_available = min_available);
+    });
 }
 
 fn members(sandbox: &Sandbox, group: &str) -> Vec<InstanceId> {
