@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offramp_core::{ClusterName, GroupName, Home, InstanceId, NodeName, Policy, Timestamp};
-use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, Journal, Metrics, Ports, Settings};
+use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Settings};
 use offramp_sandbox::doors::ports_aws::QueueDoor;
 use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
 use offramp_sandbox::world::cluster::Phase;
@@ -27,7 +27,7 @@ pub(crate) struct Scene {
     pub(crate) sandbox: Sandbox,
     pub(crate) policy: Policy,
     pub(crate) settings: Settings,
-    worker: Option<Worker>,
+    workers: Vec<Worker>,
     world: JoinSet<()>,
     lines: Vec<(Timestamp, String)>,
     facts: mpsc::UnboundedReceiver<(Timestamp, Fact)>,
@@ -55,7 +55,7 @@ impl Scene {
             sandbox,
             policy: Policy { clusters, ..Policy::default() },
             settings: Settings { target_groups, ..Settings::default() },
-            worker: None,
+            workers: Vec::new(),
             world: tasks,
             lines: Vec::new(),
             facts,
@@ -63,7 +63,7 @@ impl Scene {
         }
     }
 
-    /// Starts the worker with nothing but its configuration.
+    /// Starts a worker with nothing but its configuration: the first, or another one beside it.
     pub(crate) fn start_worker(&mut self) {
         let clock = self.sandbox.clock();
         let metrics = Metrics::register(&Registry::new()).unwrap();
@@ -83,21 +83,23 @@ impl Scene {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(engine.run(stop.clone()));
-        self.worker = Some(Worker { tasks, stop, handle });
+        self.workers.push(Worker { tasks, stop, handle });
     }
 
-    /// The worker dies on the spot: everything that it knew is gone.
+    /// The oldest worker dies on the spot: everything that it knew is gone.
     pub(crate) async fn kill_worker(&mut self) {
-        let mut worker = self.worker.take().expect("a worker to kill");
+        assert!(!self.workers.is_empty(), "no worker to kill");
+        let mut worker = self.workers.remove(0);
         worker.tasks.shutdown().await;
         self.say("the worker is killed");
     }
 
-    /// The worker is told to stop, and does. Says how long it took.
+    /// The oldest worker is told to stop, and does. Says how long it took.
     pub(crate) async fn stop_worker(&mut self) -> Duration {
         self.say("the worker is told to stop");
         let begun = self.sandbox.now();
-        let mut worker = self.worker.take().expect("a worker to stop");
+        assert!(!self.workers.is_empty(), "no worker to stop");
+        let mut worker = self.workers.remove(0);
         worker.stop.cancel();
         while worker.tasks.join_next().await.is_some() {}
         let took = self.sandbox.now().since(begun);
@@ -148,10 +150,17 @@ impl Scene {
         };
         self.until("the queue is empty", limit, idle).await;
         self.pass(seconds(1)).await;
-        if let Some(worker) = &self.worker {
-            let jobs = worker.handle.jobs().await;
-            assert!(jobs.is_empty(), "jobs are left: {jobs:#?}");
+        let jobs = self.jobs().await;
+        assert!(jobs.is_empty(), "jobs are left: {jobs:#?}");
+    }
+
+    /// What every job of every worker is doing.
+    pub(crate) async fn jobs(&self) -> Vec<JobStatus> {
+        let mut jobs = Vec::new();
+        for worker in &self.workers {
+            jobs.extend(worker.handle.jobs().await);
         }
+        jobs
     }
 
     /// Writes a line of our own.
@@ -256,8 +265,10 @@ fn shorten(text: &str) -> String {
         let end = from[2..].find(|c: char| !c.is_ascii_hexdigit()).map_or(from.len(), |end| end + 2);
         let id = &from[..end];
         if InstanceId::parse(id).is_some() {
-            let letter = char::from(b'a' + u8::try_from(names.len() % 26).unwrap());
-            out.push_str(names.entry(id.to_owned()).or_insert_with(|| format!("i-{letter}")));
+            let (round, place) = (names.len() / 26, names.len() % 26);
+            let letter = char::from(b'a' + u8::try_from(place).unwrap());
+            let round = if round == 0 { String::new() } else { round.to_string() };
+            out.push_str(names.entry(id.to_owned()).or_insert_with(|| format!("i-{letter}{round}")));
         } else {
             out.push_str(id);
         }

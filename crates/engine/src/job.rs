@@ -1,26 +1,32 @@
 //! One instance's job: observe → step → act, until nothing is left to do.
 
-use std::collections::BTreeMap;
+mod ending;
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::select_all;
 use offramp_core::{
-    ClusterName, Goal, Home, InstanceId, Job, Joined, NodeName, Notice, Observation, Over, Policy, Reason,
-    Seen, Stage, Step, Timestamp, Trigger, step,
+    Action, Home, InstanceId, Job, Joined, Notice, Observation, Outcome, Policy, Reason, Stage, Step,
+    Timestamp, step,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Actor;
 use crate::clock::Clock;
-use crate::journal::{Fact, JobOutcome, Journal};
+use crate::journal::{Fact, Journal};
 use crate::lease::Order;
 use crate::observe::Observer;
 use crate::ports::{Cluster, MessageId, Receipt};
 use crate::retry::Pauses;
 use crate::routing::Route;
+
+use ending::End;
+pub use telling::JobStatus;
 
 /// What every job shares.
 pub(crate) struct Shared {
@@ -64,45 +70,6 @@ pub(crate) enum Input {
 pub(crate) struct Alive {
     /// When it will have looked again.
     pub(crate) promised: Timestamp,
-}
-
-/// What a job is doing, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobStatus {
-    /// The instance.
-    pub instance: InstanceId,
-    /// Its cluster, once known.
-    pub cluster: Option<ClusterName>,
-    /// Its node, once known.
-    pub node: Option<NodeName>,
-    /// What asked for it.
-    pub triggers: Vec<Trigger>,
-    /// What the job is for.
-    pub goal: Goal,
-    /// The first unfinished stage.
-    pub stage: Option<Stage>,
-    /// Why.
-    pub reason: String,
-    /// Time of the first event.
-    pub since: Timestamp,
-    /// When it looks again at the latest.
-    pub wake_at: Timestamp,
-}
-
-impl JobStatus {
-    pub(crate) fn new(first: &Arrival, now: Timestamp) -> Self {
-        Self {
-            instance: first.notice.instance.clone(),
-            cluster: None,
-            node: None,
-            triggers: vec![first.notice.kind.trigger()],
-            goal: Goal::Leave,
-            stage: None,
-            reason: "new".to_owned(),
-            since: first.notice.at,
-            wake_at: now,
-        }
-    }
 }
 
 /// A job that is over, and what came too late for it.
@@ -154,6 +121,8 @@ struct Task {
     stage: Option<(Stage, Timestamp)>,
     told: Option<(Stage, std::mem::Discriminant<Reason>)>,
     isolated: bool,
+    /// What could not be read the last time.
+    faults: BTreeSet<String>,
     pauses: Pauses,
     alive: watch::Sender<Alive>,
     status: watch::Sender<JobStatus>,
@@ -190,6 +159,7 @@ impl Task {
             stage: None,
             told: None,
             isolated: false,
+            faults: BTreeSet::new(),
             shared,
             alive,
             status,
@@ -214,8 +184,8 @@ impl Task {
             let mut changes = self.changes();
             let until = match self.route(now) {
                 Ok(()) => {
-                    let seen = if nearby {
-                        self.shared.observer.nearby(&self.job, self.cluster.as_ref())
+                    let (seen, faults) = if nearby {
+                        (self.shared.observer.nearby(&self.job, self.cluster.as_ref()), Vec::new())
                     } else {
                         let read = self.shared.observer.observe(&self.job, &self.home, self.cluster.as_ref());
                         tokio::select! {
@@ -227,6 +197,7 @@ impl Task {
                             seen = read => seen,
                         }
                     };
+                    self.tell_faults(faults);
                     let (step, again_at) = self.tick(&seen).await;
                     self.permits.clear();
                     if step.stage.is_none() {
@@ -258,7 +229,7 @@ impl Task {
         let now = self.shared.clock.now();
         self.job.memory.notice(&self.job.instance, seen, now);
         let mut step = step(&self.job, seen, &self.shared.policy, now);
-        self.tell(seen, &step, now);
+        self.tell(&step, now);
         let before = self.job.memory.clone();
         let actor = Actor {
             instance: &self.job.instance,
@@ -271,13 +242,11 @@ impl Task {
         let now = self.shared.clock.now();
         let mut failed = false;
         for (action, outcome) in &outcomes {
-            failed |= !matches!(
-                outcome,
-                offramp_core::Outcome::Done
-                    | offramp_core::Outcome::Gone
-                    | offramp_core::Outcome::Blocked { .. }
-            );
+            failed |= matches!(outcome, Outcome::Retry | Outcome::Denied | Outcome::Invalid);
             self.job.memory.learn(action, outcome, now);
+            if matches!((action, outcome), (Action::Isolate { .. }, Outcome::Done)) {
+                self.tell_isolated(now);
+            }
         }
         let again_at = if self.job.memory != before {
             // What was learned may allow the next thing at once.
@@ -384,99 +353,6 @@ impl Task {
     fn lost_for_good(&self, now: Timestamp) -> bool {
         self.messages.values().all(|lost| lost.is_some_and(|since| now >= since + REDELIVERY))
     }
-
-    /// Publishes the step, and writes down what is new in it.
-    fn tell(&mut self, seen: &Observation, step: &Step, now: Timestamp) {
-        self.status.send_modify(|status| {
-            status.triggers = self.job.notices.iter().map(|notice| notice.kind.trigger()).collect();
-            status.goal = step.goal;
-            status.stage = step.stage;
-            status.reason = step.reason.to_string();
-            status.wake_at = step.wake_at;
-        });
-        self.tell_isolated(seen, now);
-        let Some(stage) = step.stage else { return };
-        let kind = (stage, std::mem::discriminant(&step.reason));
-        if self.told == Some(kind) {
-            return;
-        }
-        self.told = Some(kind);
-        let left_stage = match self.stage {
-            Some((old, since)) if old != stage => Some((old, now.since(since))),
-            Some(_) | None => None,
-        };
-        if self.stage.is_none_or(|(old, _)| old != stage) {
-            self.shared.journal.metrics().moved(self.stage.map(|(old, _)| old), Some(stage));
-            self.stage = Some((stage, now));
-        }
-        self.shared.journal.record(Fact::Stepped {
-            instance: self.job.instance.clone(),
-            stage,
-            reason: step.reason.clone(),
-            left_stage,
-        });
-    }
-
-    fn tell_isolated(&mut self, seen: &Observation, now: Timestamp) {
-        let (false, Seen::Known(node), Some(first)) = (self.isolated, &seen.node, self.job.notices.first())
-        else {
-            return;
-        };
-        if node.cordoned && node.record.as_ref().is_some_and(|record| record.notices.contains(&first.id)) {
-            self.isolated = true;
-            self.shared.journal.record(Fact::Isolated {
-                instance: self.job.instance.clone(),
-                trigger: first.kind.trigger(),
-                since_event: now.since(first.at),
-                since_received: now.since(self.received_at),
-            });
-        }
-    }
-
-    async fn end(mut self, end: End) {
-        let now = self.shared.clock.now();
-        let messages: Vec<MessageId> = std::mem::take(&mut self.messages).into_keys().collect();
-        let (outcome, reason) = match end {
-            End::Done(reason) => (outcome_of(&reason), reason.to_string()),
-            End::Foreign => {
-                (JobOutcome::Foreign, "the instance is in no cluster that this worker serves".to_owned())
-            }
-            End::HandedOver => (JobOutcome::HandedOver, "its messages did not come back".to_owned()),
-            End::Stopped => {
-                (JobOutcome::Stopped, "the worker stops, its messages are handed back".to_owned())
-            }
-        };
-        match outcome {
-            JobOutcome::Left | JobOutcome::Returned => self.delete(messages).await,
-            JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
-            JobOutcome::Foreign | JobOutcome::HandedOver | JobOutcome::Panicked => {
-                self.order(Order::Forget { messages });
-            }
-            JobOutcome::Stopped => self.order(Order::Release { messages }),
-        }
-        let metrics = self.shared.journal.metrics();
-        metrics.moved(self.stage.map(|(stage, _)| stage), None);
-        self.shared.journal.record(Fact::Finished {
-            instance: self.job.instance.clone(),
-            cluster: self.cluster.as_ref().map(|cluster| cluster.name().clone()),
-            outcome,
-            reason,
-            took: now.since(self.job.since()),
-        });
-    }
-
-    /// The last thing a job does.
-    async fn delete(&self, messages: Vec<MessageId>) {
-        let (done, deleted) = oneshot::channel();
-        self.promise(self.shared.clock.now() + TICK);
-        self.order(Order::Delete { messages, done });
-        // A lease task that is gone deletes nothing, and the messages come back.
-        deleted.await.unwrap_or_default();
-    }
-
-    fn order(&self, order: Order) {
-        self.shared.orders.send(order).unwrap_or_default();
-    }
 }
 
 async fn change_of(changes: &mut watch::Receiver<u64>) {
@@ -486,21 +362,7 @@ async fn change_of(changes: &mut watch::Receiver<u64>) {
     }
 }
 
-enum End {
-    Done(Reason),
-    Foreign,
-    HandedOver,
-    Stopped,
-}
-
 enum Unrouted {
     Waiting(Timestamp),
     Foreign,
-}
-
-fn outcome_of(reason: &Reason) -> JobOutcome {
-    match reason {
-        Reason::SpotServed | Reason::Over(Over::Answered | Over::Ended) => JobOutcome::Left,
-        _ => JobOutcome::Returned,
-    }
 }

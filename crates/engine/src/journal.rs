@@ -94,7 +94,7 @@ pub enum Fact {
         /// Why it failed.
         fault: Fault,
     },
-    /// The node was seen isolated for the first time.
+    /// The node is isolated, for the first time by this worker.
     Isolated {
         /// The instance.
         instance: InstanceId,

@@ -162,12 +162,8 @@ impl Engine {
         tasks.spawn(leases.run(inbox));
 
         let (arrivals, arrivals_inbox) = mpsc::channel(settings.permits.max(1));
-        let observer = Observer {
-            calls,
-            clusters: Clusters(clusters),
-            target_groups: settings.target_groups,
-            journal: journal.clone(),
-        };
+        let observer =
+            Observer { calls, clusters: Clusters(clusters), target_groups: settings.target_groups };
         let shared = Shared {
             observer,
             policy,

@@ -90,12 +90,12 @@ impl Metrics {
             copies: plain("offramp_notice_copies_total", "Copies of notices that a job already had.")?,
             isolation: histogram(
                 "offramp_isolation_seconds",
-                "From the event's own time to the node seen isolated, by trigger.",
+                "From the event's own time to the isolated node, by trigger.",
                 "trigger",
             )?,
             isolation_own: histogram(
                 "offramp_isolation_after_receive_seconds",
-                "From the receipt of the message to the node seen isolated, by trigger.",
+                "From the receipt of the message to the isolated node, by trigger.",
                 "trigger",
             )?,
             stage_seconds: histogram(

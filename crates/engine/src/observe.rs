@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use offramp_core::{
-    GroupName, Home, InstanceId, Job, NoticeKind, Observation, Seen, Target, TargetGroup, TargetGroupArn,
+    GroupName, Home, Job, NoticeKind, Observation, Seen, Target, TargetGroup, TargetGroupArn,
 };
 
 use crate::batch::Calls;
-use crate::journal::{Fact, Journal};
 use crate::ports::{Cluster, Fault, TargetState};
 use crate::routing::Clusters;
 
@@ -17,7 +16,6 @@ pub(crate) struct Observer {
     pub(crate) clusters: Clusters,
     /// Target groups that the configuration names, beside those attached to a group.
     pub(crate) target_groups: Vec<TargetGroupArn>,
-    pub(crate) journal: Journal,
 }
 
 impl Observer {
@@ -32,20 +30,22 @@ impl Observer {
         Observation { node, pods, ..Observation::default() }
     }
 
-    /// Everything. A read that fails leaves its field `Unknown`, and never looks like "gone".
+    /// Everything, and what could not be read. A read that fails leaves its field `Unknown`, and never
+    /// looks like "gone".
     pub(crate) async fn observe(
         &self,
         job: &Job,
         home: &Home,
         cluster: Option<&Arc<dyn Cluster>>,
-    ) -> Observation {
+    ) -> (Observation, Vec<Fault>) {
+        let mut faults = Vec::new();
         let membership = self.calls.memberships.ask(home, job.instance.clone()).await;
-        let membership = self.seen(&job.instance, membership);
+        let membership = seen(membership, &mut faults);
         let named = membership.known().map(|member| member.group.clone());
         let group = match named.or_else(|| hook_group(job)) {
             Some(name) => {
                 let group = self.calls.groups.ask(home, name).await;
-                self.seen(&job.instance, group).map(|group| (*group).clone())
+                seen(group, &mut faults).map(|group| (*group).clone())
             }
             // In no group and named by none.
             None if membership == Seen::Gone => Seen::Gone,
@@ -55,21 +55,21 @@ impl Observer {
             let attached = group.known().map_or(&[][..], |group| &group.target_groups);
             match &group {
                 Seen::Unknown => Seen::Unknown,
-                Seen::Known(_) | Seen::Gone => self.target_groups(job, home, attached).await,
+                Seen::Known(_) | Seen::Gone => self.target_groups(home, attached, &mut faults).await,
             }
         } else {
             Seen::Unknown
         };
         // The watches are read last: they are the freshest, and evictions follow at once.
         let Observation { node, pods, .. } = self.nearby(job, cluster);
-        Observation { node, pods, membership, group, target_groups }
+        (Observation { node, pods, membership, group, target_groups }, faults)
     }
 
     async fn target_groups(
         &self,
-        job: &Job,
         home: &Home,
         attached: &[TargetGroupArn],
+        faults: &mut Vec<Fault>,
     ) -> Seen<Vec<TargetGroup>> {
         let here =
             |arn: &&TargetGroupArn| home.region.as_ref().is_none_or(|region| in_region(arn, region.as_str()));
@@ -79,11 +79,11 @@ impl Observer {
             let settings = self.calls.settings.ask(home, arn.clone());
             let health = self.calls.health.ask(home, arn.clone());
             let (settings, health) = futures::join!(settings, health);
-            (arn, self.seen(&job.instance, settings), self.seen(&job.instance, health))
+            (arn, settings, health)
         });
         let mut groups = Vec::new();
         for (arn, settings, health) in futures::future::join_all(reads).await {
-            match (settings, health) {
+            match (seen(settings, faults), seen(health, faults)) {
                 (Seen::Known(settings), Seen::Known(health)) => groups.push(TargetGroup {
                     arn: arn.clone(),
                     balancer: settings.balancer,
@@ -110,19 +110,15 @@ impl Observer {
             leaving_since: node.and_then(|node| node.record).map(|record| record.since),
         }
     }
+}
 
-    fn seen<T>(&self, instance: &InstanceId, answer: Result<Option<T>, Fault>) -> Seen<T> {
-        match answer {
-            Ok(Some(value)) => Seen::Known(value),
-            Ok(None) => Seen::Gone,
-            Err(fault) => {
-                self.journal.record(Fact::Faulted {
-                    instance: instance.clone(),
-                    doing: "observing".to_owned(),
-                    fault,
-                });
-                Seen::Unknown
-            }
+fn seen<T>(answer: Result<Option<T>, Fault>, faults: &mut Vec<Fault>) -> Seen<T> {
+    match answer {
+        Ok(Some(value)) => Seen::Known(value),
+        Ok(None) => Seen::Gone,
+        Err(fault) => {
+            faults.push(fault);
+            Seen::Unknown
         }
     }
 }

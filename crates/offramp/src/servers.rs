@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
+use axum::serve::ListenerExt;
 use offramp_core::ClusterName;
 use offramp_sandbox::Sandbox;
 use offramp_sandbox::doors::aws_router;
@@ -55,6 +56,12 @@ async fn serve(tasks: &mut JoinSet<()>, address: SocketAddr, router: Router) -> 
     let listener = TcpListener::bind(address).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     tasks.spawn(async move {
+        // Small answers go out at once.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!("setting TCP_NODELAY: {error}");
+            }
+        });
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!("serving on {address}: {error}");
         }

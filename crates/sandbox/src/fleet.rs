@@ -66,6 +66,8 @@ pub struct App {
     pub grace: Duration,
     /// How its pods end.
     pub ending: Ending,
+    /// Annotations of its pods.
+    pub annotations: BTreeMap<String, String>,
     /// `priorityClassName`.
     pub priority_class: Option<String>,
     /// A hostPort.
@@ -224,6 +226,7 @@ impl App {
                 takes: Some(Duration::from_secs(1)),
                 stuck: false,
             },
+            annotations: BTreeMap::new(),
             priority_class: None,
             host_port: None,
             min_available: None,
@@ -238,7 +241,7 @@ impl App {
     fn template(&self) -> PodTemplate {
         PodTemplate {
             labels: self.labels(),
-            annotations: BTreeMap::new(),
+            annotations: self.annotations.clone(),
             priority_class: self.priority_class.clone(),
             grace: self.grace,
             host_port: self.host_port,

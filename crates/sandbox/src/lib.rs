@@ -11,6 +11,7 @@ pub mod delays;
 pub mod doors;
 pub mod faults;
 pub mod fleet;
+pub mod witness;
 pub mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

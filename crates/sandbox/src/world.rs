@@ -15,6 +15,7 @@ use offramp_core::{ClusterName, InstanceId, Timestamp};
 
 use crate::delays::Delays;
 use crate::faults::Faults;
+use crate::witness::Witness;
 
 /// One world: an account with its Region, and the clusters in it.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct World {
     pub traffic: traffic::Traffic,
     /// What goes wrong at door one.
     pub faults: Faults,
+    /// Who sees what the worker does.
+    pub witness: Witness,
     /// How many calls of each kind came through both doors: `sqs.ReceiveMessage`.
     pub calls: BTreeMap<String, u64>,
     /// What happened, for people and for golden transcripts.
@@ -75,6 +78,7 @@ impl World {
             clusters: BTreeMap::new(),
             traffic: traffic::Traffic::default(),
             faults: Faults::default(),
+            witness: Witness::default(),
             calls: BTreeMap::new(),
             story: Vec::new(),
         }

@@ -14,6 +14,7 @@ use offramp_engine::{
     TargetGroupSettings, TargetState, Targets,
 };
 
+use crate::witness::Deed;
 use crate::world::groups::{self, ActionResult, Answer, MemberState, Transition};
 use crate::world::queue::Attribute;
 use crate::world::{balancers, queue};
@@ -93,7 +94,10 @@ impl Queue for QueueDoor {
     }
 
     async fn delete(&self, receipts: &[Receipt]) -> Vec<Result<(), Fault>> {
-        let delete = |world: &mut World, receipt: &str| world.delete_message(&self.name, receipt);
+        let delete = |world: &mut World, receipt: &str| {
+            world.show_delete(&self.name, receipt);
+            world.delete_message(&self.name, receipt)
+        };
         let answers = self.each("sqs.DeleteMessageBatch", receipts, delete).await;
         let deleted = |answer| match answer {
             Ok(()) => Ok(()),
@@ -214,6 +218,7 @@ impl Targets for Sandbox {
         // One call on AWS, which works as a whole or not at all.
         let effect = |world: &mut World| -> Vec<_> {
             let settle = |call: &TargetCall| {
+                world.show(Deed::Target(call));
                 let done = match call {
                     TargetCall::Deregister(key) => {
                         world.deregister_targets(&key.group, &[(key.instance.clone(), key.port)])
@@ -293,6 +298,7 @@ impl Sandbox {
 }
 
 fn perform(world: &mut World, call: &GroupCall) -> Result<Settled, Fault> {
+    world.show(Deed::Group(call));
     let done = match call {
         GroupCall::Heartbeat(id, key) => world.heartbeat(&answer(id, key)),
         GroupCall::Complete(id, key) => world.complete_action(&answer(id, key), ActionResult::Continue),

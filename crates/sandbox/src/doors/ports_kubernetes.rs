@@ -12,6 +12,7 @@ use offramp_engine::{Cluster, ClusterCall, Fault, Settled};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::witness::Deed;
 use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NodePatch};
 use crate::{Sandbox, World};
 
@@ -59,8 +60,11 @@ impl ClusterDoor {
         }
     }
 
-    async fn patch(&self, node: &NodeName, patch: NodePatch) -> Result<Settled, Fault> {
-        let effect = |world: &mut World| world.patch_node(&self.name, node, patch);
+    async fn patch(&self, call: &ClusterCall, node: &NodeName, patch: NodePatch) -> Result<Settled, Fault> {
+        let effect = |world: &mut World| {
+            world.show(Deed::Cluster(&self.name, call));
+            world.patch_node(&self.name, node, patch)
+        };
         match self.sandbox.call("kubernetes.PATCH node", true, effect).await? {
             Ok(_) => Ok(Settled::Done),
             Err(ApiError::NotFound) => Ok(Settled::Gone),
@@ -68,15 +72,23 @@ impl ClusterDoor {
         }
     }
 
-    async fn evict(&self, pod: &PodRef, grace: Option<Duration>) -> Result<Settled, Fault> {
-        let effect =
-            |world: &mut World| world.evict_pod(&self.name, &pod.namespace, &pod.name, Some(&pod.uid), grace);
+    async fn evict(
+        &self,
+        call: &ClusterCall,
+        pod: &PodRef,
+        grace: Option<Duration>,
+    ) -> Result<Settled, Fault> {
+        let effect = |world: &mut World| {
+            world.show(Deed::Cluster(&self.name, call));
+            world.evict_pod(&self.name, &pod.namespace, &pod.name, Some(&pod.uid), grace)
+        };
         let answer = self.sandbox.call("kubernetes.POST eviction", true, effect).await?;
         self.settled(&format!("evicting pod {pod}"), answer)
     }
 
-    async fn delete(&self, pod: &PodRef, grace: Duration) -> Result<Settled, Fault> {
+    async fn delete(&self, call: &ClusterCall, pod: &PodRef, grace: Duration) -> Result<Settled, Fault> {
         let effect = |world: &mut World| {
+            world.show(Deed::Cluster(&self.name, call));
             world.delete_pod(&self.name, &pod.namespace, &pod.name, Some(grace), Some(&pod.uid))
         };
         let answer = self.sandbox.call("kubernetes.DELETE pod", true, effect).await?;
@@ -130,14 +142,14 @@ impl Cluster for ClusterDoor {
         match call {
             ClusterCall::Isolate { node, exclude, record } => {
                 let patch = NodePatch { unschedulable: Some(true), ..recorded(record, *exclude)? };
-                self.patch(node, patch).await
+                self.patch(call, node, patch).await
             }
-            ClusterCall::Exclude { node, record } => self.patch(node, recorded(record, true)?).await,
+            ClusterCall::Exclude { node, record } => self.patch(call, node, recorded(record, true)?).await,
             ClusterCall::Release { node, record, resource_version } => {
-                self.patch(node, released(record, resource_version)?).await
+                self.patch(call, node, released(record, resource_version)?).await
             }
-            ClusterCall::Evict { pod, grace } => self.evict(pod, *grace).await,
-            ClusterCall::Delete { pod, grace } => self.delete(pod, *grace).await,
+            ClusterCall::Evict { pod, grace } => self.evict(call, pod, *grace).await,
+            ClusterCall::Delete { pod, grace } => self.delete(call, pod, *grace).await,
         }
     }
 }

@@ -149,6 +149,12 @@ impl Queue {
         (waiting, self.messages.len() as u64 - waiting)
     }
 
+    /// The message whose newest delivery has this receipt: the one that a delete would take away.
+    pub fn delivered_as(&self, receipt: &str) -> Option<&Stored> {
+        let message = self.messages.get(&place_in(receipt).ok()?)?;
+        message.delivery.as_ref().filter(|delivery| delivery.receipt == receipt).map(|_| message)
+    }
+
     /// Forgets every message.
     pub fn purge(&mut self) {
         self.messages.clear();

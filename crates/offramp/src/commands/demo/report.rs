@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_BORDERS_ONLY_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use offramp_core::{Action, InstanceId, Outcome};
 use offramp_engine::{Fact, JobOutcome};
 use offramp_sandbox::Sandbox;
@@ -131,7 +130,7 @@ impl Report {
             return print(&format!("{:#}\n", self.json()));
         }
         let mut table = Table::new();
-        table.load_style(UTF8_BORDERS_ONLY_CONDENSED);
+        table.load_style(STYLE);
         let header = std::iter::once(String::new()).chain(self.parts.iter().map(|part| part.name.to_owned()));
         table.set_header(header);
         let mut row = |what: &str, of: &dyn Fn(&Part) -> String| {
@@ -195,6 +194,9 @@ impl Report {
         })
     }
 }
+
+const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
+const STYLE: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
 fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let last = sorted.len().checked_sub(1)?;

@@ -1,0 +1,71 @@
+//! How a job ends, and what becomes of its messages.
+
+use offramp_core::{Over, Reason};
+use tokio::sync::oneshot;
+
+use super::{TICK, Task};
+use crate::journal::{Fact, JobOutcome};
+use crate::lease::Order;
+use crate::ports::MessageId;
+
+/// Why a job is over.
+pub(super) enum End {
+    Done(Reason),
+    Foreign,
+    HandedOver,
+    Stopped,
+}
+
+impl Task {
+    pub(super) async fn end(mut self, end: End) {
+        let now = self.shared.clock.now();
+        let messages: Vec<MessageId> = std::mem::take(&mut self.messages).into_keys().collect();
+        let (outcome, reason) = match end {
+            End::Done(reason) => (outcome_of(&reason), reason.to_string()),
+            End::Foreign => {
+                (JobOutcome::Foreign, "the instance is in no cluster that this worker serves".to_owned())
+            }
+            End::HandedOver => (JobOutcome::HandedOver, "its messages did not come back".to_owned()),
+            End::Stopped => {
+                (JobOutcome::Stopped, "the worker stops, its messages are handed back".to_owned())
+            }
+        };
+        match outcome {
+            JobOutcome::Left | JobOutcome::Returned => self.delete(messages).await,
+            JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
+            JobOutcome::Foreign | JobOutcome::HandedOver | JobOutcome::Panicked => {
+                self.order(Order::Forget { messages });
+            }
+            JobOutcome::Stopped => self.order(Order::Release { messages }),
+        }
+        let metrics = self.shared.journal.metrics();
+        metrics.moved(self.stage.map(|(stage, _)| stage), None);
+        self.shared.journal.record(Fact::Finished {
+            instance: self.job.instance.clone(),
+            cluster: self.cluster.as_ref().map(|cluster| cluster.name().clone()),
+            outcome,
+            reason,
+            took: now.since(self.job.since()),
+        });
+    }
+
+    /// The last thing a job does.
+    async fn delete(&self, messages: Vec<MessageId>) {
+        let (done, deleted) = oneshot::channel();
+        self.promise(self.shared.clock.now() + TICK);
+        self.order(Order::Delete { messages, done });
+        // A lease task that is gone deletes nothing, and the messages come back.
+        deleted.await.unwrap_or_default();
+    }
+
+    fn order(&self, order: Order) {
+        self.shared.orders.send(order).unwrap_or_default();
+    }
+}
+
+fn outcome_of(reason: &Reason) -> JobOutcome {
+    match reason {
+        Reason::SpotServed | Reason::Over(Over::Answered | Over::Ended) => JobOutcome::Left,
+        _ => JobOutcome::Returned,
+    }
+}

@@ -1,0 +1,75 @@
+//! `offramp run` dies by kill -9 in the middle of its work, again and again, and the next one goes on with
+//! nothing but the world to look at.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+// Each test binary uses a part of it.
+#[allow(dead_code)]
+#[path = "processes/stage.rs"]
+mod stage;
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use stage::{Answered, Stage, Worker, blue};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// Worlds that go on side by side, each with so many kills: a message of a dead worker stays hidden for up
+/// to ten seconds, which is most of what this takes.
+const WORLDS: u64 = 5;
+const KILLS: u64 = 2;
+/// From a worker that has the message to its death. The work takes about as long.
+const LONGEST_LIFE_MS: u64 = 5_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scale_in_survives_kill_9_at_ten_random_moments() {
+    let seed = UNIX_EPOCH.elapsed().unwrap().as_secs();
+    println!("seed {seed}");
+    let mut worlds = JoinSet::new();
+    let mut kills = 0;
+    for number in 0..WORLDS {
+        let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number));
+        let lives: Vec<Duration> =
+            (0..KILLS).map(|_| Duration::from_millis(random.u64(0..LONGEST_LIFE_MS))).collect();
+        kills += lives.len();
+        worlds.spawn(one_world(random.u64(..), lives));
+    }
+    while let Some(world) = worlds.join_next().await {
+        world.unwrap();
+    }
+    assert_eq!(kills, 10);
+}
+
+async fn one_world(seed: u64, lives: Vec<Duration>) {
+    let mut stage = Stage::open(blue(seed));
+    let answered = stage.watch_answers();
+    let instance = stage.scale_in("workers");
+    let what = format!("world {seed}, killed after {lives:?}");
+    println!("{what}");
+
+    for life in lives {
+        let mut worker = Worker::start(&stage);
+        // Where all is done before its time to die has come, it dies idle.
+        stage
+            .until("the message is taken on", || {
+                !worker.lines_with("notice taken on").is_empty() || stage.answers() > 0 && stage.is_empty()
+            })
+            .await;
+        sleep(life).await;
+        worker.kill();
+    }
+    let mut worker = Worker::start(&stage);
+    stage.until("the hook is answered and the queue is empty", || stage.answers() > 0 && stage.is_empty()).await;
+    worker.signal("TERM");
+    assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.log());
+
+    let story = stage.story().join("\n");
+    let answered: Vec<Answered> = answered.lock().unwrap().clone();
+    let [only] = answered.as_slice() else { panic!("{what}: {answered:?}\n{story}") };
+    assert_eq!(only.line, format!("offramp of {instance} is answered with CONTINUE"), "{what}");
+    assert_eq!(only.instance, instance, "{what}");
+    assert!(only.in_time, "{what}: nobody saw the moment of the answer\n{story}");
+    assert_eq!(only.pods, 0, "{what}: answered with pods left\n{story}");
+    assert_eq!(stage.answers(), 1, "{what}\n{story}");
+    assert_eq!(stage.sandbox.peek(|world| world.traffic.lost()), 0.0, "{what}\n{story}");
+    assert_eq!(stage.depth("offramp-dlq"), (0, 0), "{what}\n{story}");
+}
