@@ -55,7 +55,9 @@ fn storm() {
     let api = App { entrance: entrance(BalancerKind::Network, 30_443), ..App::new("api", pods) };
     let scene = Scene::open(|fleet| {
         let pools = fleet.pool(Pool::spot(SPOT, SPOT_NODES)).pool(Pool::new("steady", STEADY_NODES));
-        pools.app(App { min_available: Some(pods / 2), ..web }).app(App { min_available: Some(pods / 2), ..api })
+        pools
+            .app(App { min_available: Some(pods / 2), ..web })
+            .app(App { min_available: Some(pods / 2), ..api })
     });
     println!(
         "\nStorm: {SPOT_NODES} spot notices at once, {} pods on {} nodes behind an ALB and an NLB, budgets of 50 %",

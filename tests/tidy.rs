@@ -50,7 +50,7 @@ const KEPT_OUT: [(&str, &[&str]); 4] = [
     ("offramp-kubernetes", &["aws-sdk-"]),
 ];
 
-const DECISION_FILES: [&str; 6] = ["stage", "step", "deadline", "eviction", "gate", "ownership"];
+const DECISION_FILES: [&str; 7] = ["stage", "scene", "step", "deadline", "eviction", "gate", "ownership"];
 const BANNED_ENDINGS: [&str; 4] = ["manager", "handler", "processor", "helper"];
 const BANNED_MODULES: [&str; 5] = ["util", "utils", "common", "misc", "helpers"];
 const SOFT_CAP: usize = 400;

@@ -258,7 +258,8 @@ impl Stage {
         );
         let file = self.folder.path().join("kubeconfig");
         for (name, _) in &self.clusters {
-            writeln!(text, "- {{ name: {name}, kubeconfig: '{}', context: {name} }}", file.display()).unwrap();
+            writeln!(text, "- {{ name: {name}, kubeconfig: '{}', context: {name} }}", file.display())
+                .unwrap();
         }
         text.push_str("target_groups:\n");
         let arns: Vec<String> =

@@ -165,7 +165,12 @@ impl Scene {
 
     /// Writes a line of our own.
     pub(crate) fn say(&mut self, line: &str) {
-        self.lines.push((self.sandbox.now(), format!("stage   {line}")));
+        self.say_at(self.sandbox.now(), line);
+    }
+
+    /// Writes a line of our own about an earlier moment.
+    pub(crate) fn say_at(&mut self, at: Timestamp, line: &str) {
+        self.lines.push((at, format!("stage   {line}")));
     }
 
     /// The instances of a group, oldest first.

@@ -107,11 +107,8 @@ impl Plan {
             let heartbeat_timeout = pick(random, &[120, 300, 900, 3_600]);
             let hooks = vec![Hook { heartbeat_timeout, ..Hook::terminating("offramp") }];
             let hooks = if spot && random.u8(0..3) == 0 { Vec::new() } else { hooks };
-            fleet = fleet.cluster(name).pool(Pool {
-                capacity_rebalancing: spot && random.bool(),
-                hooks,
-                ..pool
-            });
+            fleet =
+                fleet.cluster(name).pool(Pool { capacity_rebalancing: spot && random.bool(), hooks, ..pool });
             for number in 0..random.usize(1..=2) {
                 let replicas = random.usize(nodes..=nodes + 4);
                 let mut entrance = Entrance {

@@ -22,6 +22,7 @@ mod observation;
 mod ownership;
 mod policy;
 mod reason;
+mod scene;
 mod stage;
 mod step;
 mod time;

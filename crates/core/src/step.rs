@@ -9,7 +9,8 @@ use crate::observation::{Observation, Seen};
 use crate::ownership::{FRESH, Over, Standing, standing};
 use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::stage::{self, Answer, Scene};
+use crate::scene::Scene;
+use crate::stage::{self, Answer};
 use crate::time::Timestamp;
 
 /// What should happen now.

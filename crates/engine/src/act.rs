@@ -7,7 +7,8 @@ use futures::future::join_all;
 use offramp_core::{Action, Home, InstanceId, NodeName, Outcome, Seen};
 
 use crate::batch::Calls;
-use crate::journal::{Fact, Journal};
+use crate::fact::Fact;
+use crate::journal::Journal;
 use crate::ports::{Cluster, ClusterCall, Fault, GroupCall, Settled, TargetCall};
 use crate::retry::answer;
 

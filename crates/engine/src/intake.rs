@@ -9,9 +9,10 @@ use offramp_wire::{Parsed, parse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::arrival::Arrival;
 use crate::clock::Clock;
-use crate::job::Arrival;
-use crate::journal::{Fact, Journal};
+use crate::fact::Fact;
+use crate::journal::Journal;
 use crate::lease::{LeaseTimes, Order};
 use crate::ports::{Fault, Message, Queue};
 use crate::retry::{Pauses, answer};

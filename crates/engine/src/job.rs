@@ -10,18 +10,19 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::select_all;
 use offramp_core::{
-    Action, Home, InstanceId, Job, Joined, Notice, Observation, Outcome, Policy, Reason, Stage, Step,
-    Timestamp, step,
+    Action, Home, InstanceId, Job, Joined, Observation, Outcome, Policy, Reason, Stage, Step, Timestamp, step,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Actor;
+use crate::arrival::{Alive, Arrival, Input};
 use crate::clock::Clock;
-use crate::journal::{Fact, Journal};
+use crate::fact::Fact;
+use crate::journal::Journal;
 use crate::lease::Order;
 use crate::observe::Observer;
-use crate::ports::{Cluster, MessageId, Receipt};
+use crate::ports::{Cluster, MessageId};
 use crate::retry::Pauses;
 use crate::routing::Route;
 
@@ -46,30 +47,6 @@ pub struct ForeignMessages {
     pub hold: Duration,
     /// Delete them then; otherwise they are left for another consumer of the queue.
     pub delete: bool,
-}
-
-/// One notice on its way to its job.
-pub(crate) struct Arrival {
-    pub(crate) notice: Notice,
-    pub(crate) message: MessageId,
-    pub(crate) receipt: Receipt,
-    pub(crate) received_at: Timestamp,
-    /// Held until the first try to isolate.
-    pub(crate) permit: Option<Arc<OwnedSemaphorePermit>>,
-}
-
-/// What a job is told while it runs.
-pub(crate) enum Input {
-    Arrival(Box<Arrival>),
-    /// The receipt of this message is worth nothing any more.
-    LeaseLost(MessageId),
-}
-
-/// A job's sign of life: its messages are held as long as it keeps its promise.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Alive {
-    /// When it will have looked again.
-    pub(crate) promised: Timestamp,
 }
 
 /// A job that is over, and what came too late for it.

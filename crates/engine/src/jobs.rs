@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::job::{self, Alive, Arrival, Ended, Input, JobStatus, Shared};
-use crate::journal::{Fact, JobOutcome};
+use crate::arrival::{Alive, Arrival, Input};
+use crate::fact::{Fact, JobOutcome};
+use crate::job::{self, Ended, JobStatus, Shared};
 use crate::lease::Order;
 
 /// Somebody who wants to know what every job is doing.

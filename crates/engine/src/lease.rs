@@ -13,9 +13,10 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use offramp_core::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::arrival::{Alive, Input};
 use crate::clock::Clock;
-use crate::job::{Alive, Input};
-use crate::journal::{Fact, Journal};
+use crate::fact::Fact;
+use crate::journal::Journal;
 use crate::ports::{Fault, Held, MessageId, Queue, Receipt};
 use crate::retry::answer;
 

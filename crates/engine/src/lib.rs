@@ -7,8 +7,10 @@
 #![deny(missing_docs)]
 
 mod act;
+mod arrival;
 mod batch;
 mod clock;
+mod fact;
 mod intake;
 mod job;
 mod jobs;
@@ -29,9 +31,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::Clock;
+pub use fact::{Fact, JobOutcome};
 pub use intake::Pulse;
 pub use job::{ForeignMessages, JobStatus};
-pub use journal::{Fact, JobOutcome, Journal};
+pub use journal::Journal;
 pub use lease::LeaseTimes;
 pub use metrics::Metrics;
 pub use ports::{

@@ -6,7 +6,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use crate::journal::{Fact, JobOutcome};
+use crate::fact::{Fact, JobOutcome};
 use crate::ports::Fault;
 
 /// From a few milliseconds to an hour.

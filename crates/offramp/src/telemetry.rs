@@ -57,8 +57,12 @@ where
         LogLevel::Trace => Level::TRACE,
     };
     let others = LevelFilter::WARN.min(LevelFilter::from_level(level));
-    // The prefix matches `offramp`, `offramp_engine` and so on.
-    let filter = Targets::new().with_default(others).with_target("offramp", level);
+    // The prefix matches `offramp`, `offramp_engine` and so on. kube's client writes an error for every
+    // request that fails, without saying in which cluster: our own line about it says that, and once.
+    let filter = Targets::new()
+        .with_default(others)
+        .with_target("kube_client::client::builder", LevelFilter::OFF)
+        .with_target("offramp", level);
     let layer = lines::layer::<Registry>().with_writer(writer).with_timer(Utc);
     let layer = match shape {
         Shape::Human { colours } => layer.compact().with_target(false).with_ansi(colours).boxed(),
@@ -136,6 +140,14 @@ mod tests {
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["target"].clone())
             .collect();
         assert_eq!(targets, ["aws_config", "offramp_core"]);
+    }
+
+    #[test]
+    fn the_kubernetes_client_does_not_repeat_what_we_say() {
+        let written = written(Shape::Json, LogLevel::Info, || {
+            tracing::error!(target: "kube_client::client::builder", "failed with error client error");
+        });
+        assert_eq!(written, "");
     }
 
     #[test]

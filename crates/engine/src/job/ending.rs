@@ -4,7 +4,7 @@ use offramp_core::{Over, Reason};
 use tokio::sync::oneshot;
 
 use super::{TICK, Task};
-use crate::journal::{Fact, JobOutcome};
+use crate::fact::{Fact, JobOutcome};
 use crate::lease::Order;
 use crate::ports::MessageId;
 

@@ -2,8 +2,9 @@
 
 use offramp_core::{ClusterName, Goal, InstanceId, NodeName, Stage, Step, Timestamp, Trigger};
 
-use super::{Arrival, Task};
-use crate::journal::Fact;
+use super::Task;
+use crate::arrival::Arrival;
+use crate::fact::Fact;
 use crate::ports::Fault;
 
 /// What a job is doing, for people.

@@ -152,6 +152,7 @@ impl World {
 
     /// One target group, to change its settings.
     pub fn target_group_mut(&mut self, arn: &TargetGroupArn) -> Option<&mut TargetGroup> {
+        self.traffic_changed();
         self.balancers.groups.get_mut(arn)
     }
 
@@ -163,6 +164,7 @@ impl World {
     ) -> Result<(), Refusal> {
         let group = self.balancers.groups.get(arn).ok_or(Refusal::NoTargetGroup)?;
         let name = group.name.clone();
+        self.traffic_changed();
         for (id, _) in targets {
             let instance = self.instances.get(id).ok_or_else(|| Refusal::NoInstance(id.clone()))?;
             if instance.state != InstanceState::Running {
@@ -200,7 +202,8 @@ impl World {
             let group = self.balancers.groups.get(arn).ok_or(Refusal::NoTargetGroup)?;
             self.propagation(group.kind)
         };
-        let routed = self.balancers.routes(arn, now);
+        let routed: BTreeSet<_> = self.balancers.routes(arn, now).into_iter().collect();
+        self.traffic_changed();
         for key in targets {
             let sequence = self.next_verdict();
             let Some(group) = self.balancers.groups.get_mut(arn) else { continue };
@@ -253,12 +256,14 @@ impl World {
 
     /// A terminated instance is no target any more.
     pub(crate) fn forget_targets(&mut self, id: &InstanceId) {
+        self.traffic_changed();
         for group in self.balancers.groups.values_mut() {
             group.targets.retain(|(instance, _), _| instance != id);
         }
     }
 
     pub(crate) fn balancer_due(&mut self, due: Due) {
+        self.traffic_changed();
         match due {
             Due::Propagated { group } => {
                 let now = self.now;

@@ -1,6 +1,7 @@
 //! One Kubernetes cluster: what its API server would store, and the controllers that change it.
 
 mod controllers;
+mod endpoints;
 mod index;
 mod kubelet;
 mod load_balancer_controller;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use offramp_core::{ClusterName, InstanceId, NodeName, PodRef, PodUid, TargetGroupArn, Timestamp, Zone};
 
 use super::World;
-pub use index::{Endpoint, EndpointState};
+pub use endpoints::{Endpoint, EndpointState};
 pub use writes::{ApiError, NodePatch};
 
 /// (namespace, name).
@@ -285,7 +286,7 @@ pub(crate) enum Due {
     /// A bound pod becomes ready.
     PodReady(PodUid),
     /// Every kube-proxy knows by now what became of a pod.
-    EndpointsSpread(index::Spread),
+    EndpointsSpread(endpoints::Spread),
     /// The controller that fills target groups looks at the nodes.
     BalancerController,
     /// The operating system of an instance that shuts down is at its end.

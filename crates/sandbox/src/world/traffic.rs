@@ -27,7 +27,7 @@ use backends::Backends;
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
     streams: Vec<Stream>,
-    /// Changes with everything behind the balancers that decides about a request.
+    /// Changes with everything that decides about a request, from the targets to the pods.
     version: u64,
 }
 
@@ -202,10 +202,9 @@ impl World {
         }
         let mut streams = std::mem::take(&mut self.traffic.streams);
         for stream in &mut streams {
-            let routes = self.balancers.routes(&stream.target_group, self.now);
             let version = self.traffic.version;
-            if stream.way.as_ref().is_none_or(|way| way.version != version || way.routes != routes) {
-                let way = self.way(routes);
+            if stream.way.as_ref().is_none_or(|way| way.version != version) {
+                let way = self.way(self.balancers.routes(&stream.target_group, self.now));
                 self.tell_losses(stream, &way);
                 stream.take_way(way, self.now);
             }
@@ -214,7 +213,7 @@ impl World {
         self.traffic.streams = streams;
     }
 
-    /// Something behind the balancers is not as it was.
+    /// Something that decides about requests is not as it was.
     pub(super) const fn traffic_changed(&mut self) {
         self.traffic.version += 1;
     }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use offramp_core::{InstanceId, NodeName, PodUid};
 use tokio::sync::watch;
 
-use super::{Budget, Change, Cluster, Due, Key, Node, Object, Phase, Pod, Service, Verb};
+use super::endpoints::Endpoints;
+use super::{Budget, Change, Cluster, Key, Node, Object, Phase, Pod, Service, Verb};
 
 /// Watches that are further behind than this start over (410 Gone).
 const CHANGES_KEPT: usize = 20_000;
@@ -30,39 +31,9 @@ pub(crate) struct Index {
     /// A look of the load balancer controller is due.
     pub(super) filling_is_due: bool,
     /// What the kube-proxies know, by Service.
-    endpoints: BTreeMap<Key, BTreeMap<PodUid, Endpoint>>,
+    pub(super) endpoints: BTreeMap<Key, Endpoints>,
     /// Who waits for the node of an instance or its pods.
     watchers: BTreeMap<InstanceId, watch::Sender<u64>>,
-}
-
-/// A pod as the kube-proxies know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The pod.
-    pub uid: PodUid,
-    /// Its node.
-    pub node: NodeName,
-    /// Its conditions.
-    pub state: EndpointState,
-}
-
-/// The conditions of an endpoint, as far as kube-proxy cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndpointState {
-    /// Ready.
-    Ready,
-    /// Serving and terminating: used where nothing is ready (KEP-1669).
-    Terminating,
-}
-
-/// What became of a pod, on its way to every kube-proxy.
-#[derive(Clone, Debug)]
-pub(crate) struct Spread {
-    pod: PodUid,
-    node: Option<NodeName>,
-    services: Vec<Key>,
-    /// `None`: it is no endpoint any more.
-    endpoint: Option<Endpoint>,
 }
 
 impl Cluster {
@@ -109,11 +80,6 @@ impl Cluster {
         self.index.nodes_by_instance.get(instance).and_then(|name| self.nodes.get(name))
     }
 
-    /// What the kube-proxies know about a Service.
-    pub fn endpoints_of(&self, service: &Key) -> impl Iterator<Item = &Endpoint> {
-        self.index.endpoints.get(service).into_iter().flat_map(BTreeMap::values)
-    }
-
     /// Changes its value with the node of this instance, a pod on it, and the API server's presence.
     pub(crate) fn watch(&mut self, instance: &InstanceId) -> watch::Receiver<u64> {
         self.index.watchers.entry(instance.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
@@ -134,23 +100,6 @@ impl Cluster {
         if let Some(node) = node.and_then(|name| self.nodes.get(name)) {
             self.wake(&node.instance);
         }
-    }
-
-    /// The kube-proxies take over what became of a pod. Gives the instance of its node where that one's
-    /// health check may answer differently now, because traffic policy is Local.
-    pub(super) fn take_over(&mut self, spread: Spread) -> Option<InstanceId> {
-        let Spread { pod, node, services, endpoint } = spread;
-        let mut local = false;
-        for service in services {
-            local |= self.services.get(&service).is_some_and(|service| service.local);
-            let Some(known) = self.index.endpoints.get_mut(&service) else { continue };
-            match &endpoint {
-                Some(endpoint) => known.insert(pod.clone(), endpoint.clone()),
-                None => known.remove(&pod),
-            };
-        }
-        let node = node.filter(|_| local).and_then(|node| self.nodes.get(&node))?;
-        Some(node.instance.clone())
     }
 
     fn log(&mut self, verb: Verb, object: Object) {
@@ -178,12 +127,7 @@ impl Cluster {
         self.version += 1;
         service.version = self.version;
         let key = (service.namespace.clone(), service.name.clone());
-        let endpoints = self
-            .pods
-            .values()
-            .filter(|pod| service.selects(pod))
-            .filter_map(|pod| Some((pod.pod.uid.clone(), endpoint_of(pod)?)))
-            .collect();
+        let endpoints = self.endpoints_at_once(&service);
         self.index.endpoints.insert(key.clone(), endpoints);
         let known = self.services.insert(key, service.clone()).is_some();
         self.log(if known { Verb::Modified } else { Verb::Added }, Object::Service(service));
@@ -215,6 +159,7 @@ impl Cluster {
             keep(healthy, &key, is_healthy(&pod));
         }
         let known = self.pods.insert(key, pod.clone()).is_some();
+        self.check_endpoints_of(&pod.pod.uid);
         self.wake_node(pod.node.as_ref());
         self.log(if known { Verb::Modified } else { Verb::Added }, Object::Pod(pod));
     }
@@ -224,6 +169,7 @@ impl Cluster {
         self.version += 1;
         pod.version = self.version;
         self.index.pods_by_uid.remove(&pod.pod.uid);
+        self.check_endpoints_of(&pod.pod.uid);
         for keys in self.index.healthy_by_budget.values_mut() {
             keys.remove(key);
         }
@@ -259,20 +205,6 @@ impl Cluster {
         self.wake(&node.instance);
         self.log(Verb::Deleted, Object::Node(node));
     }
-
-    pub(super) fn spread(&self, pod: &Pod, endpoint: Option<Endpoint>) -> Due {
-        Due::EndpointsSpread(Spread {
-            pod: pod.pod.uid.clone(),
-            node: pod.node.clone(),
-            services: self.services_of(&pod.pod.namespace, &pod.labels),
-            endpoint,
-        })
-    }
-
-    fn services_of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<Key> {
-        let found = self.services.values().filter(|service| service.takes(namespace, labels));
-        found.map(|service| (service.namespace.clone(), service.name.clone())).collect()
-    }
 }
 
 impl Service {
@@ -282,7 +214,7 @@ impl Service {
     }
 
     /// A Service without selector has endpoints that somebody writes by hand.
-    fn takes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub(super) fn takes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
         self.namespace == namespace && !self.selector.is_empty() && selects(&self.selector, labels)
     }
 }
@@ -295,17 +227,6 @@ pub(super) fn key_of(pod: &Pod) -> Key {
 /// Whether a selector (matchLabels) takes these labels.
 pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-/// What a pod is to an EndpointSlice. A pod that is being deleted is not ready there from that moment on,
-/// and serving as long as its own Ready condition holds (EndpointSlice conditions, KEP-1672).
-pub(super) fn endpoint_of(pod: &Pod) -> Option<Endpoint> {
-    let node = pod.node.clone()?;
-    if !pod.ready || pod.phase != Phase::Running {
-        return None;
-    }
-    let state = if pod.deletion.is_some() { EndpointState::Terminating } else { EndpointState::Ready };
-    Some(Endpoint { uid: pod.pod.uid.clone(), node, state })
 }
 
 fn is_healthy(pod: &Pod) -> bool {

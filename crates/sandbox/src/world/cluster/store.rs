@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use offramp_core::{ClusterName, NodeName};
 
-use super::index::{Spread, endpoint_of, key_of};
+use super::endpoints::{Spread, endpoint_of};
+use super::index::key_of;
 use super::{Budget, Due, Key, Node, Pod, Service, Workload, WorkloadKind};
 use crate::world::World;
 
@@ -75,11 +76,17 @@ impl World {
     /// Stores a node, new or changed.
     pub(super) fn store_node(&mut self, name: &ClusterName, node: Node) {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
-        let before = cluster.nodes.get(&node.name).is_some_and(Node::is_balanced);
-        let after = node.is_balanced();
+        let stored = cluster.nodes.get(&node.name);
+        let balanced = stored.is_some_and(Node::is_balanced);
+        let same_machine = stored
+            .is_some_and(|stored| stored.powered == node.powered && stored.instance == node.instance);
+        let is_balanced = node.is_balanced();
         cluster.put_node(node);
-        if before != after {
+        if balanced != is_balanced {
             self.fill_target_groups_soon(name);
+        }
+        if !same_machine {
+            self.traffic_changed();
         }
         self.nodes_changed(name);
     }
@@ -89,6 +96,7 @@ impl World {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         let before = cluster.nodes.get(node).is_some_and(Node::is_balanced);
         cluster.take_node(node);
+        self.traffic_changed();
         if before {
             self.fill_target_groups_soon(name);
         }
@@ -129,7 +137,6 @@ impl World {
         let daemons = cluster.workloads.values().filter(|workload| workload.kind == WorkloadKind::DaemonSet);
         let uids: Vec<String> = daemons.map(|workload| workload.uid.clone()).collect();
         cluster.index.changed_workloads.extend(uids);
-        self.traffic_changed();
         self.reconcile_soon(name);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use offramp_core::{ClusterName, InstanceId, NodeName, Timestamp};
 
 use crate::world::World;
-use crate::world::cluster::{Cluster, EndpointState, Key, Service};
+use crate::world::cluster::{Cluster, Endpoint, EndpointState, Key, Service};
 use crate::world::instances::InstanceState;
 
 /// What is behind one port.
@@ -49,9 +49,9 @@ impl World {
         }
         match service_with(cluster, port) {
             Some((_, service)) if !service.local => true,
-            Some((key, _)) => cluster
-                .endpoints_of(key)
-                .any(|endpoint| endpoint.node == node.name && endpoint.state == EndpointState::Ready),
+            Some((key, _)) => cluster.endpoints(key).is_some_and(|endpoints| {
+                endpoints.on_node(&node.name).any(|endpoint| endpoint.state == EndpointState::Ready)
+            }),
             None => behind_host_port(cluster, &node.name, port, self.now).pods > 0,
         }
     }
@@ -65,22 +65,26 @@ impl World {
 
 /// The ready endpoints, or where there is none those that are terminating and still serve (KEP-1669).
 fn behind_service(cluster: &Cluster, service: &Key, only: Option<&NodeName>, now: Timestamp) -> Backend {
-    let usable = |state: EndpointState| {
-        cluster
-            .endpoints_of(service)
-            .filter(move |endpoint| endpoint.state == state && only.is_none_or(|node| endpoint.node == *node))
+    let Some(endpoints) = cluster.endpoints(service) else { return Backend::default() };
+    let count = |state: EndpointState| match only {
+        None => endpoints.count(state),
+        Some(node) => endpoints.on_node(node).filter(|endpoint| endpoint.state == state).count(),
     };
-    let any_ready = usable(EndpointState::Ready).next().is_some();
-    let state = if any_ready { EndpointState::Ready } else { EndpointState::Terminating };
-    let mut pods = 0;
+    let (state, pods) = match count(EndpointState::Ready) {
+        0 => (EndpointState::Terminating, count(EndpointState::Terminating)),
+        ready => (EndpointState::Ready, ready),
+    };
     let mut gone: BTreeMap<Option<InstanceId>, usize> = BTreeMap::new();
-    for endpoint in usable(state) {
-        pods += 1;
-        let accepts = cluster.pod(&endpoint.uid).is_some_and(|pod| pod.accepts(now));
-        if !accepts {
+    let mut look = |endpoint: &Endpoint| {
+        let accepts = || cluster.pod(&endpoint.uid).is_some_and(|pod| pod.accepts(now));
+        if endpoint.state == state && !accepts() {
             let node = cluster.nodes.get(&endpoint.node);
             *gone.entry(node.map(|node| node.instance.clone())).or_default() += 1;
         }
+    };
+    match only {
+        None => endpoints.fading().for_each(&mut look),
+        Some(node) => endpoints.on_node(node).for_each(&mut look),
     }
     Backend { pods, gone: gone.into_iter().collect() }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::fleet::Entrance;
-use crate::world::cluster::WorkloadKind;
-use crate::world::cluster::index::{endpoint_of, key_of};
+use crate::world::cluster::{Endpoint, EndpointState, WorkloadKind};
+use crate::world::cluster::endpoints::endpoint_of;
+use crate::world::cluster::index::key_of;
 
 fn check(scene: &Scene, quiet: bool) {
     let cluster = scene.cluster();
@@ -23,8 +24,18 @@ fn check(scene: &Scene, quiet: bool) {
     for pod in cluster.pods.values() {
         assert_eq!(cluster.pod(&pod.pod.uid).map(key_of), Some(key_of(pod)));
     }
+    for key in cluster.services.keys() {
+        let endpoints = cluster.endpoints(key).unwrap();
+        let ready = |endpoint: &&Endpoint| endpoint.state == EndpointState::Ready;
+        assert_eq!(endpoints.count(EndpointState::Ready), endpoints.all().filter(ready).count());
+        let fading: BTreeSet<_> = endpoints.fading().map(|endpoint| endpoint.uid.clone()).collect();
+        for endpoint in endpoints.all().filter(|endpoint| !fading.contains(&endpoint.uid)) {
+            assert!(cluster.pod(&endpoint.uid).unwrap().accepts(scene.world.now()));
+            assert!(endpoints.on_node(&endpoint.node).any(|other| other == endpoint));
+        }
+    }
     for (key, service) in cluster.services.iter().filter(|_| quiet) {
-        let mut known: Vec<_> = cluster.endpoints_of(key).cloned().collect();
+        let mut known: Vec<_> = cluster.endpoints(key).unwrap().all().cloned().collect();
         let selected = cluster.pods.values().filter(|pod| service.selects(pod));
         let mut expected: Vec<_> = selected.filter_map(endpoint_of).collect();
         known.sort_by(|a, b| a.uid.cmp(&b.uid));

@@ -1,0 +1,161 @@
+//! What a stage looks at: the arguments of `step`, and what follows from them once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::eviction;
+use crate::ids::NoticeId;
+use crate::job::Job;
+use crate::notice::{Hook, Notice, NoticeKind, Passage, SpotAction};
+use crate::observation::{BalancerKind, Node, Observation, Record, Seen, Target, TargetHealth, TargetKey};
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::time::Timestamp;
+
+/// Everything a stage looks at: the arguments of `step`, and what follows from them once.
+#[derive(Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) seen: &'a Observation,
+    pub(crate) policy: &'a Policy,
+    pub(crate) now: Timestamp,
+    /// Notices that entitle us to everything on their path.
+    pub(crate) acting: Vec<&'a Notice>,
+    /// Notices that want the node isolated, the acting ones among them.
+    pub(crate) claiming: Vec<&'a Notice>,
+    pub(crate) deadline: Option<Deadline>,
+    /// The instance has ended already.
+    pub(crate) ended: bool,
+}
+
+/// Spot goes on without the exclude label when the node could not be written for this long: a third of
+/// a second would do on an idle cluster, and 115 s are left.
+const SPOT_ISOLATION: Duration = Duration::from_secs(5);
+
+impl<'a> Scene<'a> {
+    /// When to read again what no watch tells.
+    pub(crate) fn recheck(&self) -> Timestamp {
+        self.now + self.policy.recheck
+    }
+
+    /// The acting hooks that end, move or reboot the instance.
+    pub(crate) fn hooks(&self) -> impl Iterator<Item = (&'a Notice, &'a Hook)> {
+        self.acting.iter().filter_map(|notice| match &notice.kind {
+            NoticeKind::Hook(hook) => match hook.passage {
+                Passage::Ending | Passage::ToWarmPool | Passage::RootVolume => Some((*notice, hook)),
+                Passage::Launching | Passage::LaunchingToWarmPool | Passage::LaunchingFromWarmPool => None,
+            },
+            NoticeKind::Spot(_) | NoticeKind::Rebalance => None,
+        })
+    }
+
+    pub(crate) fn hook(&self) -> Option<&'a Hook> {
+        self.hooks().map(|(_, hook)| hook).next()
+    }
+
+    /// The acting spot notice that ends or stops the instance.
+    pub(crate) fn spot(&self) -> Option<&'a Notice> {
+        self.acting
+            .iter()
+            .copied()
+            .find(|notice| matches!(notice.kind, NoticeKind::Spot(SpotAction::Terminate | SpotAction::Stop)))
+    }
+
+    pub(crate) fn hibernates(&self) -> bool {
+        self.acting.iter().any(|notice| notice.kind == NoticeKind::Spot(SpotAction::Hibernate))
+    }
+
+    pub(crate) fn is_isolated(&self, node: &Node) -> bool {
+        let claims = |record: &Record| self.claims().all(|id| record.notices.contains(id));
+        node.cordoned && node.record.as_ref().is_some_and(claims) && (self.spot().is_none() || node.excluded)
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &'a NoticeId> {
+        self.claiming.iter().map(|notice| &notice.id)
+    }
+
+    /// The node's record with this job's notices in it.
+    pub(crate) fn record(&self, node: &Node) -> Record {
+        let mut record = node.record.clone().unwrap_or_else(|| Record {
+            since: self.now,
+            notices: BTreeSet::new(),
+            cordoned: false,
+            excluded: false,
+            targets: BTreeSet::new(),
+        });
+        record.notices.extend(self.claims().cloned());
+        record
+    }
+
+    /// Whether AWS may be told to end traffic, and if so, whether the node carries our writes. Spot
+    /// waits neither for a second try nor longer than [`SPOT_ISOLATION`].
+    pub(crate) fn ready_for_writes(&self) -> Option<bool> {
+        let spot = self
+            .spot()
+            .is_some_and(|notice| self.job.memory.isolation_failed || self.now > notice.at + SPOT_ISOLATION);
+        match &self.seen.node {
+            Seen::Gone => Some(false),
+            Seen::Known(node) if self.is_isolated(node) => Some(true),
+            Seen::Known(_) | Seen::Unknown => spot.then_some(false),
+        }
+    }
+
+    /// The targets of the instance, each with its group's deregistration delay.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (TargetKey, &'a Target, Duration)> {
+        let groups = self.seen.target_groups.known().map_or(&[][..], Vec::as_slice);
+        groups.iter().flat_map(|group| {
+            let delay = group.deregistration_delay;
+            group.targets_of(&self.job.instance).map(move |(key, target)| (key, target, delay))
+        })
+    }
+
+    /// Until when the balancers may still send new requests, if any does.
+    pub(crate) fn traffic_until(&self) -> Option<Timestamp> {
+        let groups = self.seen.target_groups.known()?;
+        groups
+            .iter()
+            .flat_map(|group| {
+                let span = match group.balancer {
+                    BalancerKind::Application => self.policy.propagation.application,
+                    BalancerKind::Network => self.policy.propagation.network,
+                };
+                group.targets_of(&self.job.instance).map(move |(key, target)| (key, target, span))
+            })
+            .filter(|(_, target, _)| !matches!(target.health, TargetHealth::Unused { .. }))
+            .map(|(key, _, span)| {
+                self.job.memory.draining_since.get(&key).copied().unwrap_or(self.now) + span
+            })
+            .max()
+    }
+
+    /// No new request reaches the node any more: Deregister is true, and behind a Network Load Balancer
+    /// the target is `unused`.
+    pub(crate) fn is_quiet(&self, deregistered: bool) -> bool {
+        let Some(groups) = self.seen.target_groups.known() else { return deregistered };
+        let open = |health| matches!(health, TargetHealth::Draining) || health == TargetHealth::Healthy;
+        deregistered
+            && !groups.iter().any(|group| {
+                group.balancer == BalancerKind::Network
+                    && group.targets_of(&self.job.instance).any(|(_, target)| open(target.health))
+            })
+    }
+
+    pub(crate) fn given_up(&self) -> Reason {
+        let pods = self.seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.policy).len());
+        let targets = self.targets().filter(|(_, target, _)| is_registered(target)).count();
+        Reason::DeadlineReached { pods, targets }
+    }
+}
+
+/// Still on the list of its target group.
+pub(crate) fn is_registered(target: &Target) -> bool {
+    match target.health {
+        TargetHealth::Initial
+        | TargetHealth::Healthy
+        | TargetHealth::Unhealthy
+        | TargetHealth::Unavailable
+        | TargetHealth::Unused { registered: true } => true,
+        TargetHealth::Draining | TargetHealth::Unused { registered: false } => false,
+    }
+}

@@ -1,0 +1,195 @@
+//! What can happen in the engine, as values.
+
+use std::fmt;
+use std::time::Duration;
+
+use offramp_core::{Action, ClusterName, InstanceId, NodeName, Outcome, Reason, Stage, Trigger, in_words};
+
+use crate::ports::{Fault, MessageId};
+
+/// Something that happened in the engine.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A delivery arrived from the queue and was understood.
+    Received {
+        /// The instance it speaks of.
+        instance: InstanceId,
+        /// What it came from.
+        trigger: Trigger,
+        /// How old the event was.
+        age: Duration,
+    },
+    /// A message that is well formed and asks for nothing.
+    Ignored {
+        /// Its name in `wire`.
+        why: &'static str,
+    },
+    /// A message that cannot be parsed went to the dead-letter queue.
+    DeadLettered {
+        /// The message.
+        message: MessageId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The queue refused a call.
+    QueueFaulted {
+        /// Why.
+        fault: Fault,
+    },
+    /// A message is not ours any more.
+    LeaseLost {
+        /// The message.
+        message: MessageId,
+    },
+    /// A notice began a job, or joined one.
+    Joined {
+        /// The instance.
+        instance: InstanceId,
+        /// What the notice came from.
+        trigger: Trigger,
+        /// It is a copy of one that the job has.
+        copy: bool,
+    },
+    /// The job knows its cluster.
+    Routed {
+        /// The instance.
+        instance: InstanceId,
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node, where the cluster has one.
+        node: Option<NodeName>,
+    },
+    /// The job is at another stage, or for another reason.
+    Stepped {
+        /// The instance.
+        instance: InstanceId,
+        /// The first unfinished stage.
+        stage: Stage,
+        /// Why.
+        reason: Reason,
+        /// How long the previous stage took, when this is a new one.
+        left_stage: Option<(Stage, Duration)>,
+    },
+    /// An action led to an answer.
+    Acted {
+        /// The instance.
+        instance: InstanceId,
+        /// The action.
+        action: Action,
+        /// Its outcome.
+        outcome: Outcome,
+    },
+    /// An action or a read failed.
+    Faulted {
+        /// The instance.
+        instance: InstanceId,
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        fault: Fault,
+    },
+    /// The node is isolated, for the first time by this worker.
+    Isolated {
+        /// The instance.
+        instance: InstanceId,
+        /// The trigger that asked for it first.
+        trigger: Trigger,
+        /// Since the event's own time.
+        since_event: Duration,
+        /// Since the message reached us.
+        since_received: Duration,
+    },
+    /// The job is over.
+    Finished {
+        /// The instance.
+        instance: InstanceId,
+        /// Its cluster, if it was ever known.
+        cluster: Option<ClusterName>,
+        /// How it ended.
+        outcome: JobOutcome,
+        /// In words.
+        reason: String,
+        /// From the first notice to the end.
+        took: Duration,
+    },
+    /// The worker was told to stop.
+    Stopping {
+        /// Jobs that are handed back.
+        jobs: usize,
+    },
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobOutcome {
+    /// Everything owed is done, and the node is leaving.
+    Left,
+    /// What was done has been undone, or nothing was to be done.
+    Returned,
+    /// The instance is in no cluster of ours.
+    Foreign,
+    /// The messages were lost to another worker.
+    HandedOver,
+    /// The worker was stopped; the messages are handed back.
+    Stopped,
+    /// The job hit a bug; the messages come back.
+    Panicked,
+}
+
+impl JobOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] =
+        [Self::Left, Self::Returned, Self::Foreign, Self::HandedOver, Self::Stopped, Self::Panicked];
+
+    /// The word used for it everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Returned => "returned",
+            Self::Foreign => "foreign",
+            Self::HandedOver => "handed_over",
+            Self::Stopped => "stopped",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received { trigger, age, .. } => {
+                write!(f, "received a {} notice, {} old", trigger.as_str(), in_words(*age))
+            }
+            Self::Ignored { why } => write!(f, "ignored a message: {why}"),
+            Self::DeadLettered { why, .. } => write!(f, "dead-lettered a message: {why}"),
+            Self::QueueFaulted { fault } => write!(f, "queue: {fault}"),
+            Self::LeaseLost { .. } => {
+                f.write_str("a message is not in flight any more, waiting for its next delivery")
+            }
+            Self::Joined { trigger, copy: false, .. } => write!(f, "{} notice taken on", trigger.as_str()),
+            Self::Joined { trigger, copy: true, .. } => write!(f, "copy of a {} notice", trigger.as_str()),
+            Self::Routed { cluster, node: Some(node), .. } => write!(f, "node {node} of cluster {cluster}"),
+            Self::Routed { cluster, node: None, .. } => write!(f, "cluster {cluster}, no node"),
+            Self::Stepped { stage, reason, .. } => write!(f, "{}: {reason}", stage.as_str()),
+            Self::Acted { action, outcome, .. } => match outcome {
+                Outcome::Done => write!(f, "{action}"),
+                Outcome::Gone => write!(f, "{action}: already gone"),
+                Outcome::Blocked { budget: Some(budget) } => {
+                    write!(f, "{action}: refused by disruption budget {}", budget.0)
+                }
+                Outcome::Blocked { budget: None } => write!(f, "{action}: refused by a disruption budget"),
+                Outcome::Retry => write!(f, "{action}: failed, will be tried again"),
+                Outcome::Denied => write!(f, "{action}: denied"),
+                Outcome::Invalid => write!(f, "{action}: refused as invalid"),
+            },
+            Self::Faulted { doing, fault, .. } => write!(f, "{doing}: {fault}"),
+            Self::Isolated { since_event, .. } => {
+                write!(f, "isolated {} after the event", in_words(*since_event))
+            }
+            Self::Finished { outcome, reason, took, .. } => {
+                write!(f, "{} after {}: {reason}", outcome.as_str(), in_words(*took))
+            }
+            Self::Stopping { jobs } => write!(f, "stopping: {jobs} jobs are handed back"),
+        }
+    }
+}
