@@ -62,7 +62,8 @@ async fn a_cluster_that_does_not_answer_is_named_once_for_each_watch() {
     watches.sort_unstable();
     assert_eq!(watches, ["listing nodes", "listing pods", "listing services"], "{}", worker.log());
     // Nobody else writes about it, and nobody repeats it while it is tried again and again.
-    let complaints = worker.log().lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).count();
+    let complaints =
+        worker.log().lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).count();
     assert_eq!(complaints, 3, "{}", worker.log());
 }
 
@@ -92,7 +93,10 @@ async fn a_queue_without_a_dead_letter_queue_is_refused() {
     let mut worker = Worker::start(&stage);
     assert_eq!(worker.ended().await.code(), Some(1));
     let (_, words) = last_words(&worker);
-    assert!(words.starts_with("offramp: error: opening queue ") && words.contains("no redrive policy"), "{words}");
+    assert!(
+        words.starts_with("offramp: error: opening queue ") && words.contains("no redrive policy"),
+        "{words}"
+    );
     assert!(words.contains("give it a dead-letter queue, or set queue.without_dead_letter_queue"), "{words}");
 }
 
@@ -109,7 +113,8 @@ async fn a_queue_that_does_not_exist_is_an_error_and_not_a_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_nobody_can_read_goes_to_the_dead_letter_queue_with_the_reason() {
     let stage = Stage::open(blue(6));
-    let body = r#"{"source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "detail": {}}"#;
+    let body =
+        r#"{"source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning", "detail": {}}"#;
     let send = |world: &mut offramp_sandbox::World| {
         world.send_message("offramp", body, BTreeMap::new(), Duration::ZERO).unwrap()
     };

@@ -80,7 +80,10 @@ fn of_hook(
         Some(first) => (first.min(notice.at + limit), !tried),
         None => (notice.at + limit, !tried),
     };
-    Deadline { pods: end, answer: end - policy.deadline_margin, provisional }
+    // A heartbeat goes out before the first timeout, at once after a restart, and what comes of it makes
+    // the end firm: until then nothing is answered for lack of time.
+    let answer = if provisional { notice.at + limit } else { end };
+    Deadline { pods: end, answer: answer - policy.deadline_margin, provisional }
 }
 
 fn in_wait_state(seen: &Observation) -> bool {

@@ -224,14 +224,15 @@ pub(crate) fn complete(scene: &Scene<'_>, everything_else: bool) -> Answer {
 }
 
 fn awaiting_interruption(scene: &Scene<'_>) -> Answer {
-    let rebalance = scene.acting.iter().find(|notice| notice.kind == NoticeKind::Rebalance);
-    match rebalance {
-        Some(notice) if scene.acting.len() == 1 => {
-            let until = notice.at + scene.policy.patience;
-            wait(until, Reason::AwaitingInterruption { left: scene.now.until(until) })
-        }
-        Some(_) | None => Answer::Done,
+    // What acts beside it is a spot notice: the interruption has come.
+    if scene.acting.iter().any(|notice| notice.kind != NoticeKind::Rebalance) {
+        return Answer::Done;
     }
+    let newest = scene.acting.iter().map(|notice| notice.at).max();
+    newest.map_or(Answer::Done, |at| {
+        let until = at + scene.policy.patience;
+        wait(until, Reason::AwaitingInterruption { left: scene.now.until(until) })
+    })
 }
 
 /// The targets that the record names are registered again.

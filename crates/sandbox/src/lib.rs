@@ -29,14 +29,16 @@ pub use world::World;
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     world: Arc<Mutex<World>>,
-    version: watch::Sender<u64>,
+    /// Everybody who waits for a change, in the order in which they began to. Each has a channel of their
+    /// own: the receivers of one channel wake in random order, and a simulated run has to repeat.
+    waiting: Arc<Mutex<Vec<watch::Sender<u64>>>>,
     clock: Clock,
 }
 
 impl Sandbox {
     /// Puts a world on a clock.
     pub fn new(world: World, clock: Clock) -> Self {
-        Self { world: Arc::new(Mutex::new(world)), version: watch::Sender::new(0), clock }
+        Self { world: Arc::new(Mutex::new(world)), waiting: Arc::default(), clock }
     }
 
     /// Brings the world up to now, lets `visit` look at it and change it, and wakes everybody who waits
@@ -47,7 +49,7 @@ impl Sandbox {
             world.advance(self.clock.now());
             visit(&mut world)
         };
-        self.version.send_modify(|version| *version += 1);
+        self.wake();
         answer
     }
 
@@ -58,7 +60,7 @@ impl Sandbox {
         let answer = visit(&mut world);
         drop(world);
         if moved {
-            self.version.send_modify(|version| *version += 1);
+            self.wake();
         }
         answer
     }
@@ -70,7 +72,9 @@ impl Sandbox {
 
     /// Changes its value whenever the world may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+        let (sender, receiver) = watch::channel(0);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
     }
 
     /// The world's clock.
@@ -104,6 +108,12 @@ impl Sandbox {
     /// The time of the world.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn wake(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|sender| !sender.is_closed());
+        waiting.iter().for_each(|sender| sender.send_modify(|version| *version += 1));
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {

@@ -56,6 +56,41 @@ fn a_hook_walks_from_the_cordon_to_its_answer() {
 }
 
 #[test]
+fn a_hook_is_kept_alive_before_it_is_given_up() {
+    // The shortest timeout there is: half of it is over when its margin begins.
+    let mut short = group(&["offramp"]);
+    short.terminate_hooks[0].heartbeat_timeout = seconds(30);
+    let draining = vec![target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy])];
+    let seen = Observation {
+        group: Seen::Known(short),
+        target_groups: Seen::Known(draining),
+        ..ready_to_drain(vec![])
+    };
+    let mut job = job([hook()]);
+    assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
+    // A worker that has just started knows of no heartbeat, and asks too.
+    assert_eq!(words(&step_at(&job, &seen, 29)), ["heartbeat for hook offramp"]);
+    // AWS does not take it: what is left is the first timeout.
+    job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Retry, AT + seconds(12));
+    assert_eq!(words(&step_at(&job, &seen, 15)), ["complete hook offramp: CONTINUE"]);
+    job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Done, AT + seconds(15));
+    assert_eq!(words(&step_at(&job, &seen, 16)), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_recommendation_waits_like_the_first() {
+    let again = Notice { at: AT + seconds(100), ..notice("again", NoticeKind::Rebalance) };
+    let node = isolated(&["rebalance", "again"], false, &[]);
+    let seen = Observation { node: Seen::Known(node), ..ready_to_drain(vec![]) };
+    let job = job([rebalance(), again]);
+    for after in [200, 3_650] {
+        let step = step_at(&job, &seen, after);
+        assert_eq!((step.stage, step.actions), (Some(Stage::Complete), vec![]), "{after} s");
+    }
+    assert_eq!(words(&step_at(&job, &seen, 3_700)), ["uncordon and forget"]);
+}
+
+#[test]
 fn spot_does_everything_at_once() {
     let job = job([spot()]);
     let mut seen = Observation { membership: member(LifecycleState::InService), ..untouched() };

@@ -27,12 +27,22 @@ pub(crate) async fn run(args: SandboxArgs, log: LogArgs) -> Result<(), Failure> 
         entrance: Some(Entrance::new(30_080, 100.0)),
         ..App::new("web", nodes * 2)
     };
+    // The other way in: a target group that is attached to the Auto Scaling group.
+    let shop = App {
+        min_available: Some(nodes),
+        entrance: Some(Entrance { attached: true, ..Entrance::new(30_081, 100.0) }),
+        ..App::new("shop", nodes * 2)
+    };
     let world = Fleet::new(clock.now(), Delays::demo(), args.seed)
         .cluster("blue")
         .pool(Pool::new("workers", nodes))
         .app(web)
+        .app(shop)
         .build();
-    let target_group = world.balancers.all().map(|group| group.arn.to_string()).next().unwrap_or_default();
+    // Those that no Auto Scaling group knows: a worker finds them only in its configuration.
+    let services = world.clusters.values().flat_map(|cluster| cluster.services.values());
+    let target_group = services.filter_map(|service| service.target_group.as_ref());
+    let target_group = target_group.map(ToString::to_string).next().unwrap_or_default();
     let sandbox = Sandbox::new(world, clock);
     let servers = Servers::open(&sandbox, args.bind, args.aws_port, args.kubernetes_port).await?;
     let folder = tempfile::Builder::new()

@@ -67,7 +67,8 @@ struct Flow {
 /// What becomes of a stream's requests, for as long as nothing changes.
 #[derive(Clone, Debug)]
 struct Way {
-    routes: Vec<(InstanceId, u16)>,
+    /// How many targets they went to.
+    routes: usize,
     version: u64,
     /// The shares of the requests that are lost.
     lost: BTreeMap<(Loss, Option<InstanceId>), f64>,
@@ -138,9 +139,14 @@ impl Stream {
         for flow in self.flows.values_mut() {
             flow.until = flow.until.or(Some(now));
         }
-        let rate = self.rate / way.routes.len() as f64;
+        let rate = self.rate / way.routes as f64;
         for instance in &way.reached {
-            self.flows.insert(instance.clone(), Flow { rate, until: None });
+            match self.flows.get_mut(instance) {
+                Some(flow) => *flow = Flow { rate, until: None },
+                None => {
+                    self.flows.insert(instance.clone(), Flow { rate, until: None });
+                }
+            }
         }
         self.way = Some(way);
     }
@@ -204,7 +210,7 @@ impl World {
         for stream in &mut streams {
             let version = self.traffic.version;
             if stream.way.as_ref().is_none_or(|way| way.version != version) {
-                let way = self.way(self.balancers.routes(&stream.target_group, self.now));
+                let way = self.way(&self.balancers.routes(&stream.target_group, self.now));
                 self.tell_losses(stream, &way);
                 stream.take_way(way, self.now);
             }
@@ -227,7 +233,7 @@ impl World {
         }
     }
 
-    fn way(&self, routes: Vec<(InstanceId, u16)>) -> Way {
+    fn way(&self, routes: &[(InstanceId, u16)]) -> Way {
         let mut lost: BTreeMap<(Loss, Option<InstanceId>), f64> = BTreeMap::new();
         let mut reached = Vec::new();
         let mut backends = Backends::default();
@@ -235,31 +241,30 @@ impl World {
         if routes.is_empty() {
             lost.insert((Loss::NoTarget, None), 1.0);
         }
-        for (instance, port) in &routes {
-            let backend = match self.node_of_instance(instance) {
-                Some((cluster, node)) if node.powered => {
-                    Some(backends.of(cluster, &node.name, *port, self.now))
-                }
+        for (instance, port) in routes {
+            let pods = match self.node_of_instance(instance) {
+                Some((cluster, node)) if node.powered => backends.add(cluster, &node.name, *port, self.now),
                 None if self.answers_by_itself(instance) => {
                     reached.push(instance.clone());
                     continue;
                 }
-                Some(_) | None => None,
-            };
-            let Some(backend) = backend else {
-                *lost.entry((Loss::NodeGone, Some(instance.clone()))).or_default() += share;
-                continue;
+                Some(_) | None => {
+                    *lost.entry((Loss::NodeGone, Some(instance.clone()))).or_default() += share;
+                    continue;
+                }
             };
             reached.push(instance.clone());
-            if backend.pods == 0 {
+            if pods == 0 {
                 *lost.entry((Loss::NoLocalEndpoint, Some(instance.clone()))).or_default() += share;
             }
+        }
+        for backend in backends.into_all() {
+            let each = share * backend.targets as f64 / backend.pods as f64;
             for (instance, pods) in backend.gone {
-                let sent_there = share * pods as f64 / backend.pods as f64;
-                *lost.entry((Loss::PodGone, instance)).or_default() += sent_there;
+                *lost.entry((Loss::PodGone, instance)).or_default() += each * pods as f64;
             }
         }
-        Way { routes, version: self.traffic.version, lost, reached }
+        Way { routes: routes.len(), version: self.traffic.version, lost, reached }
     }
 
     /// The machine of an instance ends: what it had under way is cut. Requests that began when a target

@@ -32,8 +32,9 @@ pub(crate) struct Index {
     pub(super) filling_is_due: bool,
     /// What the kube-proxies know, by Service.
     pub(super) endpoints: BTreeMap<Key, Endpoints>,
-    /// Who waits for the node of an instance or its pods.
-    watchers: BTreeMap<InstanceId, watch::Sender<u64>>,
+    /// Who waits for the node of an instance or its pods, in the order in which they began to. Each has a
+    /// channel of their own: the receivers of one channel wake in random order.
+    watchers: BTreeMap<InstanceId, Vec<watch::Sender<u64>>>,
 }
 
 impl Cluster {
@@ -82,18 +83,22 @@ impl Cluster {
 
     /// Changes its value with the node of this instance, a pod on it, and the API server's presence.
     pub(crate) fn watch(&mut self, instance: &InstanceId) -> watch::Receiver<u64> {
-        self.index.watchers.entry(instance.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        let (sender, receiver) = watch::channel(0);
+        let watchers = self.index.watchers.entry(instance.clone()).or_default();
+        watchers.retain(|sender| !sender.is_closed());
+        watchers.push(sender);
+        receiver
     }
 
     pub(super) fn wake_all(&mut self) {
-        self.index.watchers.retain(|_, sender| sender.receiver_count() > 0);
-        self.index.watchers.values().for_each(|sender| sender.send_modify(|value| *value += 1));
+        self.index.watchers.retain(|_, watchers| watchers.iter().any(|sender| !sender.is_closed()));
+        let all = self.index.watchers.values().flatten();
+        all.for_each(|sender| sender.send_modify(|value| *value += 1));
     }
 
     fn wake(&self, instance: &InstanceId) {
-        if let Some(sender) = self.index.watchers.get(instance) {
-            sender.send_modify(|value| *value += 1);
-        }
+        let watchers = self.index.watchers.get(instance).into_iter().flatten();
+        watchers.for_each(|sender| sender.send_modify(|value| *value += 1));
     }
 
     fn wake_node(&self, node: Option<&NodeName>) {

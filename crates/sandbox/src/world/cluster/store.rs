@@ -78,8 +78,8 @@ impl World {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         let stored = cluster.nodes.get(&node.name);
         let balanced = stored.is_some_and(Node::is_balanced);
-        let same_machine = stored
-            .is_some_and(|stored| stored.powered == node.powered && stored.instance == node.instance);
+        let same_machine =
+            stored.is_some_and(|stored| stored.powered == node.powered && stored.instance == node.instance);
         let is_balanced = node.is_balanced();
         cluster.put_node(node);
         if balanced != is_balanced {

@@ -15,24 +15,38 @@ pub(super) struct Backend {
     pub(super) pods: usize,
     /// Those of them that take nothing any more, by instance.
     pub(super) gone: Vec<(Option<InstanceId>, usize)>,
+    /// How many targets lead here.
+    pub(super) targets: usize,
 }
 
 /// The backends at one moment: behind `externalTrafficPolicy: Cluster` they are the same on every node.
 #[derive(Default)]
 pub(super) struct Backends {
-    by_cluster: BTreeMap<(ClusterName, u16), Backend>,
+    shared: BTreeMap<(ClusterName, u16), Backend>,
+    single: Vec<Backend>,
 }
 
 impl Backends {
-    pub(super) fn of(&mut self, cluster: &Cluster, node: &NodeName, port: u16, now: Timestamp) -> Backend {
-        match service_with(cluster, port) {
+    /// Adds a target. Says how many pods are behind it.
+    pub(super) fn add(&mut self, cluster: &Cluster, node: &NodeName, port: u16, now: Timestamp) -> usize {
+        let single = match service_with(cluster, port) {
             None => behind_host_port(cluster, node, port, now),
             Some((key, service)) if service.local => behind_service(cluster, key, Some(node), now),
             Some((key, _)) => {
-                let backend = self.by_cluster.entry((cluster.name.clone(), port));
-                backend.or_insert_with(|| behind_service(cluster, key, None, now)).clone()
+                let shared = self.shared.entry((cluster.name.clone(), port));
+                let backend = shared.or_insert_with(|| behind_service(cluster, key, None, now));
+                backend.targets += 1;
+                return backend.pods;
             }
-        }
+        };
+        let pods = single.pods;
+        self.single.push(Backend { targets: 1, ..single });
+        pods
+    }
+
+    /// Every backend with its targets.
+    pub(super) fn into_all(self) -> impl Iterator<Item = Backend> {
+        self.shared.into_values().chain(self.single)
     }
 }
 
@@ -86,14 +100,14 @@ fn behind_service(cluster: &Cluster, service: &Key, only: Option<&NodeName>, now
         None => endpoints.fading().for_each(&mut look),
         Some(node) => endpoints.on_node(node).for_each(&mut look),
     }
-    Backend { pods, gone: gone.into_iter().collect() }
+    Backend { pods, gone: gone.into_iter().collect(), targets: 0 }
 }
 
 /// A hostPort leads to the pod on the node itself, and is closed where there is none.
 fn behind_host_port(cluster: &Cluster, node: &NodeName, port: u16, now: Timestamp) -> Backend {
     let mut pods = cluster.pods_of_node(node);
     let open = pods.any(|pod| pod.host_port == Some(port) && pod.accepts(now));
-    Backend { pods: usize::from(open), gone: Vec::new() }
+    Backend { pods: usize::from(open), ..Backend::default() }
 }
 
 fn service_with(cluster: &Cluster, port: u16) -> Option<(&Key, &Service)> {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::fleet::Entrance;
-use crate::world::cluster::{Endpoint, EndpointState, WorkloadKind};
 use crate::world::cluster::endpoints::endpoint_of;
 use crate::world::cluster::index::key_of;
+use crate::world::cluster::{Endpoint, EndpointState, WorkloadKind};
 
 fn check(scene: &Scene, quiet: bool) {
     let cluster = scene.cluster();
