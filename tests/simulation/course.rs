@@ -83,7 +83,7 @@ struct Course {
     agenda: BTreeMap<(Timestamp, u64), Next>,
     sequence: u64,
     workers: usize,
-    /// When no worker was there.
+    /// When no worker was there, or its messages could not be had.
     away: Vec<(Timestamp, Timestamp)>,
     /// When ports failed at random.
     faulty: Vec<(Timestamp, Timestamp)>,
@@ -92,6 +92,12 @@ struct Course {
     /// So many lines of the story have been read.
     told: usize,
 }
+
+/// The messages of a worker that died cannot be had for so long, not even by another worker.
+const HIDDEN: Duration = seconds(31);
+
+/// No worker has come back yet.
+const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// The longest that anything may take after the last notice: patience twice over, and a quarter.
 const QUIET: Duration = seconds(9_000);
@@ -421,7 +427,7 @@ impl Course {
         if self.scene.crash_within(seconds(45)).await {
             self.workers = 0;
             let now = self.scene.sandbox.now();
-            self.away.push((now, Timestamp::from_millis(i64::MAX)));
+            self.away.extend([(now, NEVER), (now, now + HIDDEN)]);
             self.plan(now + pause, Next::StartWorker);
         } else {
             self.scene.sandbox.with(|world| world.faults.crash_at(u64::MAX / 2, moment));
@@ -433,8 +439,10 @@ impl Course {
         self.scene.start_worker();
         self.workers += 1;
         let now = self.scene.sandbox.now();
-        if let Some((_, until)) = self.away.last_mut() {
-            *until = (*until).min(now);
+        for (_, until) in &mut self.away {
+            if *until == NEVER {
+                *until = now;
+            }
         }
     }
 
@@ -442,6 +450,8 @@ impl Course {
         if self.workers > 0 {
             self.scene.kill_worker().await;
             self.worker_has_gone();
+            let now = self.scene.sandbox.now();
+            self.away.push((now, now + HIDDEN));
         }
     }
 
@@ -457,7 +467,7 @@ impl Course {
     fn worker_has_gone(&mut self) {
         self.workers -= 1;
         if self.workers == 0 {
-            self.away.push((self.scene.sandbox.now(), Timestamp::from_millis(i64::MAX)));
+            self.away.push((self.scene.sandbox.now(), NEVER));
         }
     }
 

@@ -97,18 +97,22 @@ impl Plan {
     fn calm(seed: u64, random: &mut Rng) -> Self {
         let mut fleet = Fleet::new(START, Delays::aws(), seed);
         let names = clusters(random.usize(1..=2));
+        // Without a hook only the interruption says beforehand that an instance goes.
+        let hookless = random.u8(0..4) == 0;
         let mut fewest = usize::MAX;
         let mut port = 30_080;
         for name in &names {
             let nodes = random.usize(4..=6);
             fewest = fewest.min(nodes);
-            let spot = random.bool();
+            let spot = hookless || random.bool();
             let pool = if spot { Pool::spot(name, nodes) } else { Pool::new(name, nodes) };
             let heartbeat_timeout = pick(random, &[120, 300, 900, 3_600]);
             let hooks = vec![Hook { heartbeat_timeout, ..Hook::terminating("offramp") }];
-            let hooks = if spot && random.u8(0..3) == 0 { Vec::new() } else { hooks };
-            fleet =
-                fleet.cluster(name).pool(Pool { capacity_rebalancing: spot && random.bool(), hooks, ..pool });
+            fleet = fleet.cluster(name).pool(Pool {
+                capacity_rebalancing: !hookless && spot && random.bool(),
+                hooks: if hookless { Vec::new() } else { hooks },
+                ..pool
+            });
             for number in 0..random.usize(1..=2) {
                 let replicas = random.usize(nodes..=nodes + 4);
                 let mut entrance = Entrance {
@@ -120,6 +124,9 @@ impl Plan {
                     entrance.balancer = BalancerKind::Network;
                     // Two minutes are less than an NLB needs to be quiet.
                     entrance.local = !spot && random.bool();
+                    if spot {
+                        entrance.long = (0.0, Duration::ZERO);
+                    }
                 }
                 port += 1;
                 fleet = fleet.app(App {
@@ -133,8 +140,8 @@ impl Plan {
         let mut events = Vec::new();
         for _ in 0..leaving {
             let event = match random.u8(0..8) {
-                0..=2 => Event::ScaleIn,
-                3..=4 => Event::Spot(SpotAction::Terminate),
+                0..=2 if !hookless => Event::ScaleIn,
+                0..=4 => Event::Spot(SpotAction::Terminate),
                 5 => Event::Rebalance,
                 6 => Event::RebalanceThenSpot(seconds(random.u64(5..900))),
                 _ => Event::FalseHook,

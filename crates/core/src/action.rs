@@ -17,12 +17,17 @@ pub enum Action {
         exclude: bool,
         /// What the annotation will say: everything of ours that could be undone.
         record: Record,
+        /// The PATCH only holds if the node has not changed since: what another notice or another worker
+        /// wrote into the record meanwhile must not be lost. `None` where there is no record to lose.
+        guard: Option<String>,
     },
     /// Put the exclude label on the node and name the targets in its record, in one PATCH. It comes
     /// before [`Action::Deregister`], so that no controller registers the node again.
     Exclude {
         /// What the annotation will say.
         record: Record,
+        /// As for [`Action::Isolate`].
+        guard: Option<String>,
     },
     /// Take one (instance, port) out of one target group.
     Deregister(TargetKey),
@@ -129,8 +134,8 @@ impl fmt::Display for Action {
         match self {
             Self::Isolate { exclude: false, .. } => f.write_str("cordon and record"),
             Self::Isolate { exclude: true, .. } => f.write_str("cordon, exclude and record"),
-            Self::Exclude { record } if record.targets.is_empty() => f.write_str("exclude"),
-            Self::Exclude { record } => write!(f, "exclude, recording {} targets", record.targets.len()),
+            Self::Exclude { record, .. } if record.targets.is_empty() => f.write_str("exclude"),
+            Self::Exclude { record, .. } => write!(f, "exclude, recording {} targets", record.targets.len()),
             Self::Deregister(target) => write!(f, "deregister {target}"),
             Self::Evict { pod, grace: None } => write!(f, "evict {pod}"),
             Self::Evict { pod, grace: Some(grace) } => write!(f, "evict {pod} with {}", in_words(*grace)),

@@ -43,7 +43,7 @@ pub(crate) fn isolate(scene: &Scene<'_>) -> Answer {
                 excluded: node.record.as_ref().is_some_and(|r| r.excluded) || (exclude && !node.excluded),
                 ..scene.record(node)
             };
-            todo(vec![Action::Isolate { exclude, record }], Reason::Isolating)
+            todo(vec![Action::Isolate { exclude, record, guard: guard(node) }], Reason::Isolating)
         }
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
             record.excluded |= !node.excluded;
             record.targets.extend(registered);
             let reason = Reason::Deregistering { targets: record.targets.len(), unlabelled: false };
-            return todo(vec![Action::Exclude { record }], reason);
+            return todo(vec![Action::Exclude { record, guard: guard(node) }], reason);
         }
     }
     let leaving = &scene.job.memory.draining_since;
@@ -85,6 +85,11 @@ pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
         Some(until) if until > scene.now => wait(until, Reason::Propagating { left: scene.now.until(until) }),
         Some(_) | None => Answer::Done,
     }
+}
+
+/// A record is only ever written over the one that was seen.
+fn guard(node: &Node) -> Option<String> {
+    node.record.as_ref().map(|_| node.resource_version.clone())
 }
 
 /// The gate holds a hook back for a while. It does not hold spot, which has no time to give.

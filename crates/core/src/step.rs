@@ -183,6 +183,11 @@ fn leave(
     );
     if step.stage.is_none() {
         step.reason = Reason::SpotServed;
+        // A notice that has nothing to say yet is not served with the others: its hook may be open.
+        let unsettled = |standing: &Standing| !matches!(standing, Standing::Acts | Standing::Over(_));
+        if standings.iter().any(|(_, standing)| unsettled(standing)) {
+            step = Step { stage: Some(Stage::Complete), reason: Reason::Unsettled, ..step };
+        }
     }
     step
 }

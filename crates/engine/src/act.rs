@@ -44,12 +44,13 @@ impl Actor<'_> {
     async fn perform(&self, action: &Action) -> Result<Settled, Fault> {
         let id = self.instance.clone();
         match action {
-            Action::Isolate { exclude, record } => {
-                self.on_node(|node| ClusterCall::Isolate { node, exclude: *exclude, record: record.clone() })
-                    .await
+            Action::Isolate { exclude, record, guard } => {
+                let (exclude, record, guard) = (*exclude, record.clone(), guard.clone());
+                self.on_node(|node| ClusterCall::Isolate { node, exclude, record, guard }).await
             }
-            Action::Exclude { record } => {
-                self.on_node(|node| ClusterCall::Exclude { node, record: record.clone() }).await
+            Action::Exclude { record, guard } => {
+                let (record, guard) = (record.clone(), guard.clone());
+                self.on_node(|node| ClusterCall::Exclude { node, record, guard }).await
             }
             Action::Release { record, resource_version } => {
                 let (record, resource_version) = (record.clone(), resource_version.clone());

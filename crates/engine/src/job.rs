@@ -263,6 +263,8 @@ impl Task {
         let cluster = match self.shared.observer.clusters.route(&self.job, &self.shared.policy) {
             Route::Here(cluster) => Some(cluster),
             Route::NoNode => None,
+            // Out of sync for now: what was known of its cluster holds.
+            Route::Unknown if self.cluster.is_some() => None,
             Route::Unknown => return Err(Unrouted::Waiting(now + UNROUTED)),
             Route::Foreign if self.cluster.is_some() => None,
             Route::Foreign if now < self.received_at + hold => {

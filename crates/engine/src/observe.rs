@@ -21,11 +21,15 @@ pub(crate) struct Observer {
 impl Observer {
     /// What the watches know, without a call: enough to isolate.
     pub(crate) fn nearby(&self, job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> Observation {
-        let node = cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance));
+        let node = match cluster {
+            Some(cluster) => cluster.node(&job.instance),
+            None if self.clusters.may_know(&job.instance) => Seen::Unknown,
+            None => Seen::Gone,
+        };
         let pods = match (&node, cluster) {
             (Seen::Known(node), Some(cluster)) => cluster.pods(&node.name),
-            (Seen::Gone, _) | (_, None) => Seen::Gone,
-            (Seen::Unknown, _) => Seen::Unknown,
+            (Seen::Gone, _) => Seen::Gone,
+            (Seen::Known(_), None) | (Seen::Unknown, _) => Seen::Unknown,
         };
         Observation { node, pods, ..Observation::default() }
     }

@@ -191,6 +191,8 @@ pub enum ClusterCall {
         exclude: bool,
         /// The annotation.
         record: Record,
+        /// Where given, guards the PATCH: a changed resourceVersion is [`Fault::Retry`].
+        guard: Option<String>,
     },
     /// Exclude label and record: one PATCH.
     Exclude {
@@ -198,6 +200,8 @@ pub enum ClusterCall {
         node: NodeName,
         /// The annotation.
         record: Record,
+        /// Where given, guards the PATCH: a changed resourceVersion is [`Fault::Retry`].
+        guard: Option<String>,
     },
     /// policy/v1 Eviction with the UID as precondition.
     Evict {

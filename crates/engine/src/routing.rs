@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use offramp_core::{Job, Policy, Seen, hook_is_ours};
+use offramp_core::{InstanceId, Job, Policy, Seen, hook_is_ours};
 
 use crate::ports::Cluster;
 
@@ -16,8 +16,8 @@ pub(crate) struct Clusters(pub(crate) Vec<Arc<dyn Cluster>>);
 pub(crate) enum Route {
     /// To this cluster.
     Here(Arc<dyn Cluster>),
-    /// No cluster knows the instance, all of them are in sync, and a hook of ours asks for an answer:
-    /// the instance never joined, or its node is gone already.
+    /// No cluster knows the instance, and a hook of ours asks for an answer: the instance never joined,
+    /// its node is gone already, or its cluster is out of sync. The hook is kept alive meanwhile.
     NoNode,
     /// No cluster knows the instance, all of them are in sync, and nothing says that it is ours.
     Foreign,
@@ -26,6 +26,11 @@ pub(crate) enum Route {
 }
 
 impl Clusters {
+    /// A cluster that is out of sync may have the node of this instance.
+    pub(crate) fn may_know(&self, instance: &InstanceId) -> bool {
+        self.0.iter().any(|cluster| cluster.node(instance) == Seen::Unknown)
+    }
+
     pub(crate) fn route(&self, job: &Job, policy: &Policy) -> Route {
         let mut unknown = false;
         for cluster in &self.0 {
@@ -45,8 +50,8 @@ impl Clusters {
         let ours =
             job.hooks().any(|(_, hook)| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy));
         match (unknown, ours) {
-            (true, _) => Route::Unknown,
-            (false, true) => Route::NoNode,
+            (_, true) => Route::NoNode,
+            (true, false) => Route::Unknown,
             (false, false) => Route::Foreign,
         }
     }

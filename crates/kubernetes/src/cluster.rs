@@ -179,12 +179,12 @@ impl Cluster for KubernetesCluster {
     async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
         let Clients { general, isolation } = &self.clients;
         match call {
-            ClusterCall::Isolate { node, exclude, record } => {
-                let body = nodes::isolation(record, *exclude).map_err(unwritable)?;
+            ClusterCall::Isolate { node, exclude, record, guard } => {
+                let body = nodes::isolation(record, *exclude, guard.as_deref()).map_err(unwritable)?;
                 self.patch_node(isolation, Kind::Isolate, node, body).await
             }
-            ClusterCall::Exclude { node, record } => {
-                let body = nodes::exclusion(record).map_err(unwritable)?;
+            ClusterCall::Exclude { node, record, guard } => {
+                let body = nodes::exclusion(record, guard.as_deref()).map_err(unwritable)?;
                 self.patch_node(general, Kind::Exclude, node, body).await
             }
             ClusterCall::Release { node, record, resource_version } => {

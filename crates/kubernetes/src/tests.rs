@@ -346,21 +346,23 @@ async fn each_call_is_one_request() {
         })
     };
     check(
-        ClusterCall::Isolate { node: node.clone(), exclude: false, record: record.clone() },
+        ClusterCall::Isolate { node: node.clone(), exclude: false, record: record.clone(), guard: None },
         patch(json!({ "metadata": { "annotations": annotations }, "spec": { "unschedulable": true } })),
     )
     .await;
     let labels = json!({ EXCLUDE_LABEL: "true" });
     check(
-        ClusterCall::Isolate { node: node.clone(), exclude: true, record: record.clone() },
+        ClusterCall::Isolate { node: node.clone(), exclude: true, record: record.clone(), guard: None },
         patch(json!({
             "metadata": { "annotations": annotations, "labels": labels }, "spec": { "unschedulable": true },
         })),
     )
     .await;
     check(
-        ClusterCall::Exclude { node: node.clone(), record: record.clone() },
-        patch(json!({ "metadata": { "annotations": annotations, "labels": labels } })),
+        ClusterCall::Exclude { node: node.clone(), record: record.clone(), guard: Some("7".to_owned()) },
+        patch(json!({
+            "metadata": { "resourceVersion": "7", "annotations": annotations, "labels": labels },
+        })),
     )
     .await;
     for (cordoned, excluded) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -405,7 +407,12 @@ async fn a_failed_call_is_made_once() {
     let server = ApiServer::start().await;
     let running = Running::open(&server.address, None).await;
     let evict = || ClusterCall::Evict { pod: a_pod(), grace: None };
-    let isolate = || ClusterCall::Isolate { node: NodeName::from("n1"), exclude: false, record: a_record() };
+    let isolate = || ClusterCall::Isolate {
+        node: NodeName::from("n1"),
+        exclude: false,
+        record: a_record(),
+        guard: None,
+    };
 
     server.answer(429, status(429, "TooManyRequests", json!({
         "causes": [{ "reason": "DisruptionBudget", "message": "The disruption budget web needs 2 healthy pods and has 2 currently" }],
@@ -451,7 +458,8 @@ async fn evictions_that_hang_hold_nothing_else_up() {
     }
     timeout(SOON, server.held_evictions(64)).await.unwrap();
 
-    let isolate = ClusterCall::Isolate { node: NodeName::from("n1"), exclude: true, record: a_record() };
+    let isolate =
+        ClusterCall::Isolate { node: NodeName::from("n1"), exclude: true, record: a_record(), guard: None };
     assert_eq!(running.perform(isolate).await, Ok(Settled::Done));
     let delete = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(5) };
     assert_eq!(running.perform(delete).await, Ok(Settled::Done));

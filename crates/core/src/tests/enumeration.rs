@@ -248,7 +248,8 @@ fn invariant_6_and_8_label_and_record_come_first(case: &Case<'_>) {
         case.require(node.excluded && named || spot_goes_on, "6, 8: deregistered before label and record");
     }
     for action in &case.step.actions {
-        if let Action::Isolate { record, exclude } = action {
+        if let Action::Isolate { record, exclude, guard } = action {
+            case.require(guard.is_some() == node.record.is_some(), "8: a record is written blindly");
             let had = node.record.as_ref().is_some_and(|record| record.cordoned);
             case.require(record.cordoned == (!node.cordoned || had), "8: the record lies about the cordon");
             case.require(!exclude || record.excluded || node.excluded, "8: the label is not recorded");

@@ -91,6 +91,17 @@ fn a_second_recommendation_waits_like_the_first() {
 }
 
 #[test]
+fn a_spot_notice_that_is_served_does_not_take_a_hook_along() {
+    // What Auto Scaling describes lags behind the hook's event.
+    let seen = Observation { membership: member(LifecycleState::Terminating), ..ready_to_drain(vec![]) };
+    let job = job([spot(), hook()]);
+    let step = step_at(&job, &seen, 20);
+    assert_eq!((step.stage, step.reason, step.actions), (Some(Stage::Complete), Reason::Unsettled, vec![]));
+    let seen = Observation { membership: member(LifecycleState::TerminatingWait), ..seen };
+    assert_eq!(words(&step_at(&job, &seen, 21)), ["complete hook offramp: CONTINUE"]);
+}
+
+#[test]
 fn spot_does_everything_at_once() {
     let job = job([spot()]);
     let mut seen = Observation { membership: member(LifecycleState::InService), ..untouched() };

@@ -140,11 +140,14 @@ impl Cluster for ClusterDoor {
 
     async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
         match call {
-            ClusterCall::Isolate { node, exclude, record } => {
-                let patch = NodePatch { unschedulable: Some(true), ..recorded(record, *exclude)? };
+            ClusterCall::Isolate { node, exclude, record, guard } => {
+                let patch =
+                    NodePatch { unschedulable: Some(true), ..recorded(record, *exclude, guard.as_deref())? };
                 self.patch(call, node, patch).await
             }
-            ClusterCall::Exclude { node, record } => self.patch(call, node, recorded(record, true)?).await,
+            ClusterCall::Exclude { node, record, guard } => {
+                self.patch(call, node, recorded(record, true, guard.as_deref())?).await
+            }
             ClusterCall::Release { node, record, resource_version } => {
                 self.patch(call, node, released(record, resource_version)?).await
             }
@@ -154,29 +157,31 @@ impl Cluster for ClusterDoor {
     }
 }
 
-fn recorded(record: &Record, exclude: bool) -> Result<NodePatch, Fault> {
+fn recorded(record: &Record, exclude: bool, guard: Option<&str>) -> Result<NodePatch, Fault> {
     let text = serde_json::to_string(&Written::from(record))
         .map_err(|error| Fault::Invalid(format!("writing a node's record: {error}")))?;
     let label = exclude.then(|| (EXCLUDE_LABEL.to_owned(), Some("true".to_owned())));
     Ok(NodePatch {
         labels: label.into_iter().collect(),
         annotations: BTreeMap::from([(RECORD.to_owned(), Some(text))]),
+        resource_version: guard.map(version).transpose()?,
         ..NodePatch::default()
     })
 }
 
 fn released(record: &Record, resource_version: &str) -> Result<NodePatch, Fault> {
-    let version = resource_version
-        .parse()
-        .map_err(|error| Fault::Invalid(format!("reading resourceVersion {resource_version:?}: {error}")))?;
     let label = record.excluded.then(|| (EXCLUDE_LABEL.to_owned(), None));
     Ok(NodePatch {
         unschedulable: record.cordoned.then_some(false),
         labels: label.into_iter().collect(),
         annotations: BTreeMap::from([(RECORD.to_owned(), None)]),
-        resource_version: Some(version),
+        resource_version: Some(version(resource_version)?),
         ..NodePatch::default()
     })
+}
+
+fn version(text: &str) -> Result<u64, Fault> {
+    text.parse().map_err(|error| Fault::Invalid(format!("reading resourceVersion {text:?}: {error}")))
 }
 
 fn node(stored: &cluster::Node) -> Node {

@@ -77,18 +77,20 @@ impl World {
     pub(super) fn store_node(&mut self, name: &ClusterName, node: Node) {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         let stored = cluster.nodes.get(&node.name);
-        let balanced = stored.is_some_and(Node::is_balanced);
-        let same_machine =
-            stored.is_some_and(|stored| stored.powered == node.powered && stored.instance == node.instance);
+        let was_balanced = stored.is_some_and(Node::is_balanced);
         let is_balanced = node.is_balanced();
+        // Cordons and labels are of no interest to DaemonSets and to requests.
+        let works = |node: &Node| (node.instance.clone(), node.powered, node.ready);
+        let works_as_before = stored.is_some_and(|stored| works(stored) == works(&node));
         cluster.put_node(node);
-        if balanced != is_balanced {
+        if was_balanced != is_balanced {
             self.fill_target_groups_soon(name);
         }
-        if !same_machine {
-            self.traffic_changed();
+        if works_as_before {
+            self.reconcile_soon(name);
+        } else {
+            self.machines_changed(name);
         }
-        self.nodes_changed(name);
     }
 
     /// Takes a node out of the store.
@@ -96,11 +98,10 @@ impl World {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         let before = cluster.nodes.get(node).is_some_and(Node::is_balanced);
         cluster.take_node(node);
-        self.traffic_changed();
         if before {
             self.fill_target_groups_soon(name);
         }
-        self.nodes_changed(name);
+        self.machines_changed(name);
     }
 
     /// The kube-proxies take over what became of a pod.
@@ -132,11 +133,12 @@ impl World {
         self.reconcile_soon(name);
     }
 
-    fn nodes_changed(&mut self, name: &ClusterName) {
+    fn machines_changed(&mut self, name: &ClusterName) {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         let daemons = cluster.workloads.values().filter(|workload| workload.kind == WorkloadKind::DaemonSet);
         let uids: Vec<String> = daemons.map(|workload| workload.uid.clone()).collect();
         cluster.index.changed_workloads.extend(uids);
+        self.traffic_changed();
         self.reconcile_soon(name);
     }
 }
