@@ -45,15 +45,6 @@ fn a_port_in_use_is_an_error_at_the_start() {
     assert_eq!(run.child.wait().unwrap().code(), Some(1));
 }
 
-#[test]
-fn missing_credentials_are_said_at_once() {
-    let mut run =
-        Run::start(&[("OFFRAMP_ADMIN_LISTEN", "127.0.0.1:0"), ("AWS_EC2_METADATA_DISABLED", "true")]);
-    let text = run.rest();
-    assert!(text.contains("offramp: error: ") && text.contains("credentials"), "{text}");
-    assert_eq!(run.child.wait().unwrap().code(), Some(1));
-}
-
 const KEY_ID: (&str, &str) = ("AWS_ACCESS_KEY_ID", "test");
 const SECRET_KEY: (&str, &str) = ("AWS_SECRET_ACCESS_KEY", "test");
 

@@ -4,6 +4,8 @@
 
 #[path = "scenarios/crashes.rs"]
 mod crashes;
+#[path = "scenarios/figures.rs"]
+mod figures;
 #[path = "scenarios/script.rs"]
 mod script;
 #[path = "scenarios/transcripts.rs"]

@@ -197,6 +197,11 @@ impl Stage {
         })
     }
 
+    /// Evictable pods that run on the node of an instance.
+    pub(crate) fn pods_left_on(&self, instance: &InstanceId) -> usize {
+        self.sandbox.peek(|world| evictable_pods(world, instance))
+    }
+
     /// Messages in a queue: those that wait, and those in flight.
     pub(crate) fn depth(&self, queue: &str) -> (u64, u64) {
         self.sandbox.peek(|world| world.queues.get(queue).unwrap().depth(world.now()))

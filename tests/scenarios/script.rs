@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{ClusterName, GroupName, Home, InstanceId, NodeName, Policy, Timestamp};
+use offramp_core::{ClusterName, GroupName, Home, InstanceId, Policy, Timestamp};
 use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Settings};
 use offramp_sandbox::doors::ports_aws::QueueDoor;
 use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
@@ -38,6 +38,7 @@ struct Worker {
     tasks: JoinSet<()>,
     stop: CancellationToken,
     handle: Handle,
+    registry: Registry,
 }
 
 impl Scene {
@@ -66,7 +67,8 @@ impl Scene {
     /// Starts a worker with nothing but its configuration: the first, or another one beside it.
     pub(crate) fn start_worker(&mut self) {
         let clock = self.sandbox.clock();
-        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
         let journal = Journal::new(clock, metrics).with_listener(self.listener.clone());
         let names: Vec<ClusterName> = self.sandbox.peek(|world| world.clusters.keys().cloned().collect());
         let clusters = names
@@ -83,7 +85,13 @@ impl Scene {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(engine.run(stop.clone()));
-        self.workers.push(Worker { tasks, stop, handle });
+        self.workers.push(Worker { tasks, stop, handle, registry });
+    }
+
+    /// The metrics of the oldest worker, as Prometheus reads them.
+    pub(crate) fn metrics(&self) -> String {
+        let families = self.workers[0].registry.gather();
+        prometheus::TextEncoder::new().encode_to_string(&families).unwrap()
     }
 
     /// The oldest worker dies on the spot: everything that it knew is gone.
@@ -178,13 +186,6 @@ impl Scene {
         self.sandbox.peek(|world| {
             let group = world.groups.get(&GroupName::new(group)).unwrap();
             group.members.keys().cloned().collect()
-        })
-    }
-
-    pub(crate) fn node_of(&self, instance: &InstanceId) -> Option<NodeName> {
-        self.sandbox.peek(|world| {
-            let mut nodes = world.clusters.values().filter_map(|cluster| cluster.node_of(instance));
-            nodes.next().map(|node| node.name.clone())
         })
     }
 

@@ -108,18 +108,18 @@ impl Checks {
         }
     }
 
-    /// The HeartbeatTimeout of a hook of ours.
-    pub(crate) fn timeout_of(&self, world: &World, hook: &str, id: &InstanceId) -> Option<Duration> {
-        let cluster = instance(world, id)?.cluster.clone()?;
-        let of_cluster =
-            world.groups.all().filter(|group| group.spec.template.cluster.as_ref() == Some(&cluster));
-        let mut hooks =
-            of_cluster.flat_map(|group| &group.spec.hooks).filter(|one| one.name.as_str() == hook);
-        let found = hooks.find(|one| {
-            let hint = one.metadata.as_deref().map(ClusterName::new);
-            hook_is_ours(&one.name, hint.as_ref(), &self.policy)
-        })?;
-        Some(found.heartbeat_timeout)
+    /// The HeartbeatTimeout of a hook that held an instance then, where it is ours.
+    pub(crate) fn timeout_of(
+        &self,
+        world: &World,
+        hook: &str,
+        id: &InstanceId,
+        at: Timestamp,
+    ) -> Option<Duration> {
+        let group = world.groups.get(&world.groups.describe(id, at)?.group)?;
+        let found = group.spec.hooks.iter().find(|one| one.name.as_str() == hook)?;
+        let hint = found.metadata.as_deref().map(ClusterName::new);
+        hook_is_ours(&found.name, hint.as_ref(), &self.policy).then_some(found.heartbeat_timeout)
     }
 
     /// Whether a hook is ours, by what the group says about it.
@@ -166,7 +166,8 @@ impl Checks {
         let hooks = member.actions.iter().filter(|action| self.action_is_ours(group, action)).map(|action| {
             let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook);
             let opened = action.global_until - hook.map_or(Duration::ZERO, |hook| hook.global_timeout());
-            (whole_seconds(opened) + self.policy.hook_limit).min(action.global_until).min(action.until)
+            let limits = whole_seconds(opened) + self.policy.hook_limit;
+            limits.min(whole_seconds(action.global_until)).min(action.until)
         });
         // The worker has no margin before the answer at a spot instance's end.
         let spot = instance(world, id)
@@ -178,8 +179,9 @@ impl Checks {
     /// Invariant 14: somebody else's hooks are never answered.
     fn saw_foreign_hook(&mut self, world: &World, id: &InstanceId, key: &HookKey) {
         let Some(group) = world.groups.get(&key.group) else { return };
-        let hook = group.spec.hooks.iter().find(|hook| hook.name == key.name);
-        let hint = hook.and_then(|hook| hook.metadata.as_deref()).map(ClusterName::new);
+        // A hook that is not there is nobody's.
+        let Some(hook) = group.spec.hooks.iter().find(|hook| hook.name == key.name) else { return };
+        let hint = hook.metadata.as_deref().map(ClusterName::new);
         if !hook_is_ours(&key.name, hint.as_ref(), &self.policy) {
             let text = format!("hook {} of {id} is somebody else's", key.name);
             self.break_it(world, "14 only what is ours is touched", text);

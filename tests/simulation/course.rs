@@ -478,7 +478,7 @@ impl Course {
         self.told = self.scene.sandbox.peek(|world| {
             for (at, line) in &world.story[told..] {
                 let Some((hook, id)) = timed_out(line) else { continue };
-                let Some(timeout) = lock(&checks).timeout_of(world, hook, &id) else { continue };
+                let Some(timeout) = lock(&checks).timeout_of(world, hook, &id, *at) else { continue };
                 let since = *at - timeout - seconds(40);
                 let overlaps = |spans: &[(Timestamp, Timestamp)]| {
                     spans.iter().any(|(from, until)| from < at && *until > since)

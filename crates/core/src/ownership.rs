@@ -203,7 +203,8 @@ fn of_hook(
                 }
             }
         },
-        Seen::Gone if fresh && !ended(seen, now) => Standing::Isolates,
+        // What is described may lag behind the launch, too.
+        Seen::Gone if fresh => Standing::Isolates,
         Seen::Gone if ended(seen, now) => Standing::Over(Over::Answered),
         Seen::Gone => Standing::Over(Over::Disagrees),
         Seen::Unknown if fresh => Standing::Isolates,

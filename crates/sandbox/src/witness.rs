@@ -24,7 +24,9 @@ pub enum Deed<'a> {
 
 /// Who watches, if anybody.
 #[derive(Default)]
-pub struct Witness(Option<Box<dyn FnMut(&World, Deed<'_>) + Send>>);
+pub struct Witness(Option<Box<Sees>>);
+
+type Sees = dyn FnMut(&World, Deed<'_>) + Send;
 
 impl Witness {
     /// Shows every deed from now on.

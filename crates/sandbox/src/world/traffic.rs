@@ -13,6 +13,7 @@
 //! however long it takes, unless the machine that it came in through ends before.
 
 mod backends;
+mod paths;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use offramp_core::{InstanceId, TargetGroupArn, Timestamp};
 
 use super::World;
-use backends::Backends;
+use paths::Paths;
 
 /// Every stream of requests.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub struct Traffic {
     streams: Vec<Stream>,
     /// Changes with everything that decides about a request, from the targets to the pods.
     version: u64,
+    /// Changes with all of that but pods.
+    paths_version: u64,
 }
 
 /// Requests from clients through one target group, and what became of them.
@@ -67,14 +70,14 @@ struct Flow {
 /// What becomes of a stream's requests, for as long as nothing changes.
 #[derive(Clone, Debug)]
 struct Way {
-    /// How many targets they went to.
-    routes: usize,
     version: u64,
+    paths_version: u64,
+    paths: Paths,
     /// The shares of the requests that are lost.
-    lost: BTreeMap<(Loss, Option<InstanceId>), f64>,
-    /// The instances that the others come in through, each with the same share.
-    reached: Vec<InstanceId>,
+    lost: Losses,
 }
+
+type Losses = BTreeMap<(Loss, Option<InstanceId>), f64>;
 
 /// Why a request was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,21 +137,15 @@ impl Stream {
         self.lost.values().fold(0.0, |sum, lost| sum + lost)
     }
 
-    /// Requests go another way from now on.
-    fn take_way(&mut self, way: Way, now: Timestamp) {
+    /// Requests come in at other targets from now on.
+    fn take_paths(&mut self, paths: &Paths, now: Timestamp) {
         for flow in self.flows.values_mut() {
             flow.until = flow.until.or(Some(now));
         }
-        let rate = self.rate / way.routes as f64;
-        for instance in &way.reached {
-            match self.flows.get_mut(instance) {
-                Some(flow) => *flow = Flow { rate, until: None },
-                None => {
-                    self.flows.insert(instance.clone(), Flow { rate, until: None });
-                }
-            }
+        let rate = self.rate / paths.targets as f64;
+        for instance in &paths.reached {
+            self.flows.insert(instance.clone(), Flow { rate, until: None });
         }
-        self.way = Some(way);
     }
 
     fn account(&mut self, span: Duration) {
@@ -208,11 +205,8 @@ impl World {
         }
         let mut streams = std::mem::take(&mut self.traffic.streams);
         for stream in &mut streams {
-            let version = self.traffic.version;
-            if stream.way.as_ref().is_none_or(|way| way.version != version) {
-                let way = self.way(&self.balancers.routes(&stream.target_group, self.now));
-                self.tell_losses(stream, &way);
-                stream.take_way(way, self.now);
+            if stream.way.as_ref().is_none_or(|way| way.version != self.traffic.version) {
+                self.find_way(stream);
             }
             stream.account(span);
         }
@@ -222,49 +216,56 @@ impl World {
     /// Something that decides about requests is not as it was.
     pub(super) const fn traffic_changed(&mut self) {
         self.traffic.version += 1;
+        self.traffic.paths_version += 1;
     }
 
-    fn tell_losses(&mut self, stream: &Stream, way: &Way) {
-        let before = stream.way.as_ref().map(|way| &way.lost);
-        for cause in way.lost.keys().filter(|cause| before.is_none_or(|before| !before.contains_key(cause))) {
-            let (loss, instance) = cause;
+    /// Something about pods is not as it was: in a storm that is so every millisecond.
+    pub(super) const fn backends_changed(&mut self) {
+        self.traffic.version += 1;
+    }
+
+    fn find_way(&mut self, stream: &mut Stream) {
+        let Traffic { version, paths_version, .. } = self.traffic;
+        let (paths, before) = match stream.way.take() {
+            Some(way) if way.paths_version == paths_version => (way.paths, way.lost),
+            way => {
+                let paths = self.paths(&stream.target_group);
+                stream.take_paths(&paths, self.now);
+                (paths, way.map(|way| way.lost).unwrap_or_default())
+            }
+        };
+        let lost = self.losses(&paths);
+        self.tell_losses(&stream.name, &before, &lost);
+        stream.way = Some(Way { version, paths_version, paths, lost });
+    }
+
+    fn tell_losses(&mut self, stream: &str, before: &Losses, lost: &Losses) {
+        for (loss, instance) in lost.keys().filter(|cause| !before.contains_key(cause)) {
             let whose = instance.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
-            self.tell(format!("requests of {} are lost: {loss}{whose}", stream.name));
+            self.tell(format!("requests of {stream} are lost: {loss}{whose}"));
         }
     }
 
-    fn way(&self, routes: &[(InstanceId, u16)]) -> Way {
-        let mut lost: BTreeMap<(Loss, Option<InstanceId>), f64> = BTreeMap::new();
-        let mut reached = Vec::new();
-        let mut backends = Backends::default();
-        let share = 1.0 / routes.len() as f64;
-        if routes.is_empty() {
+    fn losses(&self, paths: &Paths) -> Losses {
+        let mut lost = Losses::new();
+        let share = 1.0 / paths.targets as f64;
+        if paths.targets == 0 {
             lost.insert((Loss::NoTarget, None), 1.0);
         }
-        for (instance, port) in routes {
-            let pods = match self.node_of_instance(instance) {
-                Some((cluster, node)) if node.powered => backends.add(cluster, &node.name, *port, self.now),
-                None if self.answers_by_itself(instance) => {
-                    reached.push(instance.clone());
-                    continue;
-                }
-                Some(_) | None => {
-                    *lost.entry((Loss::NodeGone, Some(instance.clone()))).or_default() += share;
-                    continue;
-                }
-            };
-            reached.push(instance.clone());
-            if pods == 0 {
+        for instance in &paths.dead {
+            *lost.entry((Loss::NodeGone, Some(instance.clone()))).or_default() += share;
+        }
+        for ((cluster, port, node), targets) in &paths.ports {
+            let backend = self.backend(cluster, *port, node.as_ref());
+            for instance in targets.iter().filter(|_| backend.pods == 0) {
                 *lost.entry((Loss::NoLocalEndpoint, Some(instance.clone()))).or_default() += share;
             }
-        }
-        for backend in backends.into_all() {
-            let each = share * backend.targets as f64 / backend.pods as f64;
+            let each = share * targets.len() as f64 / backend.pods as f64;
             for (instance, pods) in backend.gone {
                 *lost.entry((Loss::PodGone, instance)).or_default() += each * pods as f64;
             }
         }
-        Way { routes: routes.len(), version: self.traffic.version, lost, reached }
+        lost
     }
 
     /// The machine of an instance ends: what it had under way is cut. Requests that began when a target

@@ -56,7 +56,7 @@ impl World {
     pub(super) fn pod_sigterm(&mut self, name: &ClusterName, uid: &PodUid) {
         let now = self.now;
         let Some(mut pod) = self.pod_on_live_node(name, uid) else { return };
-        self.traffic_changed();
+        self.backends_changed();
         if pod.ready && pod.sigterm.is_some_and(|at| at <= now) {
             pod.ready = false;
             pod.ready_since = now;

@@ -51,7 +51,7 @@ impl World {
         let spread = (before != after).then(|| cluster.spread(&pod, after));
         cluster.put_pod(pod.clone());
         if accepted != pod.accepts(self.now) {
-            self.traffic_changed();
+            self.backends_changed();
         }
         if let Some(due) = spread {
             self.cluster_after(name, self.delays.endpoint_slices, due);
@@ -65,7 +65,7 @@ impl World {
         let Some(pod) = cluster.take_pod(key) else { return };
         let spread = endpoint_of(&pod).is_some().then(|| cluster.spread(&pod, None));
         if pod.accepts(self.now) {
-            self.traffic_changed();
+            self.backends_changed();
         }
         if let Some(due) = spread {
             self.cluster_after(name, self.delays.endpoint_slices, due);
@@ -108,7 +108,7 @@ impl World {
     pub(super) fn endpoints_spread(&mut self, name: &ClusterName, spread: Spread) {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         let instance = cluster.take_over(spread);
-        self.traffic_changed();
+        self.backends_changed();
         if let Some(instance) = instance {
             self.recheck_targets(&instance);
         }

@@ -15,42 +15,19 @@ pub(super) struct Backend {
     pub(super) pods: usize,
     /// Those of them that take nothing any more, by instance.
     pub(super) gone: Vec<(Option<InstanceId>, usize)>,
-    /// How many targets lead here.
-    pub(super) targets: usize,
-}
-
-/// The backends at one moment: behind `externalTrafficPolicy: Cluster` they are the same on every node.
-#[derive(Default)]
-pub(super) struct Backends {
-    shared: BTreeMap<(ClusterName, u16), Backend>,
-    single: Vec<Backend>,
-}
-
-impl Backends {
-    /// Adds a target. Says how many pods are behind it.
-    pub(super) fn add(&mut self, cluster: &Cluster, node: &NodeName, port: u16, now: Timestamp) -> usize {
-        let single = match service_with(cluster, port) {
-            None => behind_host_port(cluster, node, port, now),
-            Some((key, service)) if service.local => behind_service(cluster, key, Some(node), now),
-            Some((key, _)) => {
-                let shared = self.shared.entry((cluster.name.clone(), port));
-                let backend = shared.or_insert_with(|| behind_service(cluster, key, None, now));
-                backend.targets += 1;
-                return backend.pods;
-            }
-        };
-        let pods = single.pods;
-        self.single.push(Backend { targets: 1, ..single });
-        pods
-    }
-
-    /// Every backend with its targets.
-    pub(super) fn into_all(self) -> impl Iterator<Item = Backend> {
-        self.shared.into_values().chain(self.single)
-    }
 }
 
 impl World {
+    /// What is behind a port of a cluster: of one node where that decides, else of any.
+    pub(super) fn backend(&self, cluster: &ClusterName, port: u16, node: Option<&NodeName>) -> Backend {
+        let Some(cluster) = self.clusters.get(cluster) else { return Backend::default() };
+        match (service_with(cluster, port), node) {
+            (Some((key, _)), node) => behind_service(cluster, key, node, self.now),
+            (None, Some(node)) => behind_host_port(cluster, node, port, self.now),
+            (None, None) => Backend::default(),
+        }
+    }
+
     /// Whether a health check of this target is answered. With `externalTrafficPolicy: Cluster` any node
     /// answers as long as its kube-proxy works (KEP-3836); with `Local` one needs a ready pod of its own,
     /// a terminating one does not count for the check (KEP-1669).
@@ -100,7 +77,7 @@ fn behind_service(cluster: &Cluster, service: &Key, only: Option<&NodeName>, now
         None => endpoints.fading().for_each(&mut look),
         Some(node) => endpoints.on_node(node).for_each(&mut look),
     }
-    Backend { pods, gone: gone.into_iter().collect(), targets: 0 }
+    Backend { pods, gone: gone.into_iter().collect() }
 }
 
 /// A hostPort leads to the pod on the node itself, and is closed where there is none.
@@ -110,6 +87,6 @@ fn behind_host_port(cluster: &Cluster, node: &NodeName, port: u16, now: Timestam
     Backend { pods: usize::from(open), ..Backend::default() }
 }
 
-fn service_with(cluster: &Cluster, port: u16) -> Option<(&Key, &Service)> {
+pub(super) fn service_with(cluster: &Cluster, port: u16) -> Option<(&Key, &Service)> {
     cluster.services.iter().find(|(_, service)| service.node_port == port)
 }

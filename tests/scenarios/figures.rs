@@ -1,0 +1,94 @@
+//! What many jobs cost together, and what the metrics say of them.
+
+use offramp_core::SpotAction;
+use offramp_sandbox::faults::Injected;
+use offramp_sandbox::fleet::{App, Entrance, Pool};
+use offramp_sandbox::{Delays, Fleet, World};
+
+use super::script::{START, Scene, seconds};
+
+const NODES: usize = 120;
+
+/// A storm: every node but one gets its notice at the same moment.
+async fn storm(prepare: impl FnOnce(&mut World)) -> Scene {
+    let web = App { entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", NODES) };
+    let fleet = Fleet::new(START, Delays::aws(), 21).cluster("blue").pool(Pool::spot("spot", NODES)).app(web);
+    let mut scene = Scene::new(fleet);
+    scene.sandbox.with(prepare);
+    scene.start_worker();
+    let doomed = scene.instances("spot")[1..].to_vec();
+    scene.sandbox.with(|world| {
+        for id in &doomed {
+            world.spot_interrupt(id, SpotAction::Terminate);
+        }
+    });
+    scene.pass(seconds(25)).await;
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_shares_its_calls() {
+    let scene = storm(|_| ()).await;
+    let calls = scene.sandbox.peek(|world| world.calls.clone());
+    let count = |call: &str| calls.get(call).copied().unwrap_or_default();
+    let jobs = u64::try_from(NODES).unwrap();
+    assert!(count("kubernetes.PATCH node") >= jobs - 1, "{calls:#?}");
+    // Shared: 50 instances in a call, one read of a target group for everybody, one call for all targets.
+    assert!(count("autoscaling.DescribeAutoScalingInstances") <= jobs / 4, "{calls:#?}");
+    assert!(count("elasticloadbalancing.DescribeTargetHealth") <= 25, "{calls:#?}");
+    assert!(count("elasticloadbalancing.DeregisterTargets") <= jobs / 8, "{calls:#?}");
+    assert!(count("autoscaling.DescribeLifecycleHooks") <= 2, "{calls:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_is_slow_holds_a_cordon_up() {
+    let slow = |world: &mut World| {
+        for call in ["autoscaling.DescribeAutoScalingInstances", "kubernetes.POST eviction"] {
+            for nth in 1..=300 {
+                world.faults.inject(call, nth, Injected::Delay(seconds(8)));
+            }
+        }
+    };
+    let mut scene = storm(slow).await;
+    let transcript = scene.transcript();
+    let isolated = transcript.lines().filter(|line| line.contains("isolated 500ms after the event"));
+    assert_eq!(isolated.count(), NODES - 1, "{transcript}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_have_closed_labels_and_are_there_from_the_start() {
+    let mut scene = Scene::new(
+        Fleet::new(START, Delays::aws(), 22)
+            .cluster("blue")
+            .pool(Pool::spot("spot", 3))
+            .app(App { entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", 6) }),
+    );
+    scene.start_worker();
+    let names = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+    };
+    scene.pass(seconds(1)).await;
+    let before = scene.metrics();
+    let instance = scene.instances("spot")[0].clone();
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(400)).await;
+    let after = scene.metrics();
+    assert_eq!(names(&before), names(&after), "a series appeared with its first event");
+    for secret in [instance.as_str(), "web-", "token"] {
+        assert!(!after.contains(secret), "{secret} is in the metrics\n{after}");
+    }
+    for line in [
+        r#"offramp_notices_total{trigger="spot"} 1"#,
+        r#"offramp_notices_total{trigger="hook"} 1"#,
+        r#"offramp_jobs_finished_total{outcome="left"} 1"#,
+        r#"offramp_actions_total{action="isolate",outcome="done"} 2"#,
+        r#"offramp_actions_total{action="complete_hook",outcome="done"} 1"#,
+        r#"offramp_isolation_seconds_count{trigger="spot"} 1"#,
+        r#"offramp_cluster_synced{cluster="blue"} 1"#,
+        "offramp_jobs 0",
+    ] {
+        assert!(after.lines().any(|have| have == line), "{line} is missing in\n{after}");
+    }
+}
