@@ -78,6 +78,16 @@ fn a_hook_is_kept_alive_before_it_is_given_up() {
 }
 
 #[test]
+fn an_instance_that_auto_scaling_does_not_list_yet_is_not_given_up() {
+    // It was launched, and told to go before its node joined.
+    let seen =
+        Observation { node: Seen::Gone, pods: Seen::Gone, membership: Seen::Gone, ..ready_to_drain(vec![]) };
+    let job = job([hook()]);
+    assert_eq!(step_at(&job, &seen, 1).reason, Reason::Unsettled);
+    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Over::Answered));
+}
+
+#[test]
 fn a_second_recommendation_waits_like_the_first() {
     let again = Notice { at: AT + seconds(100), ..notice("again", NoticeKind::Rebalance) };
     let node = isolated(&["rebalance", "again"], false, &[]);

@@ -149,7 +149,8 @@ async fn a_closed_connection_swallows_no_message() {
     stream.write_all(request.as_bytes()).await.unwrap();
     // The clock's task and the poll wait for changes; the poll is over when only the first is left.
     let waiting = async |count: usize| {
-        while sandbox.version.receiver_count() != count {
+        let open = || sandbox.waiting.lock().unwrap().iter().filter(|one| !one.is_closed()).count();
+        while open() != count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
