@@ -226,6 +226,7 @@ impl Course {
                 self.scene.say(&format!("{per_mille} of 1000 calls fail"));
                 let seed = self.random.u64(..);
                 self.scene.sandbox.with(|world| world.faults.at_random(per_mille, seed));
+                lock(&self.checks).faulty = true;
                 self.faulty.push((now, now + span));
                 self.plan(now + span, Next::NoFaults);
             }

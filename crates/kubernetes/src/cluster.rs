@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::clusters::{self, Clients, ClusterOptions, ClusterSource, OpenError};
 use crate::fault::{self, Kind};
 use crate::view::View;
-use crate::watch::{Pace, Watch};
+use crate::watch::{Pace, Said, Watch};
 use crate::{nodes, pods, services};
 
 /// Evictions in flight in one cluster. An eviction waits up to 100 ms inside the API server, so that one
@@ -62,7 +62,7 @@ impl KubernetesCluster {
         let view = Arc::new(View::default());
         let watches = {
             let (general, name) = (clients.general.clone(), source.name.as_str().to_owned());
-            let view = Arc::clone(&view);
+            let (view, said) = (Arc::clone(&view), Arc::new(Said::default()));
             async move {
                 let nodes = Watch {
                     cluster: name.clone(),
@@ -71,6 +71,7 @@ impl KubernetesCluster {
                     pace,
                     read: |node| nodes::read(node, selector.as_ref()),
                     tell: |news| view.on_nodes(news),
+                    said: Arc::clone(&said),
                 };
                 let pods = Watch {
                     cluster: name.clone(),
@@ -79,6 +80,7 @@ impl KubernetesCluster {
                     pace,
                     read: pods::read,
                     tell: |news| view.on_pods(news),
+                    said: Arc::clone(&said),
                 };
                 let services = Watch {
                     cluster: name,
@@ -87,6 +89,7 @@ impl KubernetesCluster {
                     pace,
                     read: services::read,
                     tell: |news| view.on_services(news),
+                    said: Arc::clone(&said),
                 };
                 tokio::join!(nodes.follow(), pods.follow(), services.follow());
             }

@@ -78,7 +78,11 @@ pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled,
 pub(crate) fn trouble(resource: &str, verb: &str, error: &kube::Error) -> Trouble {
     let doing = if verb == "list" { "listing" } else { "watching" };
     let kube::Error::Api(status) = error else {
-        return Trouble::Failed(format!("{doing} {resource}: {}", unanswered(error)));
+        // The same text for every resource: it is the cluster that cannot be reached, and that is said once.
+        return Trouble::Failed(format!(
+            "reaching the API server: {}; check that it runs, the network, and its address in the kubeconfig",
+            unanswered(error)
+        ));
     };
     let says = said(status);
     Trouble::Failed(match status.code {

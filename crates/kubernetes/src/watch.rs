@@ -3,8 +3,10 @@
 //! kube's own `watcher` is not enough here: after a failure it resumes without a word, so that a quiet
 //! watch that works again cannot be told from one that is still cut off.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -70,6 +72,18 @@ pub(crate) struct Watch<K, R, T> {
     /// Trims an object; nothing where it is none of ours.
     pub(crate) read: R,
     pub(crate) tell: T,
+    /// What the watches of this cluster have said already.
+    pub(crate) said: Arc<Said>,
+}
+
+/// The complaints of all watches of one cluster that hold at this moment: the same one is said once.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Mutex<BTreeSet<String>>);
+
+impl Said {
+    fn texts(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Kubernetes objects of k8s-openapi.
@@ -81,7 +95,7 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
     pub(crate) async fn follow(self) {
         // Where to go on; without one, everything has to be listed.
         let mut version: Option<String> = None;
-        let mut failures = Failures::new(self.pace.first_pause);
+        let mut failures = Failures::new(self.pace.first_pause, Arc::clone(&self.said));
         loop {
             let result = match &mut version {
                 None => self.list().await.map(|listed| version = Some(listed)),
@@ -181,12 +195,14 @@ struct Failures {
     first_pause: Duration,
     count: u32,
     later: DefaultBackoff,
-    said: Option<String>,
+    /// What this watch has said, for all of them.
+    saying: Option<String>,
+    said: Arc<Said>,
 }
 
 impl Failures {
-    fn new(first_pause: Duration) -> Self {
-        Self { first_pause, count: 0, later: DefaultBackoff::default(), said: None }
+    fn new(first_pause: Duration, said: Arc<Said>) -> Self {
+        Self { first_pause, count: 0, later: DefaultBackoff::default(), saying: None, said }
     }
 
     /// One more; gives the pause until the next try.
@@ -198,20 +214,23 @@ impl Failures {
         self.later.next().map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
     }
 
-    /// Says what is wrong, once.
+    /// Says what is wrong, once for all watches of the cluster.
     fn say(&mut self, cluster: &str, text: String) {
-        if self.said.as_ref() != Some(&text) {
+        if self.said.texts().insert(text.clone()) {
             tracing::warn!(cluster, "out of sync: {text}");
-            self.said = Some(text);
+            if let Some(before) = self.saying.replace(text) {
+                self.said.texts().remove(&before);
+            }
         }
     }
 
     /// It works again.
     fn end(&mut self, cluster: &str, resource: &str) {
-        if self.said.is_some() {
+        if let Some(text) = self.saying.take() {
+            self.said.texts().remove(&text);
             tracing::info!(cluster, "watching {resource}: in sync");
         }
-        *self = Self::new(self.first_pause);
+        *self = Self::new(self.first_pause, Arc::clone(&self.said));
     }
 }
 
