@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 mod checks;
 #[path = "simulation/course.rs"]
 mod course;
+#[path = "simulation/happenings.rs"]
+mod happenings;
+#[path = "simulation/lookups.rs"]
+mod lookups;
 #[path = "simulation/plan.rs"]
 mod plan;
 #[allow(dead_code, reason = "the scenarios use more of the stage")]

@@ -254,6 +254,7 @@ fn line_of(fact: &Fact) -> Option<String> {
         | Fact::Stepped { instance, .. }
         | Fact::Acted { instance, .. }
         | Fact::Faulted { instance, .. }
+        | Fact::TooManyJobs { instance }
         | Fact::Isolated { instance, .. }
         | Fact::Finished { instance, .. } => instance,
     };

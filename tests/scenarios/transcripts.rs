@@ -254,3 +254,45 @@ async fn a_shutdown_in_the_middle() {
     assert_eq!(scene.lost(), 0.0);
     golden("shutdown_in_the_middle", &mut scene);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_of_a_cluster_that_is_not_served_is_never_answered() {
+    // Two installations hear of every hook of the account, and both have named the hook `offramp`.
+    let fleet = Fleet::new(START, Delays::aws(), 10)
+        .cluster("blue")
+        .pool(Pool::new("blue-workers", 3))
+        .cluster("green")
+        .pool(Pool::new("green-workers", 3));
+    let mut scene = Scene::new(fleet);
+    scene.policy.clusters = [ClusterName::new("green")].into();
+    scene.policy.hook_names = ["offramp".into()].into();
+    scene.start_worker();
+    scale_in(&mut scene, "blue-workers");
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(300)).await;
+    let transcript = scene.transcript();
+    assert!(!transcript.contains("is answered"), "{transcript}");
+    assert!(transcript.contains("the instance is in no cluster that this worker serves"), "{transcript}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_with_a_notice_each_leave_no_cordon_behind() {
+    let mut scene = Scene::new(
+        Fleet::new(START, Delays::aws(), 13).cluster("blue").pool(Pool::spot("spot", 3)).app(web_app()),
+    );
+    scene.settings.receives = 1;
+    scene.settings.permits = 1;
+    scene.start_worker();
+    scene.start_worker();
+    let instance = scene.instances("spot")[0].clone();
+    for _ in 0..4 {
+        scene.sandbox.with(|world| world.rebalance_recommend(&instance));
+        scene.pass(seconds(40)).await;
+    }
+    scene.until_done(seconds(8_000)).await;
+    let left = scene.sandbox.peek(|world| {
+        let blue = &world.clusters[&ClusterName::new("blue")];
+        blue.nodes.values().filter(|node| node.unschedulable || !node.annotations.is_empty()).count()
+    });
+    assert_eq!(left, 0, "{}", scene.transcript());
+}

@@ -12,17 +12,17 @@ use offramp_engine::{ClusterCall, GroupCall, TargetCall};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::Deed;
 use offramp_sandbox::world::balancers::TargetState;
-use offramp_sandbox::world::cluster::{Cluster, EXCLUDE_LABEL, Node, Phase, Pod};
+use offramp_sandbox::world::cluster::{Cluster, EXCLUDE_LABEL, Node, Pod};
 use offramp_sandbox::world::groups::{Group, LifecycleAction, Member, MemberState};
-use offramp_sandbox::world::instances::{Instance, InstanceState};
+use offramp_sandbox::world::instances::InstanceState;
 use offramp_sandbox::world::queue::Stored;
 use offramp_wire::{Parsed, parse};
-use serde_json::Value;
 
+use super::lookups::{
+    RECORD, bodies, instance, is_daemon, is_running, member, members, node_of, nodes, pod_in, pods_left,
+    record, stays_in_service, targets_left, whole_seconds,
+};
 use super::script::seconds;
-
-/// Where the record is on a node.
-const RECORD: &str = "offramp.dev/record";
 
 /// The queue of every simulated world, and its dead-letter queue.
 pub(crate) const QUEUE: &str = "offramp";
@@ -408,90 +408,4 @@ impl Checks {
             }
         }
     }
-}
-
-/// What our annotation says.
-pub(crate) struct Recorded {
-    /// The ARNs of the targets that it names.
-    targets: Vec<String>,
-}
-
-fn record(node: &Node) -> Option<Recorded> {
-    let value: Value = serde_json::from_str(node.annotations.get(RECORD)?).ok()?;
-    let targets = value["targets"].as_array().into_iter().flatten();
-    let targets = targets.filter_map(|target| target["group"].as_str().map(str::to_owned)).collect();
-    Some(Recorded { targets })
-}
-
-fn stays_in_service(instance: &Instance) -> bool {
-    instance.state == InstanceState::Running && instance.interrupted_at.is_none()
-}
-
-/// Times in events are whole seconds.
-fn whole_seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_millis(at.as_millis().div_euclid(1000) * 1000)
-}
-
-fn instance<'a>(world: &'a World, id: &InstanceId) -> Option<&'a Instance> {
-    world.instances.get(id)
-}
-
-fn is_running(world: &World, id: &InstanceId) -> bool {
-    world.instances.is(id, InstanceState::Running)
-}
-
-/// Every member of every group.
-pub(crate) fn members(world: &World) -> impl Iterator<Item = (&Group, &InstanceId, &Member)> {
-    world.groups.all().flat_map(|group| group.members.iter().map(move |(id, member)| (group, id, member)))
-}
-
-fn member<'a>(world: &'a World, id: &InstanceId) -> Option<(&'a Group, &'a Member)> {
-    let group = world.groups.get(instance(world, id)?.group.as_ref()?)?;
-    Some((group, group.members.get(id)?))
-}
-
-fn nodes(world: &World) -> impl Iterator<Item = (&Cluster, &Node)> {
-    world.clusters.values().flat_map(|cluster| cluster.nodes.values().map(move |node| (cluster, node)))
-}
-
-fn node_of<'a>(world: &'a World, id: &InstanceId) -> Option<(&'a Cluster, &'a Node)> {
-    let cluster = world.clusters.get(instance(world, id)?.cluster.as_ref()?)?;
-    Some((cluster, cluster.node_of(id)?))
-}
-
-fn pod_in<'a>(world: &'a World, name: &ClusterName, pod: &PodRef) -> Option<(&'a Node, &'a Pod)> {
-    let cluster = world.clusters.get(name)?;
-    let pod = cluster.pod(&pod.uid)?;
-    Some((cluster.nodes.get(pod.node.as_ref()?)?, pod))
-}
-
-fn is_daemon(pod: &Pod) -> bool {
-    pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet")
-}
-
-/// The pods that a drain has to move.
-fn pods_left(world: &World, id: &InstanceId) -> Vec<String> {
-    let Some((cluster, node)) = node_of(world, id) else { return Vec::new() };
-    let finished = |pod: &Pod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
-    let left = cluster.pods_of_node(&node.name).filter(|pod| !is_daemon(pod) && !finished(pod));
-    left.map(|pod| pod.pod.to_string()).collect()
-}
-
-/// The places where an instance still is a target, draining ones too.
-fn targets_left(world: &World, id: &InstanceId) -> Vec<String> {
-    let of = |(name, ((instance, port), state)): (&String, (&(InstanceId, u16), TargetState))| {
-        (instance == id).then(|| format!("{name}:{port} {state:?}"))
-    };
-    world
-        .balancers
-        .all()
-        .flat_map(|group| group.targets.iter().map(|(key, target)| (&group.name, (key, target.state))))
-        .filter_map(of)
-        .collect()
-}
-
-/// The bodies of the messages in a queue.
-pub(crate) fn bodies(world: &World, queue: &str) -> BTreeSet<String> {
-    let queue = world.queues.get(queue);
-    queue.into_iter().flat_map(|queue| queue.messages()).map(|message| message.body.clone()).collect()
 }

@@ -17,9 +17,9 @@ pub enum Action {
         exclude: bool,
         /// What the annotation will say: everything of ours that could be undone.
         record: Record,
-        /// The PATCH only holds if the node has not changed since: what another notice or another worker
-        /// wrote into the record meanwhile must not be lost. `None` where there is no record to lose.
-        guard: Option<String>,
+        /// The node's resourceVersion: the PATCH only holds if it has not changed since, because what
+        /// another notice or another worker wrote into the record meanwhile must not be lost.
+        guard: String,
     },
     /// Put the exclude label on the node and name the targets in its record, in one PATCH. It comes
     /// before [`Action::Deregister`], so that no controller registers the node again.
@@ -27,7 +27,7 @@ pub enum Action {
         /// What the annotation will say.
         record: Record,
         /// As for [`Action::Isolate`].
-        guard: Option<String>,
+        guard: String,
     },
     /// Take one (instance, port) out of one target group.
     Deregister(TargetKey),
@@ -87,6 +87,8 @@ pub enum Outcome {
         /// The budget, where the answer names it.
         budget: Option<BudgetName>,
     },
+    /// The object has changed since it was seen: look again.
+    Changed,
     /// It may work later: throttled, timed out, a server error.
     Retry,
     /// It will not work until somebody changes permissions or configuration.

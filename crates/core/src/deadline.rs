@@ -12,6 +12,9 @@ use crate::time::Timestamp;
 /// spot-instance-termination-notices).
 pub(crate) const SPOT_LEAD: Duration = Duration::from_secs(120);
 
+/// So many failed calls in a row, over nine seconds, and a heartbeat is not counted on any more.
+const FAILURES: u32 = 3;
+
 /// A node that has not been Ready for this long, of an instance that its group gave up, has ended. The
 /// kubelet's lease runs out after 40 s; a network blip is shorter.
 const ENDED: Duration = Duration::from_secs(60);
@@ -70,12 +73,18 @@ fn of_hook(
         Some(spec) => policy.hook_limit.min(spec.global_timeout),
         None => policy.hook_limit,
     };
-    let tried = job.memory.hook_pauses.contains_key(&hook.key);
-    let heard = job.memory.heartbeats.contains_key(&hook.key);
+    // One lost answer proves nothing: it is tried again within seconds.
+    let tried = job.memory.hook_pauses.get(&hook.key).is_some_and(|pause| pause.failures >= FAILURES);
+    let heard = job.memory.heartbeats.get(&hook.key).copied();
+    let next = heard.zip(spec).map(|(heard, spec)| heard + spec.heartbeat_timeout);
     // Still waiting after its first timeout: an earlier worker's heartbeat moved the end out.
     let outlived = |first: Timestamp| now >= first && in_wait_state(seen);
     let (end, provisional) = match spec.map(|spec| notice.at + spec.heartbeat_timeout) {
-        _ if heard => (notice.at + limit, false),
+        // Heartbeats came through, and then they did not: what the last one gained is all there is.
+        _ if heard.is_some() && tried => {
+            (next.map_or(notice.at + limit, |next| next.min(notice.at + limit)), false)
+        }
+        _ if heard.is_some() => (notice.at + limit, false),
         Some(first) if outlived(first) => (notice.at + limit, !tried),
         Some(first) => (first.min(notice.at + limit), !tried),
         None => (notice.at + limit, !tried),
@@ -134,7 +143,7 @@ pub(crate) fn heartbeat(
 
 /// When a hook may be called again after a failure.
 pub(crate) fn pause_of(hook: &HookKey, job: &Job) -> Timestamp {
-    job.memory.hook_pauses.get(hook).copied().unwrap_or(Timestamp::from_millis(0))
+    job.memory.hook_pauses.get(hook).map_or(Timestamp::from_millis(0), |pause| pause.again_at)
 }
 
 fn spec_of<'a>(hook: &Hook, seen: &'a Observation) -> Option<&'a HookSpec> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::action::{Action, Outcome};
 use crate::ids::{InstanceId, PodUid};
 use crate::notice::{Hook, HookKey, Notice, NoticeKind};
-use crate::observation::{Observation, Seen, TargetHealth, TargetKey};
+use crate::observation::{LifecycleState, Observation, Seen, TargetHealth, TargetKey};
+use crate::ownership::HOOK_AT_MOST;
+use crate::policy::Policy;
 use crate::time::Timestamp;
 
 /// The merged notices about one instance and what was learned while working on them.
@@ -60,6 +62,15 @@ impl Job {
         })
     }
 
+    /// When it does not matter any more whose the instance is: nothing of the job has a claim by then.
+    pub fn ends_unrouted(&self, policy: &Policy) -> Timestamp {
+        let ends = self.notices.iter().map(|notice| match notice.kind {
+            NoticeKind::Hook(_) => notice.at + HOOK_AT_MOST,
+            NoticeKind::Spot(_) | NoticeKind::Rebalance => notice.at + policy.patience,
+        });
+        ends.max().unwrap_or(Timestamp::from_millis(0))
+    }
+
     /// The earliest time of any notice.
     pub fn since(&self) -> Timestamp {
         let first = self.notices.iter().map(|notice| notice.at).min();
@@ -73,8 +84,8 @@ impl Job {
 pub struct Memory {
     /// Newest heartbeat that AWS took, by hook.
     pub heartbeats: BTreeMap<HookKey, Timestamp>,
-    /// When a failed heartbeat or answer may be tried again, by hook.
-    pub hook_pauses: BTreeMap<HookKey, Timestamp>,
+    /// Hooks whose newest call failed, and when the next may be made.
+    pub hook_pauses: BTreeMap<HookKey, HookPause>,
     /// Hooks that are answered, and how.
     pub answered: BTreeMap<HookKey, Answered>,
     /// Pods whose end we asked for, and the answer.
@@ -85,8 +96,23 @@ pub struct Memory {
     pub draining_since: BTreeMap<TargetKey, Timestamp>,
     /// A try to isolate failed: spot does not wait for the next.
     pub isolation_failed: bool,
+    /// When the first try was made.
+    pub isolation_tried: Option<Timestamp>,
+    /// What we deregistered.
+    pub deregistered: BTreeSet<TargetKey>,
+    /// The newest lifecycle state that was read: a later read that fails does not take it back.
+    pub last_state: Option<LifecycleState>,
     /// The group took our detach or terminate.
     pub detached: bool,
+}
+
+/// The rest of a hook after failed calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookPause {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Not before then again.
+    pub again_at: Timestamp,
 }
 
 /// The newest answer to an eviction or deletion of one pod.
@@ -110,15 +136,20 @@ pub enum Answered {
 /// How long a refused eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a
 /// budget opens when another pod becomes ready, which takes longer than that.
 const EVICTION_PAUSE: Duration = Duration::from_secs(5);
-/// How long a hook rests after a failed call. A tenth of the shortest HeartbeatTimeout (30 s).
+/// How long a hook rests after a failed call: a tenth of the shortest HeartbeatTimeout (30 s), and twice
+/// as long each time, up to 24 s. All calls to Auto Scaling share one bucket for each account.
 const HOOK_PAUSE: Duration = Duration::from_secs(3);
+const HOOK_PAUSE_DOUBLINGS: u32 = 3;
 
 impl Memory {
     /// Takes in what an action led to.
     pub fn learn(&mut self, action: &Action, outcome: &Outcome, now: Timestamp) {
         let worked = matches!(outcome, Outcome::Done | Outcome::Gone);
         match action {
-            Action::Isolate { .. } => self.isolation_failed = !worked,
+            Action::Isolate { .. } => {
+                self.isolation_failed = !worked && *outcome != Outcome::Changed;
+                self.isolation_tried.get_or_insert(now);
+            }
             Action::Evict { pod, .. } | Action::Delete { pod, .. } => {
                 let asked = Asked { refused: !worked, again_at: now + EVICTION_PAUSE };
                 self.asked.insert(pod.uid.clone(), asked);
@@ -129,18 +160,22 @@ impl Memory {
             Action::Deregister(target) => {
                 if worked {
                     self.draining_since.entry(target.clone()).or_insert(now);
+                    self.deregistered.insert(target.clone());
                 }
             }
             Action::Heartbeat(hook) => match outcome {
                 Outcome::Done => {
                     self.heartbeats.insert(hook.clone(), now);
+                    self.hook_pauses.remove(hook);
                 }
                 Outcome::Gone => {
                     self.answered.insert(hook.clone(), Answered::NoActiveAction);
                 }
-                Outcome::Blocked { .. } | Outcome::Retry | Outcome::Denied | Outcome::Invalid => {
-                    self.hook_pauses.insert(hook.clone(), now + HOOK_PAUSE);
-                }
+                Outcome::Blocked { .. }
+                | Outcome::Changed
+                | Outcome::Retry
+                | Outcome::Denied
+                | Outcome::Invalid => self.rest(hook, now),
             },
             Action::CompleteHook(hook) => match outcome {
                 Outcome::Done => {
@@ -149,17 +184,29 @@ impl Memory {
                 Outcome::Gone => {
                     self.answered.insert(hook.clone(), Answered::NoActiveAction);
                 }
-                Outcome::Blocked { .. } | Outcome::Retry | Outcome::Denied | Outcome::Invalid => {
-                    self.hook_pauses.insert(hook.clone(), now + HOOK_PAUSE);
-                }
+                Outcome::Blocked { .. }
+                | Outcome::Changed
+                | Outcome::Retry
+                | Outcome::Denied
+                | Outcome::Invalid => self.rest(hook, now),
             },
             Action::Detach { .. } | Action::TerminateThroughGroup { .. } => self.detached |= worked,
             Action::Exclude { .. } | Action::Register(_) | Action::Release { .. } => {}
         }
     }
 
-    /// Takes in what an observation shows for the first time: a target that drains without our call.
+    fn rest(&mut self, hook: &HookKey, now: Timestamp) {
+        let failures = self.hook_pauses.get(hook).map_or(0, |pause| pause.failures) + 1;
+        let pause = HOOK_PAUSE * 2_u32.pow((failures - 1).min(HOOK_PAUSE_DOUBLINGS));
+        self.hook_pauses.insert(hook.clone(), HookPause { failures, again_at: now + pause });
+    }
+
+    /// Takes in what an observation shows and a later one may not: a target that drains without our call,
+    /// the state of the instance in its group.
     pub fn notice(&mut self, instance: &InstanceId, seen: &Observation, now: Timestamp) {
+        if let Seen::Known(member) = &seen.membership {
+            self.last_state = Some(member.state.clone());
+        }
         let Seen::Known(groups) = &seen.target_groups else { return };
         for (key, target) in groups.iter().flat_map(|group| group.targets_of(instance)) {
             match target.health {
@@ -167,7 +214,10 @@ impl Memory {
                     self.draining_since.entry(key).or_insert(now);
                 }
                 // Registered again behind our back: its time starts anew at the next call.
-                TargetHealth::Healthy | TargetHealth::Initial => {
+                TargetHealth::Healthy
+                | TargetHealth::Initial
+                | TargetHealth::Unhealthy
+                | TargetHealth::Unavailable => {
                     let called_long_ago = self
                         .draining_since
                         .get(&key)
@@ -176,7 +226,7 @@ impl Memory {
                         self.draining_since.remove(&key);
                     }
                 }
-                TargetHealth::Unhealthy | TargetHealth::Unavailable | TargetHealth::Unused { .. } => {}
+                TargetHealth::Unused { .. } => {}
             }
         }
     }

@@ -39,7 +39,7 @@ pub use ids::{
     AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NodeName, NoticeId, PodUid, Region,
     TargetGroupArn, Zone,
 };
-pub use job::{Answered, Asked, Job, Joined, Memory};
+pub use job::{Answered, Asked, HookPause, Job, Joined, Memory};
 pub use notice::{Home, Hook, HookKey, Notice, NoticeKind, Passage, SpotAction, Trigger};
 pub use observation::{
     BalancerKind, Group, HookSpec, LifecycleState, Membership, Node, NodeOwner, Observation, Pod, PodRef,

@@ -51,6 +51,9 @@ pub struct Observation {
     pub group: Seen<Group>,
     /// The target groups that could hold the instance, with the health of *all* their targets.
     pub target_groups: Seen<Vec<TargetGroup>>,
+    /// How many more there are that could not be read: what is known is acted on, but nothing that needs
+    /// them all is done.
+    pub unread_target_groups: usize,
 }
 
 /// A Kubernetes node.

@@ -207,6 +207,8 @@ fn of_hook(
         Seen::Gone if fresh => Standing::Isolates,
         Seen::Gone if ended(seen, now) => Standing::Over(Over::Answered),
         Seen::Gone => Standing::Over(Over::Disagrees),
+        // It was confirmed: a read that fails later does not take that back.
+        Seen::Unknown if job.memory.last_state.as_ref() == Some(&wait_state) => Standing::Acts,
         Seen::Unknown if fresh => Standing::Isolates,
         // AWS ends every hook by its global timeout, 48 h at most: so does the wait for an answer.
         Seen::Unknown if now < notice.at + HOOK_AT_MOST => Standing::Waits,
@@ -215,7 +217,7 @@ fn of_hook(
 }
 
 /// The smaller of 48 h and 100 heartbeat timeouts is the longest that a hook can hold an instance.
-const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
+pub(crate) const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
 
 fn of_rebooting(seen: &Observation, patient: bool) -> Standing {
     let in_service = seen.membership.known().is_some_and(|m| m.state == LifecycleState::InService);

@@ -91,9 +91,15 @@ impl<'a> Scene<'a> {
     /// Whether AWS may be told to end traffic, and if so, whether the node carries our writes. Spot
     /// waits neither for a second try nor longer than [`SPOT_ISOLATION`].
     pub(crate) fn ready_for_writes(&self) -> Option<bool> {
-        let spot = self
-            .spot()
-            .is_some_and(|notice| self.job.memory.isolation_failed || self.now > notice.at + SPOT_ISOLATION);
+        let memory = &self.job.memory;
+        let spot = self.spot().is_some_and(|notice| {
+            // Where the node is not even known there is nothing to try.
+            let tried = match self.seen.node {
+                Seen::Unknown => notice.at,
+                Seen::Known(_) | Seen::Gone => memory.isolation_tried.unwrap_or(self.now),
+            };
+            memory.isolation_failed || self.now > tried + SPOT_ISOLATION
+        });
         match &self.seen.node {
             Seen::Gone => Some(false),
             Seen::Known(node) if self.is_isolated(node) => Some(true),
@@ -132,6 +138,9 @@ impl<'a> Scene<'a> {
     /// No new request reaches the node any more: Deregister is true, and behind a Network Load Balancer
     /// the target is `unused`.
     pub(crate) fn is_quiet(&self, deregistered: bool) -> bool {
+        if self.seen.unread_target_groups > 0 {
+            return false;
+        }
         let Some(groups) = self.seen.target_groups.known() else { return deregistered };
         let open = |health| matches!(health, TargetHealth::Draining) || health == TargetHealth::Healthy;
         deregistered

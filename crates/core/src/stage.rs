@@ -43,7 +43,10 @@ pub(crate) fn isolate(scene: &Scene<'_>) -> Answer {
                 excluded: node.record.as_ref().is_some_and(|r| r.excluded) || (exclude && !node.excluded),
                 ..scene.record(node)
             };
-            todo(vec![Action::Isolate { exclude, record, guard: guard(node) }], Reason::Isolating)
+            todo(
+                vec![Action::Isolate { exclude, record, guard: node.resource_version.clone() }],
+                Reason::Isolating,
+            )
         }
     }
 }
@@ -65,13 +68,16 @@ pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
     let registered: BTreeSet<TargetKey> =
         scene.targets().filter(|(_, target, _)| is_registered(target)).map(|(key, ..)| key).collect();
     if let (true, Seen::Known(node)) = (labelled, &scene.seen.node) {
-        let named = node.record.as_ref().is_some_and(|record| registered.is_subset(&record.targets));
+        // What spot deregistered while the node could not be written is named as soon as it can be.
+        let ours = scene.job.memory.deregistered.union(&registered).cloned();
+        let targets: BTreeSet<TargetKey> = ours.collect();
+        let named = node.record.as_ref().is_some_and(|record| targets.is_subset(&record.targets));
         if !node.excluded || !named {
             let mut record = scene.record(node);
             record.excluded |= !node.excluded;
-            record.targets.extend(registered);
+            record.targets.extend(targets);
             let reason = Reason::Deregistering { targets: record.targets.len(), unlabelled: false };
-            return todo(vec![Action::Exclude { record, guard: guard(node) }], reason);
+            return todo(vec![Action::Exclude { record, guard: node.resource_version.clone() }], reason);
         }
     }
     let leaving = &scene.job.memory.draining_since;
@@ -81,15 +87,16 @@ pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
         let reason = Reason::Deregistering { targets: calls.len(), unlabelled: !labelled };
         return todo(calls, reason);
     }
+    if scene.seen.unread_target_groups > 0 {
+        return wait(scene.recheck(), Reason::TargetsUnknown);
+    }
     match scene.traffic_until() {
-        Some(until) if until > scene.now => wait(until, Reason::Propagating { left: scene.now.until(until) }),
+        // A machine that has ended answers nobody, whatever the balancers send.
+        Some(until) if until > scene.now && !scene.ended => {
+            wait(until, Reason::Propagating { left: scene.now.until(until) })
+        }
         Some(_) | None => Answer::Done,
     }
-}
-
-/// A record is only ever written over the one that was seen.
-fn guard(node: &Node) -> Option<String> {
-    node.record.as_ref().map(|_| node.resource_version.clone())
 }
 
 /// The gate holds a hook back for a while. It does not hold spot, which has no time to give.
@@ -99,7 +106,8 @@ fn gated(scene: &Scene<'_>) -> Option<Answer> {
     }
     let Seen::Known(node) = &scene.seen.node else { return None };
     let since = node.record.as_ref().map_or(scene.now, |record| record.since);
-    let until = scene.job.since() + scene.policy.gate_limit;
+    let asked = scene.hooks().map(|(notice, _)| notice.at).min()?;
+    let until = asked + scene.policy.gate_limit;
     let group = gate::closed_by(&scene.job.instance, since, scene.seen)?;
     (scene.now < until).then(|| {
         let reason = Reason::GateClosed { group: group.clone(), left: scene.now.until(until) };
@@ -179,10 +187,10 @@ pub(crate) fn detach(scene: &Scene<'_>) -> Answer {
 
 /// Every target is `unused`. Only a hook waits for it; the spot notice has no time for a delay of 300 s.
 pub(crate) fn quiesce(scene: &Scene<'_>) -> Answer {
-    if scene.hook().is_none() {
+    if scene.hook().is_none() || scene.ended {
         return Answer::Done;
     }
-    if scene.seen.target_groups == Seen::Unknown {
+    if scene.seen.target_groups == Seen::Unknown || scene.seen.unread_target_groups > 0 {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     }
     let busy: Vec<Option<Timestamp>> = scene
@@ -251,6 +259,9 @@ pub(crate) fn register(scene: &Scene<'_>) -> Answer {
     let Seen::Known(groups) = &scene.seen.target_groups else {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     };
+    if scene.seen.unread_target_groups > 0 {
+        return wait(scene.recheck(), Reason::TargetsUnknown);
+    }
     let registered: BTreeSet<TargetKey> = groups
         .iter()
         .flat_map(|group| group.targets_of(&scene.job.instance))
@@ -263,6 +274,14 @@ pub(crate) fn register(scene: &Scene<'_>) -> Answer {
     let actions: Vec<Action> = missing.cloned().map(Action::Register).collect();
     let reason = Reason::Deregistering { targets: actions.len(), unlabelled: false };
     if actions.is_empty() { Answer::Done } else { todo(actions, reason) }
+}
+
+/// Our notices are taken out of a record that others are in: the last one out undoes what it names.
+pub(crate) fn withdraw(scene: &Scene<'_>, node: &Node, record: &Record) -> Answer {
+    let mut record = record.clone();
+    record.notices.retain(|id| scene.job.notices.iter().all(|notice| notice.id != *id));
+    let guard = node.resource_version.clone();
+    todo(vec![Action::Isolate { exclude: false, record, guard }], Reason::Isolating)
 }
 
 /// Label, cordon and record are taken away.

@@ -3,6 +3,7 @@
 use crate::action::Action;
 use crate::deadline::{ended, node_deadline};
 use crate::goal::{Goal, Stage};
+use crate::ids::NoticeId;
 use crate::job::Job;
 use crate::notice::Notice;
 use crate::observation::{Observation, Seen};
@@ -59,6 +60,18 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
             }
             Step { goal: Goal::Return, ..step }
         }
+        Aim::Withdraw(over) => {
+            let scene = scene(&standings, job, seen, policy, now);
+            let withdrawn = match &seen.node {
+                Seen::Known(node) => match &node.record {
+                    Some(record) => stage::withdraw(&scene, node, record),
+                    None => Answer::Done,
+                },
+                Seen::Gone | Seen::Unknown => Answer::Done,
+            };
+            let step = first_open([(Stage::Release, withdrawn)], now, policy, over);
+            Step { goal: Goal::Return, reason: Reason::Returning(over), ..step }
+        }
         Aim::Nothing(over) => Step::finished(Reason::Over(over), now),
     };
     let changes = standings.iter().map(|(notice, _)| notice.at + FRESH);
@@ -73,6 +86,7 @@ enum Aim {
     Leave,
     Wait(Reason),
     Return(Over),
+    Withdraw(Over),
     Nothing(Over),
 }
 
@@ -109,10 +123,15 @@ fn aim(
     let patient = now < job.since() + policy.patience + policy.patience;
     match &seen.node {
         Seen::Known(node) => match &node.record {
-            Some(record) if record.notices.iter().all(|id| job.notices.iter().any(|n| n.id == *id)) => {
-                Aim::Return(over)
+            Some(record) => {
+                let ours = |id: &NoticeId| job.notices.iter().any(|notice| notice.id == *id);
+                match record.notices.iter().filter(|id| ours(id)).count() {
+                    all if all == record.notices.len() => Aim::Return(over),
+                    0 => Aim::Nothing(over),
+                    _ => Aim::Withdraw(over),
+                }
             }
-            Some(_) | None => Aim::Nothing(over),
+            None => Aim::Nothing(over),
         },
         Seen::Gone => Aim::Nothing(over),
         // There may be something to undo: an hour more than the longest patience, then the sweep.

@@ -1,5 +1,4 @@
-//! Performs the actions of one step, all at once: they are independent, and isolation is alone in its
-//! step.
+//! Performs the actions of one step, all at once: they are independent of each other.
 
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ impl Actor<'_> {
             let outcome = match self.perform(&action).await {
                 Ok(Settled::Done) => Outcome::Done,
                 Ok(Settled::Gone) => Outcome::Gone,
+                Ok(Settled::Changed) => Outcome::Changed,
                 Ok(Settled::Blocked { budget }) => Outcome::Blocked { budget },
                 Err(fault) => self.outcome_of(&action, fault),
             };

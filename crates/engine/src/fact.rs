@@ -112,6 +112,11 @@ pub enum Fact {
         /// From the first notice to the end.
         took: Duration,
     },
+    /// There are as many jobs as allowed: the message goes back for a while.
+    TooManyJobs {
+        /// The instance it speaks of.
+        instance: InstanceId,
+    },
     /// The worker was told to stop.
     Stopping {
         /// Jobs that are handed back.
@@ -174,6 +179,7 @@ impl fmt::Display for Fact {
             Self::Acted { action, outcome, .. } => match outcome {
                 Outcome::Done => write!(f, "{action}"),
                 Outcome::Gone => write!(f, "{action}: already gone"),
+                Outcome::Changed => write!(f, "{action}: it has changed, looking again"),
                 Outcome::Blocked { budget: Some(budget) } => {
                     write!(f, "{action}: refused by disruption budget {}", budget.0)
                 }
@@ -189,6 +195,7 @@ impl fmt::Display for Fact {
             Self::Finished { outcome, reason, took, .. } => {
                 write!(f, "{} after {}: {reason}", outcome.as_str(), in_words(*took))
             }
+            Self::TooManyJobs { .. } => f.write_str("too many jobs: the message waits in the queue"),
             Self::Stopping { jobs } => write!(f, "stopping: {jobs} jobs are handed back"),
         }
     }

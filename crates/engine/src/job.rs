@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::select_all;
 use offramp_core::{
-    Action, Home, InstanceId, Job, Joined, Observation, Outcome, Policy, Reason, Stage, Step, Timestamp, step,
+    Action, Home, InstanceId, Job, Joined, Observation, Outcome, Policy, Reason, Seen, Stage, Step,
+    Timestamp, step,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -55,8 +56,9 @@ pub(crate) struct Ended {
     pub(crate) left_over: Vec<Arrival>,
 }
 
-/// A tick has at most two rounds of calls, a read and an action, each with its timeout of ten seconds.
-const TICK: Duration = Duration::from_secs(20);
+/// A tick has at most four rounds of calls, each with its timeout of ten seconds: the membership, the group,
+/// the target groups, and the actions.
+const TICK: Duration = Duration::from_secs(40);
 /// After a lost lease the next delivery has to come within this time (three visibilities).
 const REDELIVERY: Duration = Duration::from_secs(90);
 /// How often a job looks whose cluster is not known, beside every change of a watch.
@@ -95,6 +97,7 @@ struct Task {
     messages: BTreeMap<MessageId, Option<Timestamp>>,
     permits: Vec<Arc<OwnedSemaphorePermit>>,
     cluster: Option<Arc<dyn Cluster>>,
+    node_seen: bool,
     stage: Option<(Stage, Timestamp)>,
     told: Option<(Stage, std::mem::Discriminant<Reason>)>,
     isolated: bool,
@@ -133,6 +136,7 @@ impl Task {
             messages: BTreeMap::from([(message, None)]),
             permits: permit.into_iter().collect(),
             cluster: None,
+            node_seen: false,
             stage: None,
             told: None,
             isolated: false,
@@ -161,12 +165,15 @@ impl Task {
             let mut changes = self.changes();
             let until = match self.route(now) {
                 Ok(()) => {
+                    let sure = self.is_sure(now);
                     let (seen, faults) = if nearby {
-                        (self.shared.observer.nearby(&self.job, self.cluster.as_ref()), Vec::new())
+                        (self.shared.observer.nearby(&self.job, self.cluster.as_ref(), sure), Vec::new())
                     } else {
-                        let read = self.shared.observer.observe(&self.job, &self.home, self.cluster.as_ref());
+                        let read =
+                            self.shared.observer.observe(&self.job, &self.home, self.cluster.as_ref(), sure);
                         tokio::select! {
                             biased;
+                            () = stop.cancelled() => break End::Stopped,
                             Some(input) = inbox.recv() => {
                                 nearby |= self.take(input);
                                 continue;
@@ -186,8 +193,10 @@ impl Task {
                     again_at
                 }
                 Err(Unrouted::Foreign) => break End::Foreign,
+                Err(Unrouted::GivenUp) => break End::GivenUp,
                 Err(Unrouted::Waiting(until)) => {
                     self.permits.clear();
+                    self.tell_waiting(until);
                     until
                 }
             };
@@ -219,7 +228,8 @@ impl Task {
         let now = self.shared.clock.now();
         let mut failed = false;
         for (action, outcome) in &outcomes {
-            failed |= matches!(outcome, Outcome::Retry | Outcome::Denied | Outcome::Invalid);
+            failed |=
+                matches!(outcome, Outcome::Changed | Outcome::Retry | Outcome::Denied | Outcome::Invalid);
             self.job.memory.learn(action, outcome, now);
             if matches!((action, outcome), (Action::Isolate { .. }, Outcome::Done)) {
                 self.tell_isolated(now);
@@ -265,6 +275,9 @@ impl Task {
             Route::NoNode => None,
             // Out of sync for now: what was known of its cluster holds.
             Route::Unknown if self.cluster.is_some() => None,
+            Route::Unknown if now >= self.job.ends_unrouted(&self.shared.policy) => {
+                return Err(Unrouted::GivenUp);
+            }
             Route::Unknown => return Err(Unrouted::Waiting(now + UNROUTED)),
             Route::Foreign if self.cluster.is_some() => None,
             Route::Foreign if now < self.received_at + hold => {
@@ -272,6 +285,9 @@ impl Task {
             }
             Route::Foreign => return Err(Unrouted::Foreign),
         };
+        self.node_seen |= cluster
+            .as_ref()
+            .is_some_and(|cluster| matches!(cluster.node(&self.job.instance), Seen::Known(_)));
         if let (None, Some(cluster)) = (&self.cluster, &cluster) {
             let node = cluster.node(&self.job.instance).known().map(|node| node.name.clone());
             self.shared.journal.record(Fact::Routed {
@@ -287,6 +303,14 @@ impl Task {
         // A node that has gone keeps its cluster: it was ours.
         self.cluster = cluster.or_else(|| self.cluster.take());
         Ok(())
+    }
+
+    /// Whether "no node" is to be believed: it was there once, or every cluster could be asked, and where
+    /// nothing says which one it belongs to, it has had the time to join.
+    fn is_sure(&self, now: Timestamp) -> bool {
+        let asked = !self.shared.observer.clusters.may_know(&self.job.instance);
+        let joined = self.cluster.is_some() || now >= self.received_at + self.shared.foreign.hold;
+        self.node_seen || (asked && joined)
     }
 
     /// Woken by these: the own cluster, or any, while none is known.
@@ -343,5 +367,6 @@ async fn change_of(changes: &mut watch::Receiver<u64>) {
 
 enum Unrouted {
     Waiting(Timestamp),
+    GivenUp,
     Foreign,
 }

@@ -18,7 +18,7 @@ pub(crate) type Ask = oneshot::Sender<Vec<JobStatus>>;
 
 pub(crate) struct Jobs {
     shared: Arc<Shared>,
-    /// No more jobs than this: beyond it messages stay in the queue.
+    /// No more jobs than this: beyond it messages wait in the queue.
     most: usize,
     running: BTreeMap<InstanceId, Running>,
     /// Only to learn whose task panicked.
@@ -61,7 +61,7 @@ impl Jobs {
                     // Whoever asked may have gone.
                     ask.send(all).unwrap_or_default();
                 }
-                arrival = arrivals.recv(), if open && self.running.len() < self.most => match arrival {
+                arrival = arrivals.recv(), if open => match arrival {
                     Some(arrival) => self.on_arrival(arrival, &stop),
                     None => open = false,
                 },
@@ -73,6 +73,11 @@ impl Jobs {
     fn on_arrival(&mut self, arrival: Arrival, stop: &CancellationToken) {
         let instance = arrival.notice.instance.clone();
         if !self.running.contains_key(&instance) {
+            if self.running.len() >= self.most {
+                // It is not held, so it comes back when its visibility ends.
+                self.shared.journal.record(Fact::TooManyJobs { instance });
+                return;
+            }
             self.start(&arrival, stop);
         }
         let Some(job) = self.running.get(&instance) else { return };

@@ -76,7 +76,7 @@ fn log(fact: &Fact) {
             Outcome::Done | Outcome::Gone => {
                 tracing::info!(%instance, action = action.name(), "{fact}");
             }
-            Outcome::Blocked { .. } | Outcome::Retry => {
+            Outcome::Changed | Outcome::Blocked { .. } | Outcome::Retry => {
                 tracing::debug!(%instance, action = action.name(), "{fact}");
             }
             Outcome::Denied | Outcome::Invalid => {
@@ -90,6 +90,7 @@ fn log(fact: &Fact) {
             let seconds = took.as_secs_f64();
             tracing::info!(%instance, cluster, outcome = outcome.as_str(), seconds, "{fact}");
         }
+        Fact::TooManyJobs { instance } => tracing::warn!(%instance, "{fact}"),
         Fact::Stopping { .. } => tracing::info!("{fact}"),
     }
 }

@@ -14,7 +14,7 @@ const BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
 
-const OUTCOMES: [&str; 6] = ["done", "gone", "blocked", "retry", "denied", "invalid"];
+const OUTCOMES: [&str; 7] = ["done", "gone", "changed", "blocked", "retry", "denied", "invalid"];
 const FAULTS: [&str; 3] = ["retry", "denied", "invalid"];
 
 /// The metrics of one engine.
@@ -26,6 +26,7 @@ pub struct Metrics {
     dead_lettered: IntCounter,
     queue_faults: IntCounterVec,
     leases_lost: IntCounter,
+    held_back: IntCounter,
     notices: IntCounterVec,
     copies: IntCounter,
     isolation: HistogramVec,
@@ -81,6 +82,10 @@ impl Metrics {
             leases_lost: plain(
                 "offramp_leases_lost_total",
                 "Messages that went out of flight while their job was running.",
+            )?,
+            held_back: plain(
+                "offramp_messages_held_back_total",
+                "Messages that went back to the queue because there were as many jobs as allowed.",
             )?,
             notices: counter(
                 "offramp_notices_total",
@@ -145,6 +150,7 @@ impl Metrics {
             dead_lettered,
             queue_faults,
             leases_lost,
+            held_back,
             notices,
             copies,
             isolation,
@@ -166,6 +172,7 @@ impl Metrics {
         registry.register(Box::new(dead_lettered.clone()))?;
         registry.register(Box::new(queue_faults.clone()))?;
         registry.register(Box::new(leases_lost.clone()))?;
+        registry.register(Box::new(held_back.clone()))?;
         registry.register(Box::new(notices.clone()))?;
         registry.register(Box::new(copies.clone()))?;
         registry.register(Box::new(isolation.clone()))?;
@@ -240,6 +247,7 @@ impl Metrics {
                 self.finished.with_label_values(&[outcome.as_str()]).inc();
                 self.job_seconds.with_label_values(&[outcome.as_str()]).observe(took.as_secs_f64());
             }
+            Fact::TooManyJobs { .. } => self.held_back.inc(),
             Fact::Stepped { left_stage: None, .. } | Fact::Routed { .. } | Fact::Stopping { .. } => {}
         }
     }
@@ -280,6 +288,7 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Done => "done",
         Outcome::Gone => "gone",
+        Outcome::Changed => "changed",
         Outcome::Blocked { .. } => "blocked",
         Outcome::Retry => "retry",
         Outcome::Denied => "denied",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use offramp_core::{
-    GroupName, Home, Job, NoticeKind, Observation, Seen, Target, TargetGroup, TargetGroupArn,
+    GroupName, Home, Job, Node, NoticeKind, Observation, Seen, Target, TargetGroup, TargetGroupArn,
 };
 
 use crate::batch::Calls;
@@ -19,12 +19,12 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// What the watches know, without a call: enough to isolate.
-    pub(crate) fn nearby(&self, job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> Observation {
-        let node = match cluster {
-            Some(cluster) => cluster.node(&job.instance),
-            None if self.clusters.may_know(&job.instance) => Seen::Unknown,
-            None => Seen::Gone,
+    /// What the watches know, without a call: enough to isolate. `sure` says that "not there" is to be
+    /// believed: no other cluster may have the node, and it will not join a little later.
+    pub(crate) fn nearby(&self, job: &Job, cluster: Option<&Arc<dyn Cluster>>, sure: bool) -> Observation {
+        let node = match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
+            Seen::Gone if !sure => Seen::Unknown,
+            node => node,
         };
         let pods = match (&node, cluster) {
             (Seen::Known(node), Some(cluster)) => cluster.pods(&node.name),
@@ -41,6 +41,7 @@ impl Observer {
         job: &Job,
         home: &Home,
         cluster: Option<&Arc<dyn Cluster>>,
+        sure: bool,
     ) -> (Observation, Vec<Fault>) {
         let mut faults = Vec::new();
         let membership = self.calls.memberships.ask(home, job.instance.clone()).await;
@@ -55,18 +56,24 @@ impl Observer {
             None if membership == Seen::Gone => Seen::Gone,
             None => Seen::Unknown,
         };
-        let target_groups = if ends_traffic(job) {
-            let attached = group.known().map_or(&[][..], |group| &group.target_groups);
+        let (target_groups, unread_target_groups) = if ends_traffic(job) {
+            let mut attached = group.known().map_or_else(Vec::new, |group| group.target_groups.clone());
+            // What we deregistered has to be seen even where nothing else leads there any more.
+            if let Seen::Known(Node { record: Some(record), .. }) = self.nearby(job, cluster, sure).node {
+                attached.extend(record.targets.into_iter().map(|key| key.group));
+            }
+            attached.sort();
+            attached.dedup();
             match &group {
-                Seen::Unknown => Seen::Unknown,
-                Seen::Known(_) | Seen::Gone => self.target_groups(home, attached, &mut faults).await,
+                Seen::Unknown => (Seen::Unknown, 0),
+                Seen::Known(_) | Seen::Gone => self.target_groups(home, &attached, &mut faults).await,
             }
         } else {
-            Seen::Unknown
+            (Seen::Unknown, 0)
         };
         // The watches are read last: they are the freshest, and evictions follow at once.
-        let Observation { node, pods, .. } = self.nearby(job, cluster);
-        (Observation { node, pods, membership, group, target_groups }, faults)
+        let Observation { node, pods, .. } = self.nearby(job, cluster, sure);
+        (Observation { node, pods, membership, group, target_groups, unread_target_groups }, faults)
     }
 
     async fn target_groups(
@@ -74,7 +81,7 @@ impl Observer {
         home: &Home,
         attached: &[TargetGroupArn],
         faults: &mut Vec<Fault>,
-    ) -> Seen<Vec<TargetGroup>> {
+    ) -> (Seen<Vec<TargetGroup>>, usize) {
         let here =
             |arn: &&TargetGroupArn| home.region.as_ref().is_none_or(|region| in_region(arn, region.as_str()));
         let mut arns: Vec<&TargetGroupArn> = attached.iter().collect();
@@ -85,7 +92,7 @@ impl Observer {
             let (settings, health) = futures::join!(settings, health);
             (arn, settings, health)
         });
-        let mut groups = Vec::new();
+        let (mut groups, mut unread) = (Vec::new(), 0);
         for (arn, settings, health) in futures::future::join_all(reads).await {
             match (seen(settings, faults), seen(health, faults)) {
                 (Seen::Known(settings), Seen::Known(health)) => groups.push(TargetGroup {
@@ -96,10 +103,10 @@ impl Observer {
                     targets: health.iter().map(|target| self.target(target)).collect(),
                 }),
                 (Seen::Gone, _) | (_, Seen::Gone) => {}
-                (Seen::Unknown, _) | (_, Seen::Unknown) => return Seen::Unknown,
+                (Seen::Unknown, _) | (_, Seen::Unknown) => unread += 1,
             }
         }
-        Seen::Known(groups)
+        (Seen::Known(groups), unread)
     }
 
     /// A target with what the watches know of the node behind it, which the gate counts on.

@@ -38,6 +38,8 @@ pub enum Settled {
     Done,
     /// What it was about does not exist any more.
     Gone,
+    /// The object has changed since it was seen, and nothing was written: look again.
+    Changed,
     /// A disruption budget refuses for now.
     Blocked {
         /// The budget, where the answer names it.
@@ -191,8 +193,8 @@ pub enum ClusterCall {
         exclude: bool,
         /// The annotation.
         record: Record,
-        /// Where given, guards the PATCH: a changed resourceVersion is [`Fault::Retry`].
-        guard: Option<String>,
+        /// The resourceVersion that was seen: where it has changed, the answer is [`Settled::Changed`].
+        guard: String,
     },
     /// Exclude label and record: one PATCH.
     Exclude {
@@ -200,8 +202,8 @@ pub enum ClusterCall {
         node: NodeName,
         /// The annotation.
         record: Record,
-        /// Where given, guards the PATCH: a changed resourceVersion is [`Fault::Retry`].
-        guard: Option<String>,
+        /// The resourceVersion that was seen: where it has changed, the answer is [`Settled::Changed`].
+        guard: String,
     },
     /// policy/v1 Eviction with the UID as precondition.
     Evict {
@@ -217,8 +219,8 @@ pub enum ClusterCall {
         /// Its grace, at least one second.
         grace: Duration,
     },
-    /// Takes away what the record names, and the record. A changed resourceVersion is
-    /// [`Fault::Retry`].
+    /// Takes away what the record names, and the record. Where the resourceVersion has changed, the answer
+    /// is [`Settled::Changed`].
     Release {
         /// The node.
         node: NodeName,

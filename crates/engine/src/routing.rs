@@ -40,16 +40,16 @@ impl Clusters {
                 Seen::Unknown => unknown = true,
             }
         }
-        let hinted = job
-            .hooks()
-            .filter_map(|(_, hook)| hook.cluster_hint.as_ref())
-            .find_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint));
+        let hints = || job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
+        let hinted = hints().find_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint));
         if let Some(cluster) = hinted {
             return Route::Here(Arc::clone(cluster));
         }
+        // A hook's name may be the same in many clusters: one that names another cluster is not ours.
+        let named_elsewhere = hints().next().is_some();
         let ours =
             job.hooks().any(|(_, hook)| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy));
-        match (unknown, ours) {
+        match (unknown, ours && !named_elsewhere) {
             (_, true) => Route::NoNode,
             (true, false) => Route::Unknown,
             (false, false) => Route::Foreign,

@@ -183,11 +183,11 @@ impl Cluster for KubernetesCluster {
         let Clients { general, isolation } = &self.clients;
         match call {
             ClusterCall::Isolate { node, exclude, record, guard } => {
-                let body = nodes::isolation(record, *exclude, guard.as_deref()).map_err(unwritable)?;
+                let body = nodes::isolation(record, *exclude, guard).map_err(unwritable)?;
                 self.patch_node(isolation, Kind::Isolate, node, body).await
             }
             ClusterCall::Exclude { node, record, guard } => {
-                let body = nodes::exclusion(record, guard.as_deref()).map_err(unwritable)?;
+                let body = nodes::exclusion(record, guard).map_err(unwritable)?;
                 self.patch_node(general, Kind::Exclude, node, body).await
             }
             ClusterCall::Release { node, record, resource_version } => {

@@ -42,7 +42,8 @@ pub(crate) enum Trouble {
 /// | 404 that names the object | gone |
 /// | any other 404: a wrong path, a proxy's page | retry: it must not look like "gone" |
 /// | 409 about the UID, on a pod | gone: the pod has ended, its name is another's now |
-/// | any other 409 | retry: the object has changed meanwhile |
+/// | 409 on a node | changed: it is not the one that was seen |
+/// | any other 409 | retry |
 /// | 429 with the cause `DisruptionBudget` | blocked |
 /// | any other 429: flow control, API server overload | retry |
 /// | 403 about a PodDisruptionBudget, or with the cause `NamespaceTerminating` | retry: both pass |
@@ -62,6 +63,7 @@ pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled,
         404 if names(status, request.name) => Ok(Settled::Gone),
         404 => Err(Fault::Retry(format!("{doing}: not found, but not by an API server's answer: {says}"))),
         409 if about_pod && is_other_uid(status) => Ok(Settled::Gone),
+        409 if !about_pod => Ok(Settled::Changed),
         429 if has_cause(status, "DisruptionBudget") => Ok(Settled::Blocked { budget: budget(status) }),
         403 if passes(status) => Err(Fault::Retry(format!("{doing}: {says}"))),
         401 => Err(Fault::Denied(format!(

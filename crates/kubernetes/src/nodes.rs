@@ -60,11 +60,7 @@ pub(crate) fn read(
 }
 
 /// The body that cordons, records and, where asked, excludes in one PATCH.
-pub(crate) fn isolation(
-    record: &Record,
-    exclude: bool,
-    guard: Option<&str>,
-) -> Result<Value, serde_json::Error> {
+pub(crate) fn isolation(record: &Record, exclude: bool, guard: &str) -> Result<Value, serde_json::Error> {
     let mut body = recorded(record, guard)?;
     body["spec"] = json!({ "unschedulable": true });
     if exclude {
@@ -75,7 +71,7 @@ pub(crate) fn isolation(
 
 /// The body that excludes and records in one PATCH. Its value is `"true"`, because the AWS cloud
 /// controller reads `"false"` as *included*.
-pub(crate) fn exclusion(record: &Record, guard: Option<&str>) -> Result<Value, serde_json::Error> {
+pub(crate) fn exclusion(record: &Record, guard: &str) -> Result<Value, serde_json::Error> {
     let mut body = recorded(record, guard)?;
     body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: "true" });
     Ok(body)
@@ -99,12 +95,13 @@ pub(crate) fn release(record: &Record, resource_version: &str) -> Value {
     body
 }
 
-fn recorded(record: &Record, guard: Option<&str>) -> Result<Value, serde_json::Error> {
-    let mut body = json!({ "metadata": { "annotations": { record::ANNOTATION: record::write(record)? } } });
-    if let Some(version) = guard {
-        body["metadata"]["resourceVersion"] = json!(version);
-    }
-    Ok(body)
+fn recorded(record: &Record, guard: &str) -> Result<Value, serde_json::Error> {
+    Ok(json!({
+        "metadata": {
+            "resourceVersion": guard,
+            "annotations": { record::ANNOTATION: record::write(record)? },
+        },
+    }))
 }
 
 /// Auto Mode is Karpenter underneath, and its nodes carry Karpenter's label as well: it goes first.

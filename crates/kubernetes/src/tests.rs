@@ -346,20 +346,34 @@ async fn each_call_is_one_request() {
         })
     };
     check(
-        ClusterCall::Isolate { node: node.clone(), exclude: false, record: record.clone(), guard: None },
-        patch(json!({ "metadata": { "annotations": annotations }, "spec": { "unschedulable": true } })),
+        ClusterCall::Isolate {
+            node: node.clone(),
+            exclude: false,
+            record: record.clone(),
+            guard: "7".to_owned(),
+        },
+        patch(json!({
+            "metadata": { "resourceVersion": "7", "annotations": annotations },
+            "spec": { "unschedulable": true },
+        })),
     )
     .await;
     let labels = json!({ EXCLUDE_LABEL: "true" });
     check(
-        ClusterCall::Isolate { node: node.clone(), exclude: true, record: record.clone(), guard: None },
+        ClusterCall::Isolate {
+            node: node.clone(),
+            exclude: true,
+            record: record.clone(),
+            guard: "7".to_owned(),
+        },
         patch(json!({
-            "metadata": { "annotations": annotations, "labels": labels }, "spec": { "unschedulable": true },
+            "metadata": { "resourceVersion": "7", "annotations": annotations, "labels": labels },
+            "spec": { "unschedulable": true },
         })),
     )
     .await;
     check(
-        ClusterCall::Exclude { node: node.clone(), record: record.clone(), guard: Some("7".to_owned()) },
+        ClusterCall::Exclude { node: node.clone(), record: record.clone(), guard: "7".to_owned() },
         patch(json!({
             "metadata": { "resourceVersion": "7", "annotations": annotations, "labels": labels },
         })),
@@ -411,7 +425,7 @@ async fn a_failed_call_is_made_once() {
         node: NodeName::from("n1"),
         exclude: false,
         record: a_record(),
-        guard: None,
+        guard: "7".to_owned(),
     };
 
     server.answer(429, status(429, "TooManyRequests", json!({
@@ -458,8 +472,12 @@ async fn evictions_that_hang_hold_nothing_else_up() {
     }
     timeout(SOON, server.held_evictions(64)).await.unwrap();
 
-    let isolate =
-        ClusterCall::Isolate { node: NodeName::from("n1"), exclude: true, record: a_record(), guard: None };
+    let isolate = ClusterCall::Isolate {
+        node: NodeName::from("n1"),
+        exclude: true,
+        record: a_record(),
+        guard: "7".to_owned(),
+    };
     assert_eq!(running.perform(isolate).await, Ok(Settled::Done));
     let delete = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(5) };
     assert_eq!(running.perform(delete).await, Ok(Settled::Done));

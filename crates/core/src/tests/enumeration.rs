@@ -117,6 +117,7 @@ fn every_case(mut check: impl FnMut(&Case<'_>)) {
                                 membership: membership.clone(),
                                 group: group.clone(),
                                 target_groups: target_groups.clone(),
+                                unread_target_groups: 0,
                             };
                             for memory in &memories {
                                 job.memory = memory.clone();
@@ -241,20 +242,27 @@ fn invariant_3_unknown_advances_nothing(case: &Case<'_>) {
 fn invariant_6_and_8_label_and_record_come_first(case: &Case<'_>) {
     let deregisters = case.has(|action| matches!(action, Action::Deregister(_)));
     let Seen::Known(node) = &case.seen.node else { return };
-    let spot_goes_on =
-        case.spot_in_time() && (case.job.memory.isolation_failed || case.now > AT + seconds(5));
+    let spot_goes_on = case.spot_in_time() && case.job.memory.isolation_failed;
     let named = node.record.as_ref().is_some_and(|record| record.targets.contains(&target_key()));
     if deregisters {
         case.require(node.excluded && named || spot_goes_on, "6, 8: deregistered before label and record");
     }
     for action in &case.step.actions {
         if let Action::Isolate { record, exclude, guard } = action {
-            case.require(guard.is_some() == node.record.is_some(), "8: a record is written blindly");
+            case.require(*guard == node.resource_version, "8: a record is written blindly");
+            if withdraws(case.job, record) {
+                continue;
+            }
             let had = node.record.as_ref().is_some_and(|record| record.cordoned);
             case.require(record.cordoned == (!node.cordoned || had), "8: the record lies about the cordon");
             case.require(!exclude || record.excluded || node.excluded, "8: the label is not recorded");
         }
     }
+}
+
+/// Takes this job's notices out of a record that others are in.
+fn withdraws(job: &Job, record: &Record) -> bool {
+    job.notices.iter().all(|notice| !record.notices.contains(&notice.id))
 }
 
 fn invariant_7_detach_only_in_service(case: &Case<'_>) {
@@ -327,7 +335,9 @@ fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
         return;
     }
     let allowed = |action: &Action| match action {
-        Action::Isolate { .. } => rebalance || case.now <= AT + seconds(60),
+        Action::Isolate { record, .. } => {
+            rebalance || case.now <= AT + seconds(60) || withdraws(case.job, record)
+        }
         Action::Release { .. } | Action::Register(_) => true,
         _ => false,
     };
@@ -354,6 +364,7 @@ fn every_job_ends() {
                 let seen = Observation { node: node.clone(), membership: membership.clone(), ..untouched() };
                 let step = step(&job, &seen, &policy, late);
                 let ends = step.stage.is_none()
+                    || step.goal == Goal::Return
                     || step.actions.iter().any(|action| {
                         matches!(
                             action,

@@ -70,9 +70,15 @@ fn a_hook_is_kept_alive_before_it_is_given_up() {
     assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
     // A worker that has just started knows of no heartbeat, and asks too.
     assert_eq!(words(&step_at(&job, &seen, 29)), ["heartbeat for hook offramp"]);
-    // AWS does not take it: what is left is the first timeout.
-    job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Retry, AT + seconds(12));
-    assert_eq!(words(&step_at(&job, &seen, 15)), ["complete hook offramp: CONTINUE"]);
+    // One lost answer proves nothing; three in a row, and what is left is the first timeout.
+    let lost = |job: &mut Job, after: u64| {
+        job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Retry, AT + seconds(after));
+    };
+    lost(&mut job, 3);
+    assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
+    lost(&mut job, 6);
+    lost(&mut job, 12);
+    assert_eq!(words(&step_at(&job, &seen, 24)), ["complete hook offramp: CONTINUE"]);
     job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Done, AT + seconds(15));
     assert_eq!(words(&step_at(&job, &seen, 16)), Vec::<String>::new());
 }
@@ -211,7 +217,8 @@ fn nothing_is_forced_before_a_heartbeat_is_answered() {
     assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web"]);
     // It could not be sent: the first timeout is firm.
     job.memory.heartbeats.clear();
-    job.memory.hook_pauses.insert(hook_key(), AT + seconds(13));
+    let pause = HookPause { failures: 3, again_at: AT + seconds(13) };
+    job.memory.hook_pauses.insert(hook_key(), pause);
     assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web with 4m34s"]);
 }
 
@@ -462,4 +469,58 @@ fn the_memory_learns_what_observations_do_not_show() {
     memory.notice(&own(), &seen, AT);
     memory.notice(&own(), &seen, AT + Duration::from_secs(9));
     assert_eq!(memory.draining_since.get(&target_key()), Some(&AT));
+}
+
+#[test]
+fn the_gate_counts_from_the_hook_and_not_from_an_older_notice() {
+    let mut older = rebalance();
+    older.at = AT - seconds(900);
+    let seen = Observation {
+        node: Seen::Known(isolated(&["offramp", "rebalance"], false, &[])),
+        pods: Seen::Known(vec![]),
+        target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[])]),
+        ..untouched()
+    };
+    let step = step_at(&job([older, hook()]), &seen, 6);
+    assert!(matches!(step.reason, Reason::GateClosed { .. }), "{step:?}");
+}
+
+#[test]
+fn the_last_notice_out_of_a_record_undoes_it() {
+    let seen = |ids: &[&str]| Observation {
+        node: Seen::Known(isolated(ids, false, &[])),
+        membership: member(LifecycleState::InService),
+        ..untouched()
+    };
+    let ours = job([hook()]);
+    let step = step_at(&ours, &seen(&["offramp", "of another worker"]), 100);
+    let [Action::Isolate { exclude: false, record, .. }] = &step.actions[..] else { panic!("{step:?}") };
+    assert_eq!(record.notices, [NoticeId::new("of another worker")].into());
+    assert_eq!(step_at(&ours, &seen(&["of another worker"]), 101).stage, None);
+    assert_eq!(words(&step_at(&ours, &seen(&["offramp"]), 101)), ["uncordon and forget"]);
+}
+
+#[test]
+fn an_unread_target_group_holds_the_end_back_and_nothing_else() {
+    let healthy = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
+    let mut seen = Observation {
+        node: Seen::Known(isolated(&["offramp"], true, &[target_key()])),
+        pods: Seen::Known(vec![]),
+        target_groups: Seen::Known(vec![healthy]),
+        unread_target_groups: 1,
+        ..untouched()
+    };
+    assert_eq!(words(&step_at(&job([hook()]), &seen, 6)), ["deregister web:30080"]);
+    seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
+    let step = step_at(&job([hook()]), &seen, 6);
+    assert_eq!((step.stage, step.reason), (Some(Stage::Deregister), Reason::TargetsUnknown));
+}
+
+#[test]
+fn a_confirmed_hook_stays_confirmed_while_nothing_can_be_read() {
+    let mut job = job([hook()]);
+    let mut seen = ready_to_drain(vec![pod("web")]);
+    job.memory.notice(&own(), &seen, AT + seconds(50));
+    seen.membership = Seen::Unknown;
+    assert_eq!(words(&step_at(&job, &seen, 160)), ["evict default/web", "heartbeat for hook offramp"]);
 }

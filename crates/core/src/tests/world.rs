@@ -171,5 +171,6 @@ pub(crate) fn untouched() -> Observation {
         membership: member(LifecycleState::TerminatingWait),
         group: Seen::Known(group(&["offramp"])),
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),
+        unread_target_groups: 0,
     }
 }

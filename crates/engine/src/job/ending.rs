@@ -12,6 +12,8 @@ use crate::ports::MessageId;
 pub(super) enum End {
     Done(Reason),
     Foreign,
+    /// No cluster could say whether it has the instance, until it did not matter any more.
+    GivenUp,
     HandedOver,
     Stopped,
 }
@@ -25,6 +27,11 @@ impl Task {
             End::Foreign => {
                 (JobOutcome::Foreign, "the instance is in no cluster that this worker serves".to_owned())
             }
+            End::GivenUp => (
+                JobOutcome::Returned,
+                "the clusters that might have the instance stayed out of sync until its time was over"
+                    .to_owned(),
+            ),
             End::HandedOver => (JobOutcome::HandedOver, "its messages did not come back".to_owned()),
             End::Stopped => {
                 (JobOutcome::Stopped, "the worker stops, its messages are handed back".to_owned())

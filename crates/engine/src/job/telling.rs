@@ -90,6 +90,14 @@ impl Task {
         });
     }
 
+    /// Nobody knows the instance, and not every cluster could be asked.
+    pub(super) fn tell_waiting(&self, until: Timestamp) {
+        self.status.send_modify(|status| {
+            "waiting until every cluster is in sync or the node joins one".clone_into(&mut status.reason);
+            status.wake_at = until;
+        });
+    }
+
     /// A read that goes on failing for the same reason is told once.
     pub(super) fn tell_faults(&mut self, faults: Vec<Fault>) {
         let before = std::mem::take(&mut self.faults);

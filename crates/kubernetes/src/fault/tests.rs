@@ -26,6 +26,7 @@ fn verdict(result: &Result<Settled, Fault>) -> String {
     match result {
         Ok(Settled::Done) => "done".to_owned(),
         Ok(Settled::Gone) => "gone".to_owned(),
+        Ok(Settled::Changed) => "changed".to_owned(),
         Ok(Settled::Blocked { budget }) => {
             format!("blocked by {}", budget.as_ref().map_or("?", |budget| budget.0.as_str()))
         }
@@ -59,7 +60,7 @@ fn each_answer_has_its_reading() {
     }
     for kind in [Kind::Isolate, Kind::Exclude, Kind::Release] {
         check(kind, status(404, "NotFound", "nodes \"n1\" not found", &node), "gone");
-        check(kind, status(409, "Conflict", "the object has been modified", &node), "retry");
+        check(kind, status(409, "Conflict", "the object has been modified", &node), "changed");
     }
     let unknown_path = "the server could not find the requested resource";
     check(Kind::Evict, status(404, "NotFound", unknown_path, &json!({})), "retry");
@@ -76,7 +77,7 @@ fn each_answer_has_its_reading() {
                    the UID in record (b). The object might have been deleted and then recreated";
     check(Kind::Evict, status(409, "Conflict", deleted, &pod), "gone");
     check(Kind::Delete, status(409, "Conflict", deleted, &pod), "gone");
-    check(Kind::Isolate, status(409, "Conflict", deleted, &node), "retry");
+    check(Kind::Isolate, status(409, "Conflict", deleted, &node), "changed");
     let version =
         "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (2)";
     check(Kind::Delete, status(409, "Conflict", version, &pod), "retry");

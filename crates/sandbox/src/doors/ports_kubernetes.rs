@@ -68,6 +68,7 @@ impl ClusterDoor {
         match self.sandbox.call("kubernetes.PATCH node", true, effect).await? {
             Ok(_) => Ok(Settled::Done),
             Err(ApiError::NotFound) => Ok(Settled::Gone),
+            Err(ApiError::Conflict(_)) => Ok(Settled::Changed),
             Err(error) => Err(self.refused(&format!("patching node {node}"), &error)),
         }
     }
@@ -141,12 +142,11 @@ impl Cluster for ClusterDoor {
     async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
         match call {
             ClusterCall::Isolate { node, exclude, record, guard } => {
-                let patch =
-                    NodePatch { unschedulable: Some(true), ..recorded(record, *exclude, guard.as_deref())? };
+                let patch = NodePatch { unschedulable: Some(true), ..recorded(record, *exclude, guard)? };
                 self.patch(call, node, patch).await
             }
             ClusterCall::Exclude { node, record, guard } => {
-                self.patch(call, node, recorded(record, true, guard.as_deref())?).await
+                self.patch(call, node, recorded(record, true, guard)?).await
             }
             ClusterCall::Release { node, record, resource_version } => {
                 self.patch(call, node, released(record, resource_version)?).await
@@ -157,14 +157,14 @@ impl Cluster for ClusterDoor {
     }
 }
 
-fn recorded(record: &Record, exclude: bool, guard: Option<&str>) -> Result<NodePatch, Fault> {
+fn recorded(record: &Record, exclude: bool, guard: &str) -> Result<NodePatch, Fault> {
     let text = serde_json::to_string(&Written::from(record))
         .map_err(|error| Fault::Invalid(format!("writing a node's record: {error}")))?;
     let label = exclude.then(|| (EXCLUDE_LABEL.to_owned(), Some("true".to_owned())));
     Ok(NodePatch {
         labels: label.into_iter().collect(),
         annotations: BTreeMap::from([(RECORD.to_owned(), Some(text))]),
-        resource_version: guard.map(version).transpose()?,
+        resource_version: Some(version(guard)?),
         ..NodePatch::default()
     })
 }

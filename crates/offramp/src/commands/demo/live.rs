@@ -129,6 +129,7 @@ fn told(fact: &Fact) -> Option<(&InstanceId, String)> {
         | Fact::Joined { copy: true, .. }
         | Fact::Routed { .. }
         | Fact::Acted { .. }
+        | Fact::TooManyJobs { .. }
         | Fact::Stopping { .. } => None,
     }
 }

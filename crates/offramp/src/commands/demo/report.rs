@@ -93,7 +93,7 @@ impl Report {
             };
             self.messages_left = world.queues.get("offramp").map_or(0, |queue| {
                 let (waiting, in_flight) = queue.depth(world.now());
-                u64::try_from(waiting + in_flight).unwrap_or(u64::MAX)
+                waiting + in_flight
             });
         });
     }

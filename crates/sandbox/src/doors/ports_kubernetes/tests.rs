@@ -59,7 +59,7 @@ async fn a_node_is_isolated_drained_and_released_through_the_port() {
         node: before.name.clone(),
         exclude: true,
         record: record.clone(),
-        guard: None,
+        guard: before.resource_version.clone(),
     };
     assert_eq!(door.perform(&isolate).await, Ok(Settled::Done));
     assert!(changes.has_changed().unwrap());
@@ -120,7 +120,11 @@ async fn what_is_not_there_is_gone_only_while_the_api_server_answers() {
     assert_eq!(door.node(&instance), Seen::Unknown);
     assert_eq!(door.pods(&node.name), Seen::Unknown);
     assert!(!door.in_sync());
-    let call = ClusterCall::Exclude { node: node.name.clone(), record: record(&instance), guard: None };
+    let call = ClusterCall::Exclude {
+        node: node.name.clone(),
+        record: record(&instance),
+        guard: node.resource_version.clone(),
+    };
     assert!(matches!(door.perform(&call).await, Err(Fault::Retry(_))));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(door.in_sync());
@@ -157,7 +161,8 @@ async fn calls_are_counted_and_go_wrong_as_planned() {
     let mut faults = Faults::default();
     faults.inject("kubernetes.PATCH node", 1, crate::faults::Injected::Error);
     sandbox.with(|world| world.faults = faults);
-    let call = ClusterCall::Exclude { node: node.name, record: record(&instance), guard: None };
+    let call =
+        ClusterCall::Exclude { node: node.name, record: record(&instance), guard: node.resource_version };
     assert!(matches!(door.perform(&call).await, Err(Fault::Retry(_))));
     assert!(!seen(&door, &instance).excluded);
     assert_eq!(door.perform(&call).await, Ok(Settled::Done));
