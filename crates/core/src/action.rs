@@ -114,21 +114,6 @@ impl Action {
             Self::Release { .. } => "release",
         }
     }
-
-    /// Every value of [`Action::name`].
-    pub const NAMES: [&'static str; 11] = [
-        "isolate",
-        "exclude",
-        "deregister",
-        "evict",
-        "delete",
-        "heartbeat",
-        "complete_hook",
-        "detach",
-        "terminate_through_group",
-        "register",
-        "release",
-    ];
 }
 
 impl fmt::Display for Action {

@@ -96,17 +96,9 @@ fn of_hook(
 }
 
 fn in_wait_state(seen: &Observation) -> bool {
-    seen.membership.known().is_some_and(|member| match member.state {
-        LifecycleState::TerminatingWait
-        | LifecycleState::WarmedPendingWait
-        | LifecycleState::ReplacingRootVolumeWait => true,
-        LifecycleState::InService
-        | LifecycleState::Standby
-        | LifecycleState::TerminatingProceed
-        | LifecycleState::Terminating
-        | LifecycleState::Terminated
-        | LifecycleState::Other(_) => false,
-    })
+    use LifecycleState::{ReplacingRootVolumeWait, TerminatingWait, WarmedPendingWait};
+    let waits = |state| matches!(state, &(TerminatingWait | WarmedPendingWait | ReplacingRootVolumeWait));
+    seen.membership.known().is_some_and(|member| waits(&member.state))
 }
 
 /// What is due for a hook that holds the instance.

@@ -125,7 +125,7 @@ pub(crate) fn plan(
         let forced = !matches!(rung, Rung::Ask { .. });
         if let Rung::Ask { until } = rung {
             plan.wake(until);
-            plan.left.forced_in = sooner(plan.left.forced_in, until.map(|until| now.until(until)));
+            plan.left.forced_in = earlier(plan.left.forced_in, until.map(|until| now.until(until)));
         }
         let needs_quiet = pod.local_traffic || class == PodClass::Ingress;
         if needs_quiet && !quiet && !forced {
@@ -152,10 +152,7 @@ pub(crate) fn plan(
 
 impl Eviction {
     fn wake(&mut self, at: Option<Timestamp>) {
-        self.wake_at = match (self.wake_at, at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        self.wake_at = earlier(self.wake_at, at);
     }
 }
 
@@ -201,9 +198,6 @@ fn may_try(pod: &Pod, job: &Job, now: Timestamp) -> bool {
     job.memory.asked.get(&pod.pod.uid).is_none_or(|asked| asked.again_at <= now)
 }
 
-fn sooner(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    a.into_iter().chain(b).min()
 }

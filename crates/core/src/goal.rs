@@ -10,6 +10,9 @@ pub enum Goal {
 }
 
 impl Goal {
+    /// Every goal.
+    pub const ALL: [Self; 2] = [Self::Leave, Self::Return];
+
     /// The word used for it everywhere.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -57,18 +60,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Every stage.
-    pub const ALL: [Self; 8] = [
-        Self::Isolate,
-        Self::Deregister,
-        Self::Drain,
-        Self::Detach,
-        Self::Quiesce,
-        Self::Complete,
-        Self::Register,
-        Self::Release,
-    ];
-
     /// The word used for it everywhere.
     pub const fn as_str(self) -> &'static str {
         match self {

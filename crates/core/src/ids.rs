@@ -2,24 +2,23 @@
 
 use std::fmt;
 
-macro_rules! name {
+macro_rules! text {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text as it is.
-            pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
-            }
-
             /// The text, as AWS or Kubernetes write it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
+    };
+}
 
+macro_rules! printed {
+    ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -29,6 +28,20 @@ macro_rules! name {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        text! { $(#[$doc])* $name }
+        printed! { $name }
+
+        impl $name {
+            /// Takes the text as it is.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
             }
         }
 
@@ -89,20 +102,16 @@ impl TargetGroupArn {
     }
 }
 
-/// The token of one lifecycle action, 36 characters. It is enough to answer a hook, so it is never a
-/// label and never printed.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HookToken(String);
+text! {
+    /// The token of one lifecycle action, 36 characters. It is enough to answer a hook, so it is never a
+    /// label and never printed.
+    HookToken
+}
 
 impl HookToken {
     /// Takes the text as it is.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
-    }
-
-    /// The text, as AWS wrote it.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -112,9 +121,11 @@ impl fmt::Debug for HookToken {
     }
 }
 
-/// An EC2 instance: `i-` and 8 to 17 hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceId(String);
+text! {
+    /// An EC2 instance: `i-` and 8 to 17 hexadecimal digits.
+    InstanceId
+}
+printed! { InstanceId }
 
 impl InstanceId {
     /// Reads an instance id, or nothing where the text is not one.
@@ -129,23 +140,6 @@ impl InstanceId {
     pub fn from_provider_id(provider_id: &str) -> Option<Self> {
         let path = provider_id.strip_prefix("aws://")?;
         Self::parse(path.rsplit('/').next()?)
-    }
-
-    /// The text, as AWS writes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -172,14 +172,8 @@ fn of_hook(
         }
     };
     if job.memory.answered.contains_key(&hook.key) {
-        return match hook.passage {
-            Passage::RootVolume => of_rebooting(seen, patient),
-            Passage::Ending
-            | Passage::ToWarmPool
-            | Passage::Launching
-            | Passage::LaunchingToWarmPool
-            | Passage::LaunchingFromWarmPool => Standing::Over(Over::Answered),
-        };
+        let reboots = hook.passage == Passage::RootVolume;
+        return if reboots { of_rebooting(seen, patient) } else { Standing::Over(Over::Answered) };
     }
     let fresh = now <= notice.at + FRESH;
     match &seen.membership {

@@ -159,12 +159,5 @@ impl<'a> Scene<'a> {
 
 /// Still on the list of its target group.
 pub(crate) fn is_registered(target: &Target) -> bool {
-    match target.health {
-        TargetHealth::Initial
-        | TargetHealth::Healthy
-        | TargetHealth::Unhealthy
-        | TargetHealth::Unavailable
-        | TargetHealth::Unused { registered: true } => true,
-        TargetHealth::Draining | TargetHealth::Unused { registered: false } => false,
-    }
+    !matches!(target.health, TargetHealth::Draining | TargetHealth::Unused { registered: false })
 }

@@ -6,7 +6,7 @@ use crate::goal::{Goal, Stage};
 use crate::ids::NoticeId;
 use crate::job::Job;
 use crate::notice::Notice;
-use crate::observation::{Observation, Seen};
+use crate::observation::{Node, Observation, Record, Seen};
 use crate::ownership::{FRESH, Over, Standing, standing};
 use crate::policy::Policy;
 use crate::reason::Reason;
@@ -60,15 +60,9 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
             }
             Step { goal: Goal::Return, ..step }
         }
-        Aim::Withdraw(over) => {
+        Aim::Withdraw(over, node, record) => {
             let scene = scene(&standings, job, seen, policy, now);
-            let withdrawn = match &seen.node {
-                Seen::Known(node) => match &node.record {
-                    Some(record) => stage::withdraw(&scene, node, record),
-                    None => Answer::Done,
-                },
-                Seen::Gone | Seen::Unknown => Answer::Done,
-            };
+            let withdrawn = stage::withdraw(&scene, node, record);
             let step = first_open([(Stage::Release, withdrawn)], now, policy, over);
             Step { goal: Goal::Return, reason: Reason::Returning(over), ..step }
         }
@@ -82,23 +76,23 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
 /// One millisecond past a boundary that belongs to what came before.
 const MOMENT: std::time::Duration = std::time::Duration::from_millis(1);
 
-enum Aim {
+enum Aim<'a> {
     Leave,
     Wait(Reason),
     Return(Over),
-    Withdraw(Over),
+    Withdraw(Over, &'a Node, &'a Record),
     Nothing(Over),
 }
 
 /// While any notice claims the node, it leaves. When none does, what the record names is undone, but
 /// only if none of them was a real departure and nobody else's notice is in the record.
-fn aim(
+fn aim<'a>(
     standings: &[(&Notice, Standing)],
     job: &Job,
-    seen: &Observation,
+    seen: &'a Observation,
     policy: &Policy,
     now: Timestamp,
-) -> Aim {
+) -> Aim<'a> {
     let any = |wanted: fn(&Standing) -> bool| standings.iter().any(|(_, standing)| wanted(standing));
     if any(|standing| matches!(standing, Standing::Acts | Standing::Isolates)) {
         return Aim::Leave;
@@ -109,13 +103,10 @@ fn aim(
     if any(|standing| matches!(standing, Standing::Returns)) {
         return Aim::Wait(Reason::AwaitingReturn);
     }
-    let overs: Vec<Over> = standings
-        .iter()
-        .filter_map(|(_, standing)| match standing {
-            Standing::Over(over) => Some(*over),
-            Standing::Acts | Standing::Isolates | Standing::Waits | Standing::Returns => None,
-        })
-        .collect();
+    let over_of = |(_, standing): &(&Notice, Standing)| {
+        if let Standing::Over(over) = standing { Some(*over) } else { None }
+    };
+    let overs: Vec<Over> = standings.iter().filter_map(over_of).collect();
     if let Some(departed) = overs.iter().find(|over| over.is_departure()) {
         return Aim::Nothing(*departed);
     }
@@ -128,7 +119,7 @@ fn aim(
                 match record.notices.iter().filter(|id| ours(id)).count() {
                     all if all == record.notices.len() => Aim::Return(over),
                     0 => Aim::Nothing(over),
-                    _ => Aim::Withdraw(over),
+                    _ => Aim::Withdraw(over, node, record),
                 }
             }
             None => Aim::Nothing(over),

@@ -225,30 +225,40 @@ impl Leases {
         match returned {
             Returned::Released => {}
             Returned::Extended(leases, answers) => {
+                let mut newest = None;
                 for ((message, receipt), answer) in leases.into_iter().zip(answers) {
                     match answer {
                         Ok(Held::Extended) => {}
                         Ok(Held::Lost) => self.on_lost(message, &receipt),
-                        Err(fault) => self.journal.record(Fact::QueueFaulted { fault }),
+                        Err(fault) => newest = Some(fault),
                     }
                 }
+                self.tell(newest);
             }
             Returned::Deleted { receipts, answers, tries, done } => {
+                let mut newest = None;
                 let failed: BTreeSet<Receipt> = receipts
                     .into_iter()
                     .zip(answers)
                     .filter_map(|(receipt, answer)| {
-                        let fault = answer.err()?;
-                        self.journal.record(Fact::QueueFaulted { fault });
+                        newest = Some(answer.err()?);
                         Some(receipt)
                     })
                     .collect();
+                self.tell(newest);
                 if tries < DELETE_TRIES {
                     self.delete(failed.into_iter().collect(), tries + 1, done);
                 } else {
                     self.delete(Vec::new(), tries, done);
                 }
             }
+        }
+    }
+
+    /// What refused one message of a batch mostly refused them all: it is told once.
+    fn tell(&self, fault: Option<Fault>) {
+        if let Some(fault) = fault {
+            self.journal.record(Fact::QueueFaulted { fault });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Every metric, in one place. Labels come from closed sets and are present from the start, so that
 //! `rate()` works from the first event on. No instance, pod or token is ever a label.
 
-use offramp_core::{Action, Outcome, Stage, Trigger};
+use offramp_core::{Goal, Outcome, Stage, Trigger};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -15,6 +15,20 @@ const BUCKETS: &[f64] = &[
 ];
 
 const OUTCOMES: [&str; 7] = ["done", "gone", "changed", "blocked", "retry", "denied", "invalid"];
+/// Every value of `Action::name`; a test holds the two together.
+const ACTIONS: [&str; 11] = [
+    "isolate",
+    "exclude",
+    "deregister",
+    "evict",
+    "delete",
+    "heartbeat",
+    "complete_hook",
+    "detach",
+    "terminate_through_group",
+    "register",
+    "release",
+];
 const FAULTS: [&str; 3] = ["retry", "denied", "invalid"];
 
 /// The metrics of one engine.
@@ -203,11 +217,11 @@ impl Metrics {
             self.queue_faults.with_label_values(&[fault]);
             self.faults.with_label_values(&[fault]);
         }
-        for stage in Stage::ALL.map(Stage::as_str) {
+        for stage in Goal::ALL.into_iter().flat_map(Goal::stages).map(|stage| stage.as_str()) {
             self.stage_seconds.with_label_values(&[stage]);
             self.jobs_by_stage.with_label_values(&[stage]);
         }
-        for action in Action::NAMES {
+        for action in ACTIONS {
             for outcome in OUTCOMES {
                 self.actions.with_label_values(&[action, outcome]);
             }
@@ -293,5 +307,28 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Retry => "retry",
         Outcome::Denied => "denied",
         Outcome::Invalid => "invalid",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use offramp_core::{Action, GroupName, PodRef, PodUid};
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_action_is_a_label_from_the_start() {
+        let pod = PodRef { namespace: "a".to_owned(), name: "b".to_owned(), uid: PodUid::new("c") };
+        let group = GroupName::new("workers");
+        for action in [
+            Action::Evict { pod: pod.clone(), grace: None },
+            Action::Delete { pod, grace: Duration::ZERO },
+            Action::Detach { group: group.clone() },
+            Action::TerminateThroughGroup { group },
+        ] {
+            assert!(ACTIONS.contains(&action.name()), "{}", action.name());
+        }
     }
 }
