@@ -225,7 +225,7 @@ fn wild_pool(random: &mut Rng, name: &str) -> Pool {
     };
     let by_name = Hook {
         heartbeat_timeout: pick(random, &[60, 300, 1_800]),
-        metadata: Some("team-7".to_owned()),
+        metadata: Some("owned by team 7".to_owned()),
         ..Hook::terminating(BY_NAME)
     };
     let foreign = Hook {
