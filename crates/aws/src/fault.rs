@@ -126,6 +126,10 @@ impl Refusal {
             }
             _ => {
                 let text = chain(error);
+                // The metadata service is the last that is asked: where it refuses, nobody has any.
+                if text.contains(METADATA_REFUSED) {
+                    return Self { reading: Reading::NoCredentials, said: NO_CREDENTIALS.to_owned() };
+                }
                 let denied = ROLE_REFUSED.iter().any(|code| text.contains(code));
                 let reading = if denied { Reading::Denied } else { Reading::Retry };
                 Self { reading, said: format!("getting AWS credentials: {text}") }
@@ -279,6 +283,9 @@ const DENIED: &[&str] = &[
     "UnrecognizedClientException",
 ];
 
+/// How the SDK puts a 403 of the instance metadata service, which is disabled for many pods.
+const METADATA_REFUSED: &str = "IMDS is disabled";
+
 /// What STS says when it will not give out the role, as it appears in the text of a provider's error.
 const ROLE_REFUSED: &[&str] =
     &["AccessDenied", "InvalidIdentityToken", "IDPRejectedClaim", "ExpiredToken", "InvalidClientTokenId"];
@@ -379,6 +386,13 @@ mod tests {
         check(CredentialsError::invalid_configuration("no profile blue"), Reading::Denied);
         check(CredentialsError::provider_error("unhandled error (AccessDenied)"), Reading::Denied);
         check(CredentialsError::provider_error("InvalidIdentityTokenException: wrong"), Reading::Denied);
+        check(
+            CredentialsError::provider_error(
+                "failed to load IMDS session token: request forbidden: IMDS is disabled or the caller has \
+                 insufficient permissions",
+            ),
+            Reading::NoCredentials,
+        );
         check(CredentialsError::provider_error("connection reset"), Reading::Retry);
         check(CredentialsError::provider_timed_out(std::time::Duration::from_secs(5)), Reading::Retry);
     }

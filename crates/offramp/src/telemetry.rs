@@ -62,6 +62,7 @@ where
     let filter = Targets::new()
         .with_default(others)
         .with_target("kube_client::client::builder", LevelFilter::OFF)
+        .with_target("aws_config::meta::credentials", LevelFilter::OFF)
         .with_target("offramp", level);
     let layer = lines::layer::<Registry>().with_writer(writer).with_timer(Utc);
     let layer = match shape {
@@ -143,9 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn the_kubernetes_client_does_not_repeat_what_we_say() {
+    fn dependencies_do_not_repeat_what_we_say() {
         let written = written(Shape::Json, LogLevel::Info, || {
             tracing::error!(target: "kube_client::client::builder", "failed with error client error");
+            tracing::warn!(target: "aws_config::meta::credentials::chain", "provider failed");
         });
         assert_eq!(written, "");
     }

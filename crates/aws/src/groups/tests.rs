@@ -76,9 +76,10 @@ fn states_are_known_or_other() {
     check("Terminated", LifecycleState::Terminated);
     check("Warmed:Pending:Wait", LifecycleState::WarmedPendingWait);
     check("ReplacingRootVolume:Wait", LifecycleState::ReplacingRootVolumeWait);
-    for other in
-        ["Pending", "Detaching", "EnteringStandby", "Terminating:Retained", "Warmed:Terminating:Wait", ""]
-    {
+    // An instance that ends in the warm pool has the same hooks.
+    check("Warmed:Terminating:Wait", LifecycleState::TerminatingWait);
+    check("Warmed:Terminated", LifecycleState::Terminated);
+    for other in ["Pending", "Detaching", "EnteringStandby", "Terminating:Retained", "Warmed:Stopped", ""] {
         check(other, LifecycleState::Other(other.to_owned()));
     }
 }
