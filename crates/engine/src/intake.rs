@@ -67,8 +67,13 @@ impl Intake {
             match received {
                 Ok(messages) => {
                     pauses.reset();
+                    let mut unreadable = Vec::new();
                     for message in messages {
-                        self.take(message, permits.pop(), &stop).await;
+                        unreadable.extend(self.take(message, permits.pop(), &stop).await);
+                    }
+                    // A dead-letter queue that is slow holds no notice up.
+                    for (message, why) in unreadable {
+                        self.dead_letter(message, &why).await;
                     }
                 }
                 Err(fault) => {
@@ -99,10 +104,16 @@ impl Intake {
         Some(permits)
     }
 
-    async fn take(&self, message: Message, permit: Option<OwnedSemaphorePermit>, stop: &CancellationToken) {
+    /// Hands a message on, or gives it back with what is wrong with it.
+    async fn take(
+        &self,
+        message: Message,
+        permit: Option<OwnedSemaphorePermit>,
+        stop: &CancellationToken,
+    ) -> Option<(Message, String)> {
         if stop.is_cancelled() {
             self.order(Order::Return { receipt: message.receipt });
-            return;
+            return None;
         }
         match parse(&message.body) {
             Ok(Parsed::Notices(notices)) => {
@@ -116,8 +127,9 @@ impl Intake {
                 self.journal.record(Fact::Ignored { why: why.as_str() });
                 self.order(Order::Drop { receipt: message.receipt });
             }
-            Err(error) => self.dead_letter(message, &error.to_string()).await,
+            Err(error) => return Some((message, error.to_string())),
         }
+        None
     }
 
     async fn hand_on(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use offramp_core::InstanceId;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ pub(crate) struct Jobs {
     /// Only to learn whose task panicked.
     instances: HashMap<Id, InstanceId>,
     tasks: JoinSet<Ended>,
+    /// Arrivals for jobs that are ending.
+    late: Vec<Arrival>,
 }
 
 struct Running {
@@ -34,7 +37,14 @@ struct Running {
 
 impl Jobs {
     pub(crate) fn new(shared: Arc<Shared>, most: usize) -> Self {
-        Self { shared, most, running: BTreeMap::new(), instances: HashMap::new(), tasks: JoinSet::new() }
+        Self {
+            shared,
+            most,
+            running: BTreeMap::new(),
+            instances: HashMap::new(),
+            tasks: JoinSet::new(),
+            late: Vec::new(),
+        }
     }
 
     /// Runs until the intakes have ended and every job has.
@@ -89,8 +99,10 @@ impl Jobs {
             job: job.inbox.clone(),
         };
         self.shared.orders.send(order).unwrap_or_default();
-        // A job that has just ended gives it back in what it leaves over.
-        job.inbox.send(Input::Arrival(Box::new(arrival))).unwrap_or_default();
+        // A job that is ending gives it back in what it leaves over, or has closed its inbox already.
+        if let Err(SendError(Input::Arrival(late))) = job.inbox.send(Input::Arrival(Box::new(arrival))) {
+            self.late.push(*late);
+        }
     }
 
     fn start(&mut self, first: &Arrival, stop: &CancellationToken) {
@@ -113,25 +125,27 @@ impl Jobs {
     }
 
     fn on_end(&mut self, ended: Result<(Id, Ended), JoinError>, stop: &CancellationToken) {
-        match ended {
+        let (instance, left_over) = match ended {
             Ok((id, Ended { instance, left_over })) => {
                 self.instances.remove(&id);
-                self.running.remove(&instance);
-                for arrival in left_over {
-                    self.on_arrival(arrival, stop);
-                }
+                (instance, left_over)
             }
             Err(error) => {
                 let Some(instance) = self.instances.remove(&error.id()) else { return };
-                self.running.remove(&instance);
                 self.shared.journal.record(Fact::Finished {
-                    instance,
+                    instance: instance.clone(),
                     cluster: None,
                     outcome: JobOutcome::Panicked,
                     reason: format!("a bug: {error}; its messages come back"),
                     took: std::time::Duration::ZERO,
                 });
+                (instance, Vec::new())
             }
+        };
+        self.running.remove(&instance);
+        let late: Vec<Arrival> = self.late.extract_if(.., |late| late.notice.instance == instance).collect();
+        for arrival in left_over.into_iter().chain(late) {
+            self.on_arrival(arrival, stop);
         }
     }
 }
