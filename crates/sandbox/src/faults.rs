@@ -1,8 +1,8 @@
 //! What goes wrong on purpose at door one: errors, throttling, slowness, lost answers, and the death of
 //! the worker between any two calls.
 //!
-//! Every port of the sandbox does its calls through [`Sandbox::call`] (or, where one call has several
-//! entries, through [`Sandbox::pass`]). Both doors count their calls in `World::calls`.
+//! Every port of the sandbox does its calls through `Sandbox::call` (or, where one call has several
+//! entries, through `Sandbox::pass`). Both doors count their calls in `World::calls`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

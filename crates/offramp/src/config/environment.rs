@@ -82,7 +82,7 @@ fn unknown_variables(environment: &Environment) -> Vec<String> {
 }
 
 /// Kubernetes itself sets such variables in every pod where a Service is named `offramp` or `offramp-…`
-/// (https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables).
+/// (<https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables>).
 fn is_service_link(name: &str) -> bool {
     let name = name.trim_end_matches("_PROTO").trim_end_matches("_ADDR");
     if name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") {

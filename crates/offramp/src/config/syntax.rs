@@ -51,7 +51,7 @@ pub(super) fn queue_url(text: &str) -> Result<String, String> {
 }
 
 /// The Region that a queue's URL names: `sqs.REGION.…` in any partition, or the older
-/// `REGION.queue.…` (https://docs.aws.amazon.com/general/latest/gr/sqs-service.html).
+/// `REGION.queue.…` (<https://docs.aws.amazon.com/general/latest/gr/sqs-service.html>).
 pub(super) fn region_of_queue(url: &str) -> Option<Region> {
     let url: Uri = url.parse().ok()?;
     let labels: Vec<_> = url.host()?.split('.').collect();
