@@ -163,23 +163,13 @@ impl Memory {
                     self.deregistered.insert(target.clone());
                 }
             }
-            Action::Heartbeat(hook) => match outcome {
+            Action::Heartbeat(hook) | Action::CompleteHook(hook) => match outcome {
+                Outcome::Done if matches!(action, Action::CompleteHook(_)) => {
+                    self.answered.insert(hook.clone(), Answered::Continued);
+                }
                 Outcome::Done => {
                     self.heartbeats.insert(hook.clone(), now);
                     self.hook_pauses.remove(hook);
-                }
-                Outcome::Gone => {
-                    self.answered.insert(hook.clone(), Answered::NoActiveAction);
-                }
-                Outcome::Blocked { .. }
-                | Outcome::Changed
-                | Outcome::Retry
-                | Outcome::Denied
-                | Outcome::Invalid => self.rest(hook, now),
-            },
-            Action::CompleteHook(hook) => match outcome {
-                Outcome::Done => {
-                    self.answered.insert(hook.clone(), Answered::Continued);
                 }
                 Outcome::Gone => {
                     self.answered.insert(hook.clone(), Answered::NoActiveAction);
