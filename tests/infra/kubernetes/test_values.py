@@ -1,0 +1,161 @@
+"""Values that helm refuses, and those that the worker takes."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+import yaml
+
+from processes import Sandbox, Worker, open_folder
+from rendering import CHART, LEAST, ROOT, VALUE_SETS, configuration, laid_over, refusal, render
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+WORKERS = [path for path in VALUE_SETS if "remote" not in path.stem]
+
+# What is laid over good values, and a word of the refusal.
+BAD = [
+    ({"replica": 2}, "replica"),
+    ({"mode": "agent"}, "mode"),
+    ({"image": {"repository": ""}}, "repository"),
+    ({"image": {"digest": "sha256:abc"}}, "digest"),
+    ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    ({"replicas": "2"}, "replicas"),
+    ({"replicas": -1}, "replicas"),
+    ({"serviceAccount": {"annotation": {}}}, "annotation"),
+    ({"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": 7}}}, "role-arn"),
+    ({"serviceAccount": {"create": False}}, "serviceAccount.name"),
+    ({"terminationGracePeriodSeconds": 10}, "terminationGracePeriodSeconds"),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable"),
+    ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "maxUnavailable"),
+    ({"topologySpreadConstraints": [{"topologyKey": "a", "maxSkew": 1}]}, "whenUnsatisfiable"),
+    ({"env": [{"name": "OFFRAMP_QUEUE_URL", "value": "x"}]}, "env"),
+    ({"env": [{"name": "HTTPS_PROXY", "value": 7}]}, "env"),
+    ({"serviceMonitor": {"interval": "often"}}, "interval"),
+    ({"networkPolicy": {"egressPorts": []}}, "egressPorts"),
+    ({"networkPolicy": {"egressPorts": [70000]}}, "egressPorts"),
+    ({"kubeconfigSecrets": {"Green": "a"}}, "Green"),
+    ({"kubeconfigSecrets": {"green": "a"}}, "no cluster of config.clusters"),
+    ({"config": {"queue": {"url": None}}}, "url"),
+    ({"config": {"queue": {"url": "offramp"}}}, "url"),
+    ({"config": {"queue": {"url": "https://user:secret@sqs.example.com/1/a"}}}, "url"),
+    ({"config": {"queue": {"uri": "https://sqs.eu-west-1.amazonaws.com/111122223333/offramp"}}}, "uri"),
+    ({"config": {"queue": {"without_dead_letter_queue": "ignore"}}}, "without_dead_letter_queue"),
+    ({"config": {"aws": {"region": "Ireland"}}}, "region"),
+    ({"config": {"aws": {"access_key": "x"}}}, "access_key"),
+    ({"config": {"clusters": []}}, "clusters"),
+    ({"config": {"clusters": [{"kubeconfig": "/etc/offramp/kubeconfigs/a/b"}]}}, "name"),
+    ({"config": {"clusters": [{"name": "a", "kubeconfig": "/home/a/.kube/config"}]}}, "kubeconfig"),
+    ({"config": {"clusters": [{"name": "a", "context": "b"}]}}, "kubeconfig"),
+    ({"config": {"clusters": [{"name": "a", "in_cluster": False}]}}, "in_cluster"),
+    ({"config": {"clusters": [{"name": "a"}, {"name": "b"}]}}, "a and b have no kubeconfig"),
+    ({"config": {"clusters": [{"name": "a", "kubeconfig": "/etc/offramp/kubeconfigs/a/b"}]}}, "nothing is mounted"),
+    ({"config": {"hooks": {"names": "offramp-terminate"}}}, "names"),
+    ({"config": {"target_groups": ["k8s-web"]}}, "target_groups"),
+    ({"config": {"rebalance": "drain"}}, "rebalance"),
+    ({"config": {"timing": {"deadline_margin": 15}}}, "deadline_margin"),
+    ({"config": {"timing": {"deadline_margin": "15"}}}, "deadline_margin"),
+    ({"config": {"timing": {"margin": "15s"}}}, "margin"),
+    ({"config": {"ingress_daemon_sets": ["controller"]}}, "ingress_daemon_sets"),
+    ({"config": {"foreign_messages": "keep"}}, "foreign_messages"),
+    ({"config": {"foreign_hold": "a minute"}}, "foreign_hold"),
+    ({"config": {"intake": {"permits": 0}}}, "permits"),
+    ({"config": {"jobs": {"most": 1.5}}}, "most"),
+    ({"config": {"jobs": {"most": 1000000}}}, "most"),
+    ({"config": {"lease": {"visibility": 30}}}, "visibility"),
+    ({"config": {"admin": {"listen": "127.0.0.1:9090"}}}, "listen"),
+    ({"config": {"admin": {"listen": "0.0.0.0:0"}}}, "listen"),
+    ({"config": {"log": {"level": "verbose"}}}, "level"),
+    ({"config": {"scope": {"group_tag": "=yes"}}}, "group_tag"),
+    ({"config": {"policies": {}}}, "policies"),
+]
+
+
+@pytest.mark.parametrize("change, words", BAD, ids=[json.dumps(change) for change, _ in BAD])
+def test_bad_values_are_refused(change, words):
+    assert words in refusal(laid_over(LEAST, change))
+
+
+def test_the_least_is_taken_and_less_is_not():
+    assert render(LEAST)
+    said = refusal({})
+    for words in ["repository", "queue", "clusters"]:
+        assert words in said
+
+
+def fields(schema, path=""):
+    """Every field that a part of the schema allows."""
+    if "$ref" in schema:
+        return fields(SCHEMA["definitions"][schema["$ref"].rsplit("/", 1)[1]], path)
+    if schema.get("type") == "array":
+        return fields(schema["items"], path + "[]")
+    inner = schema.get("properties")
+    if inner is None:
+        return {path}
+    return set().union(*(fields(below, f"{path}.{name}") for name, below in inner.items()))
+
+
+def given(value, path=""):
+    """Every field that a document has."""
+    if isinstance(value, dict):
+        return set().union(*(given(below, f"{path}.{name}") for name, below in value.items()))
+    if isinstance(value, list):
+        return set().union(*(given(below, path + "[]") for below in value))
+    return {path}
+
+
+def test_the_chart_knows_exactly_the_fields_of_the_worker():
+    # A test of the worker sees to it that this sample shows every field.
+    sample = yaml.safe_load((ROOT / "docs/samples/offramp.yaml").read_text())
+    assert fields(SCHEMA["definitions"]["config"]) == given(sample)
+    everything = yaml.safe_load((CHART / "ci/everything-values.yaml").read_text())
+    assert given(everything["config"]) == given(sample), "ci/everything-values.yaml sets every field"
+
+
+def test_the_sample_of_the_worker_fits_but_for_its_paths():
+    sample = yaml.safe_load((ROOT / "docs/samples/offramp.yaml").read_text())
+    for cluster in sample["clusters"]:
+        if "kubeconfig" in cluster:
+            cluster["kubeconfig"] = "/etc/offramp/kubeconfigs/green/kubeconfig"
+    schema = SCHEMA["definitions"]["config"] | {"definitions": SCHEMA["definitions"]}
+    jsonschema.Draft7Validator(schema).validate(sample)
+
+
+def test_every_value_has_its_place_in_values_yaml():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(values) == set(SCHEMA["properties"]) - {"global"}
+    for name, part in SCHEMA["properties"].items():
+        if name != "config" and "properties" in part:
+            assert set(values[name]) == set(part["properties"]), name
+
+
+@pytest.mark.parametrize("values", WORKERS, ids=lambda path: path.stem)
+def test_the_worker_takes_the_rendered_configuration(values):
+    """It reports every wrong value at once and then ends. What is left is that this is no pod, so that neither the
+    service account nor the mounted kubeconfigs are here: nothing else may be wrong."""
+    text = configuration(render(None, "--values", values))
+    with open_folder() as folder, Worker(folder, text) as worker:
+        code, said = worker.ended()
+    assert code == 2, said
+    wrong = [line for line in said.splitlines() if re.search(r"offramp\.yaml(:\d+)?: ", line)]
+    clusters = yaml.safe_load(text)["clusters"]
+    assert len(wrong) == len(clusters), said
+    for line in wrong:
+        assert re.search(r"there is no file /etc/offramp/kubeconfigs/|this is no pod", line), said
+
+
+def test_a_wrong_value_would_be_seen_by_the_worker():
+    text = configuration(render(LEAST)) + "rebalance: drain\n"
+    with open_folder() as folder, Worker(folder, text) as worker:
+        code, said = worker.ended()
+    assert code == 2 and "rebalance" in said
+
+
+def test_the_worker_runs_with_the_rendered_configuration():
+    """The whole way: values, chart, ConfigMap, worker. Only the admin server listens elsewhere, on 127.0.0.1."""
+    with open_folder() as folder, Sandbox(folder) as sandbox:
+        values = laid_over(LEAST, {"config": {
+            "queue": {"url": sandbox.queue}, "aws": {"region": "eu-west-1", "endpoint_url": sandbox.aws}}})
+        text = configuration(render(values))
+        with Worker(folder, text, KUBECONFIG=str(sandbox.kubeconfig)) as worker:
+            worker.is_ready()
