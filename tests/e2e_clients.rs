@@ -15,7 +15,7 @@ const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients"
 
 #[test]
 fn boto3_works_against_the_sandbox() {
-    let python = program("OFFRAMP_PYTHON", "python3", &["-c", "import boto3"]);
+    let python = program("E2E_PYTHON", "python3", &["-c", "import boto3"]);
     let sandbox = Sandbox::start();
     let mut client = Command::new(python);
     client.arg(format!("{CLIENTS}/boto3_client.py")).arg(&sandbox.exports["AWS_ENDPOINT_URL"]);
@@ -24,7 +24,7 @@ fn boto3_works_against_the_sandbox() {
 
 #[test]
 fn kubectl_works_against_the_sandbox() {
-    let kubectl = program("OFFRAMP_KUBECTL", "kubectl", &["version", "--client"]);
+    let kubectl = program("E2E_KUBECTL", "kubectl", &["version", "--client"]);
     let sandbox = Sandbox::start();
     let mut client = Command::new("sh");
     client.arg(format!("{CLIENTS}/kubectl.sh")).arg(kubectl);

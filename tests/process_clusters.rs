@@ -87,8 +87,22 @@ async fn serves_blue_and_then_green(mut stage: Stage, comes_back: impl FnOnce(&m
     for cluster in ["blue", "green"] {
         let writes = stage.writes(cluster);
         assert!(writes.iter().any(|words| words.ends_with("/eviction")), "{writes:?}");
-        let expected = |words: &String| words.starts_with("PATCH ") || words.ends_with("/eviction");
+        let expected = |words: &String| {
+            words.starts_with("PATCH ") || ["/eviction", "/events"].iter().any(|end| words.ends_with(end))
+        };
         assert!(writes.iter().all(expected), "{writes:?}");
+    }
+    for (cluster, node) in [("blue", &blue_node), ("green", &green_node)] {
+        let told = || -> Vec<String> {
+            stage.sandbox.peek(|world| {
+                let events = world.clusters[&ClusterName::new(cluster)].events.iter();
+                let about = events.filter(|event| event.regarding.name == node.as_str());
+                about.map(|event| event.reason.clone()).collect()
+            })
+        };
+        // Events go out beside everything else, so the last one may be a moment late.
+        stage.until("the last Event", || told().last().is_some_and(|last| last == "Removed")).await;
+        assert_eq!(told()[..3], ["Isolated", "Deregistering", "Draining"], "{:?}", told());
     }
     // A worker writes annotations on what it touches; those of nodes that have ended are gone with them.
     let marked = stage.sandbox.peek(|world| {

@@ -6,7 +6,13 @@
 mod crashes;
 #[path = "scenarios/figures.rs"]
 mod figures;
+#[path = "scenarios/late_watches.rs"]
+mod late_watches;
+#[path = "scenarios/node_events.rs"]
+mod node_events;
 #[path = "scenarios/script.rs"]
 mod script;
+#[path = "scenarios/seats.rs"]
+mod seats;
 #[path = "scenarios/transcripts.rs"]
 mod transcripts;

@@ -55,6 +55,16 @@ check "pods of a node" "\"nodeName\": \"$node\"" get pods -A --field-selector "s
 check "services" '^[^ ]+ +(LoadBalancer|NodePort) ' get services
 check "disruption budgets" '^NAME +MIN AVAILABLE +MAX UNAVAILABLE|^No resources found' get pdb
 
+# An Event as offramp writes it: about the Node, with its name for the UID.
+cat >"$cache/event.json" <<END
+{"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "$node.1", "namespace": "default"},
+ "eventTime": "2026-03-14T09:00:00.000000Z", "type": "Warning", "reason": "HeldBack", "action": "TakeOutOfService",
+ "note": "Holding back.", "reportingController": "offramp", "reportingInstance": "offramp",
+ "regarding": {"apiVersion": "v1", "kind": "Node", "name": "$node", "uid": "$node"}}
+END
+check "an Event is taken" '"reason":"HeldBack"' create --raw /apis/events.k8s.io/v1/namespaces/default/events -f "$cache/event.json"
+check "a node is described with its Events" '^ +Warning +HeldBack +[^ ]+ +offramp +Holding back\.$' describe node "$node"
+
 # A watch that is open while the node changes has to tell of it.
 k get nodes -w --request-timeout 0 >"$cache/watch" &
 watch=$!

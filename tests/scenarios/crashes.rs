@@ -26,7 +26,7 @@ fn check(scene: &mut Scene, instance: &InstanceId, what: &str) {
 }
 
 /// The member that the group has just decided to let go.
-fn leaving(world: &World) -> Option<InstanceId> {
+pub(crate) fn leaving(world: &World) -> Option<InstanceId> {
     let group = world.groups.get(&GroupName::new("workers"))?;
     let chosen = group.members.iter().find(|(_, member)| member.state != MemberState::InService);
     chosen.map(|(id, _)| id.clone())

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offramp_core::{ClusterName, GroupName, Home, InstanceId, Policy, Timestamp};
-use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Settings};
+use offramp_engine::{
+    Broken, Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Seats, Settings,
+};
 use offramp_sandbox::doors::ports_aws::QueueDoor;
 use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
 use offramp_sandbox::world::cluster::Phase;
@@ -27,6 +29,8 @@ pub(crate) struct Scene {
     pub(crate) sandbox: Sandbox,
     pub(crate) policy: Policy,
     pub(crate) settings: Settings,
+    /// How many evictions and deletions go out at a time; as many as there are without.
+    pub(crate) seats: Option<Arc<Seats>>,
     workers: Vec<Worker>,
     world: JoinSet<()>,
     lines: Vec<(Timestamp, String)>,
@@ -35,7 +39,7 @@ pub(crate) struct Scene {
 }
 
 struct Worker {
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Result<(), Broken>>,
     stop: CancellationToken,
     handle: Handle,
     registry: Registry,
@@ -56,6 +60,7 @@ impl Scene {
             sandbox,
             policy: Policy { clusters, ..Policy::default() },
             settings: Settings { target_groups, ..Settings::default() },
+            seats: None,
             workers: Vec::new(),
             world: tasks,
             lines: Vec::new(),
@@ -68,13 +73,14 @@ impl Scene {
     pub(crate) fn start_worker(&mut self) {
         let clock = self.sandbox.clock();
         let registry = Registry::new();
-        let metrics = Metrics::register(&registry).unwrap();
+        let metrics = Metrics::register(&registry, &self.policy.clusters).unwrap();
         let journal = Journal::new(clock, metrics).with_listener(self.listener.clone());
         let names: Vec<ClusterName> = self.sandbox.peek(|world| world.clusters.keys().cloned().collect());
-        let clusters = names
-            .iter()
-            .filter(|name| self.policy.clusters.contains(name))
-            .map(|name| Arc::new(ClusterDoor::new(&self.sandbox, name)) as Arc<dyn Cluster>);
+        let clusters = names.iter().filter(|name| self.policy.clusters.contains(name)).map(|name| {
+            let door = ClusterDoor::new(&self.sandbox, name);
+            let seats = self.seats.clone();
+            Arc::new(seats.map_or(door.clone(), |seats| door.with_seats(seats))) as Arc<dyn Cluster>
+        });
         let ports = Ports {
             queue: Arc::new(QueueDoor::new(&self.sandbox, "offramp")),
             home: Home { account: Some("111122223333".into()), region: Some("eu-west-1".into()) },
@@ -109,7 +115,9 @@ impl Scene {
         assert!(!self.workers.is_empty(), "no worker to stop");
         let mut worker = self.workers.remove(0);
         worker.stop.cancel();
-        while worker.tasks.join_next().await.is_some() {}
+        while let Some(ended) = worker.tasks.join_next().await {
+            ended.unwrap().unwrap();
+        }
         let took = self.sandbox.now().since(begun);
         self.say("the worker has stopped");
         took

@@ -6,7 +6,7 @@ use offramp_sandbox::{Delays, Fleet};
 
 use super::script::{START, Scene, seconds};
 
-fn golden(name: &str, scene: &mut Scene) {
+pub(crate) fn golden(name: &str, scene: &mut Scene) {
     let transcript = scene.transcript();
     insta::with_settings!({
         snapshot_path => "golden",
@@ -19,11 +19,11 @@ fn golden(name: &str, scene: &mut Scene) {
 
 /// Three nodes behind an Application Load Balancer that a controller fills, six pods of a web app with
 /// a preStop that covers the balancer.
-fn web() -> Fleet {
+pub(crate) fn web() -> Fleet {
     Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(Pool::new("workers", 3)).app(web_app())
 }
 
-fn web_app() -> App {
+pub(crate) fn web_app() -> App {
     App { min_available: Some(4), entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", 6) }
 }
 

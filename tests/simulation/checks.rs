@@ -19,8 +19,8 @@ use offramp_sandbox::world::queue::Stored;
 use offramp_wire::{Parsed, parse};
 
 use super::lookups::{
-    RECORD, bodies, instance, is_daemon, is_running, member, members, node_of, nodes, pod_in, pods_left,
-    record, stays_in_service, targets_left, whole_seconds,
+    RECORD, bodies, instance, is_daemon, is_running, is_shown, member, members, node_of, nodes, pod_in,
+    pods_left, record, stays_in_service, targets_left, whole_seconds,
 };
 use super::script::seconds;
 
@@ -151,7 +151,7 @@ impl Checks {
         if self.late.get(id).is_some_and(|at| now.since(*at) < seconds(30)) {
             return;
         }
-        let pods = pods_left(world, id);
+        let pods = if is_shown(world, id) { pods_left(world, id) } else { Vec::new() };
         let targets = targets_left(world, id);
         if !pods.is_empty() || !targets.is_empty() {
             let text = format!(
@@ -335,7 +335,7 @@ impl Checks {
                 if world.now() > notice.at + seconds(120) {
                     return None;
                 }
-                let (_, node) = node_of(world, id)?;
+                let (_, node) = node_of(world, id).filter(|_| is_shown(world, id))?;
                 if !node.unschedulable || record(node).is_none() || !node.labels.contains_key(EXCLUDE_LABEL) {
                     return Some(format!("node {} is not isolated (API server away: {away})", node.name));
                 }

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use offramp_core::{InstanceId, SpotAction, Timestamp};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::Witness;
+use offramp_sandbox::world::cluster::ViewLag;
 use offramp_sandbox::world::groups::MemberState;
 use offramp_sandbox::world::instances::InstanceState;
 
@@ -48,7 +49,10 @@ pub(crate) async fn play(seed: u64) -> Report {
         faulty: Vec::new(),
         sent: Vec::new(),
         told: 0,
+        view_lag: plan.view_lag,
     };
+    course.scene.say(&format!("watches are late by up to {:?}", plan.view_lag));
+    course.draw_view_lag();
     course.start_worker();
     for (at, event) in plan.events {
         course.plan(START + at, Next::Event(event));
@@ -69,6 +73,7 @@ pub(crate) enum Next {
     StartWorker,
     KillWorker,
     NoFaults,
+    Relabel,
     /// A look at what nobody else looks at.
     Look,
 }
@@ -88,6 +93,8 @@ pub(crate) struct Course {
     pub(crate) sent: Vec<String>,
     /// So many lines of the story have been read.
     pub(crate) told: usize,
+    /// How late the watches may be.
+    pub(crate) view_lag: ViewLag,
 }
 
 /// The messages of a worker that died cannot be had for so long, not even by another worker.
@@ -176,7 +183,9 @@ impl Course {
                 self.scene.say("the ports work again");
                 self.scene.sandbox.with(|world| world.faults.at_random(0, 0));
             }
+            Next::Relabel => self.relabel(now),
             Next::Look => {
+                self.draw_view_lag();
                 self.remember_bodies();
                 self.look();
                 self.foreign_owners_answer();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use offramp_core::{ClusterName, GroupName, InstanceId, SpotAction, Timestamp};
 use offramp_sandbox::faults::Moment;
-use offramp_sandbox::world::cluster::NodePatch;
+use offramp_sandbox::world::cluster::{NodePatch, ViewLag};
 use offramp_sandbox::world::events::{REBALANCE, SPOT_WARNING, TERMINATE_ACTION};
 use offramp_sandbox::world::groups::{ActionResult, Answer, MemberState};
 use offramp_sandbox::world::instances::InstanceState;
@@ -54,6 +54,11 @@ impl Course {
             Event::LateCopy => self.send_late_copy(),
             Event::FalseHook => self.send_false_hook(),
             Event::Cordon => self.cordon(),
+            Event::Relabel { every, span } => {
+                self.scene.say(&format!("controllers write to every node, every {every:?}"));
+                (0..span.as_secs() / every.as_secs())
+                    .for_each(|nth| self.plan(now + every * u32::try_from(nth).unwrap(), Next::Relabel));
+            }
             Event::Faults { per_mille, span } => {
                 self.scene.say(&format!("{per_mille} of 1000 calls fail"));
                 let seed = self.random.u64(..);
@@ -216,6 +221,33 @@ impl Course {
             self.scene.say(&format!("somebody cordons {node}"));
             lock(&self.checks).cordoned_by_hand.insert(node);
         }
+    }
+
+    /// What a worker does not care about makes a new resourceVersion too.
+    pub(crate) fn relabel(&mut self, now: Timestamp) {
+        let seen = BTreeMap::from([("example.com/seen-at".to_owned(), Some(now.as_millis().to_string()))]);
+        let patch = NodePatch { labels: seen, ..NodePatch::default() };
+        self.scene.sandbox.with(|world| {
+            let nodes = world.clusters.values().flat_map(|cluster| {
+                cluster.nodes.keys().map(|node| (cluster.name.clone(), node.clone())).collect::<Vec<_>>()
+            });
+            for (cluster, node) in nodes.collect::<Vec<_>>() {
+                // An API server that is away takes nothing.
+                world.patch_node(&cluster, &node, patch.clone()).map(drop).unwrap_or_default();
+            }
+        });
+    }
+
+    /// The watches are now earlier, now later, each cluster's for itself.
+    pub(crate) fn draw_view_lag(&mut self) {
+        let most = self.view_lag;
+        let random = &mut self.random;
+        let mut up_to = |most: Duration| most.mul_f64(random.f64());
+        self.scene.sandbox.with(|world| {
+            for cluster in world.clusters.values_mut() {
+                cluster.view_lag = ViewLag { nodes: up_to(most.nodes), pods: up_to(most.pods) };
+            }
+        });
     }
 
     fn take_api_server_away(&mut self, span: Duration) {

@@ -62,6 +62,12 @@ pub(crate) fn node_of<'a>(world: &'a World, id: &InstanceId) -> Option<(&'a Clus
     Some((cluster, cluster.node_of(id)?))
 }
 
+/// Whether the watches show a node for the instance. One that joined a moment ago may be there without
+/// them: to a worker it is the same as one that joins a moment later.
+pub(crate) fn is_shown(world: &World, id: &InstanceId) -> bool {
+    node_of(world, id).is_some_and(|(cluster, _)| cluster.view(0).node_of(id).is_some())
+}
+
 pub(crate) fn pod_in<'a>(world: &'a World, name: &ClusterName, pod: &PodRef) -> Option<(&'a Node, &'a Pod)> {
     let cluster = world.clusters.get(name)?;
     let pod = cluster.pod(&pod.uid)?;

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use offramp_core::{BalancerKind, ClusterName, HookName, Policy, RebalancePolicy, SpotAction};
 use offramp_sandbox::faults::Moment;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{Ending, WorkloadKind};
+use offramp_sandbox::world::cluster::{Ending, ViewLag, WorkloadKind};
 use offramp_sandbox::world::groups::{ActionResult, Hook};
 use offramp_sandbox::{Delays, Fleet};
 
@@ -52,6 +52,11 @@ pub(crate) enum Event {
     FalseHook,
     /// Somebody cordons a node.
     Cordon,
+    /// Controllers write to every node again and again for so long.
+    Relabel {
+        every: Duration,
+        span: Duration,
+    },
     Faults {
         per_mille: u32,
         span: Duration,
@@ -78,6 +83,8 @@ pub(crate) struct Plan {
     pub(crate) fleet: Fleet,
     pub(crate) policy: Policy,
     pub(crate) events: Vec<(Duration, Event)>,
+    /// How late the watches may be.
+    pub(crate) view_lag: ViewLag,
 }
 
 /// Notices come during the first twenty minutes.
@@ -158,7 +165,7 @@ impl Plan {
             events.push((at(random), event));
         }
         let policy = policy(random, &names, &names);
-        Self { fleet, policy, events }
+        Self { fleet, policy, events, view_lag: view_lag(random, Mood::Calm) }
     }
 
     fn wild(seed: u64, random: &mut Rng) -> Self {
@@ -179,7 +186,7 @@ impl Plan {
         }
         let events = (0..random.usize(3..=14)).map(|_| (at(random), wild_event(random))).collect();
         let policy = policy(random, &names, served);
-        Self { fleet, policy, events }
+        Self { fleet, policy, events, view_lag: view_lag(random, Mood::Wild) }
     }
 }
 
@@ -189,6 +196,17 @@ fn clusters(count: usize) -> Vec<&'static str> {
 
 fn at(random: &mut Rng) -> Duration {
     Duration::from_millis(random.u64(0..1_200_000))
+}
+
+/// Nothing; or up to somewhat more than was measured under a storm (1.5 to 3.4 s); or, where things may go
+/// wrong, so much that the worker has long stopped to wait for what it has written itself.
+fn view_lag(random: &mut Rng, mood: Mood) -> ViewLag {
+    let mut watch = || match (random.u8(0..8), mood) {
+        (0..=2, _) => Duration::ZERO,
+        (3, Mood::Wild) => Duration::from_millis(random.u64(4_000..15_000)),
+        (3.., _) => Duration::from_millis(random.u64(1..4_000)),
+    };
+    ViewLag { nodes: watch(), pods: watch() }
 }
 
 fn pick(random: &mut Rng, choices: &[u64]) -> Duration {
@@ -300,7 +318,7 @@ fn wild_app(random: &mut Rng, name: &str, port: u16) -> App {
 }
 
 fn wild_event(random: &mut Rng) -> Event {
-    match random.u8(0..26) {
+    match random.u8(0..27) {
         0..=2 => Event::ScaleIn,
         3 => Event::ScaleOut,
         4..=5 => Event::Spot(SpotAction::Terminate),
@@ -324,7 +342,8 @@ fn wild_event(random: &mut Rng) -> Event {
             moment: if random.bool() { Moment::BeforeEffect } else { Moment::AfterEffect },
             pause: seconds(random.u64(0..90)),
         },
-        24 => Event::Stop(seconds(random.u64(0..60))),
+        24 => Event::Relabel { every: seconds(random.u64(10..60)), span: seconds(random.u64(60..600)) },
+        25 => Event::Stop(seconds(random.u64(0..60))),
         _ => Event::SecondWorker(seconds(random.u64(5..400))),
     }
 }

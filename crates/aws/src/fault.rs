@@ -8,13 +8,15 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
-use offramp_engine::Fault;
+use offramp_engine::{CallResult, Fault};
 
 /// What a refusal means, before the call says what follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// It may work later; nothing is known.
     Retry,
+    /// There are too many calls for now; nothing was done.
+    Throttled,
     /// Permissions, keys, clock or configuration have to be mended.
     Denied,
     /// There are no credentials at all.
@@ -39,6 +41,25 @@ pub(crate) enum Reading {
     InvalidTarget,
     /// The request is wrong.
     Invalid,
+}
+
+impl Reading {
+    /// How a request ended that was read like this. That there is nothing to do any more is an answer.
+    pub(crate) const fn result(self) -> CallResult {
+        match self {
+            Self::Retry => CallResult::Retry,
+            Self::Throttled => CallResult::Throttled,
+            Self::Denied | Self::NoCredentials | Self::NoQueue => CallResult::Denied,
+            Self::ReceiptLost
+            | Self::NoActiveAction
+            | Self::NoGroup
+            | Self::NotAMember
+            | Self::NotInService
+            | Self::NoTargetGroup
+            | Self::InvalidTarget => CallResult::Done,
+            Self::Unclear | Self::Invalid => CallResult::Invalid,
+        }
+    }
 }
 
 /// A call, or one item of a batch, that did not work.
@@ -89,7 +110,7 @@ impl Refusal {
     pub(crate) fn fault(&self, doing: impl fmt::Display) -> Fault {
         let text = self.text(doing);
         match self.reading {
-            Reading::Retry => Fault::Retry(text),
+            Reading::Retry | Reading::Throttled => Fault::Retry(text),
             Reading::Denied | Reading::NoCredentials | Reading::NoQueue => Fault::Denied(text),
             Reading::ReceiptLost
             | Reading::NoActiveAction
@@ -150,6 +171,7 @@ fn read(status: u16, code: Option<&str>, message: &str) -> Reading {
     };
     // SQS has two names for most of its errors: one of its query protocol and one of its JSON protocol.
     match code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code) {
+        code if THROTTLED.contains(&code) => Reading::Throttled,
         code if RETRY.contains(&code) => Reading::Retry,
         code if DENIED.contains(&code) => Reading::Denied,
         "NonExistentQueue" | "QueueDoesNotExist" => Reading::NoQueue,
@@ -158,7 +180,8 @@ fn read(status: u16, code: Option<&str>, message: &str) -> Reading {
         "ValidationError" => read_validation(message),
         "TargetGroupNotFound" => Reading::NoTargetGroup,
         "InvalidTarget" => Reading::InvalidTarget,
-        _ if status >= 500 || status == 429 => Reading::Retry,
+        _ if status == 429 => Reading::Throttled,
+        _ if status >= 500 => Reading::Retry,
         _ => Reading::Invalid,
     }
 }
@@ -229,22 +252,26 @@ const NO_CREDENTIALS: &str = "no AWS credentials were found; give the pod's serv
 /// Codes that pass by themselves. `ResourceContention` and `HealthUnavailable` come with status 500,
 /// `ScalingActivityInProgress` with 400; `OverLimit` is too many messages in flight.
 const RETRY: &[&str] = &[
-    "BandwidthLimitExceeded",
     "HealthUnavailable",
     "InternalError",
     "InternalFailure",
     "InternalServerError",
-    "KMS.ThrottlingException",
     "OverLimit",
     "PriorRequestNotComplete",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
     "RequestTimeout",
     "RequestTimeoutException",
     "ResourceContention",
     "ScalingActivityInProgress",
     "ServiceUnavailable",
+];
+
+/// Codes for too many calls, of ours or of others in the same account.
+const THROTTLED: &[&str] = &[
+    "BandwidthLimitExceeded",
+    "KMS.ThrottlingException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
     "SlowDown",
     "ThrottledException",
     "Throttling",
@@ -319,8 +346,8 @@ mod tests {
         check(400, "ScalingActivityInProgress", "Activity in progress", Retry);
         // Any Auto Scaling call.
         check(500, "ResourceContention", "You already have a pending update", Retry);
-        check(400, "Throttling", "Rate exceeded", Retry);
-        check(400, "ThrottlingException", "Rate exceeded", Retry);
+        check(400, "Throttling", "Rate exceeded", Throttled);
+        check(400, "ThrottlingException", "Rate exceeded", Throttled);
         // Target groups.
         check(400, "TargetGroupNotFound", "Target groups '…' not found", NoTargetGroup);
         check(400, "InvalidTarget", "The following targets are not in a running state", InvalidTarget);
@@ -343,8 +370,8 @@ mod tests {
         check(400, "AWS.SimpleQueueService.NonExistentQueue", "", NoQueue);
         check(400, "QueueDoesNotExist", "", NoQueue);
         check(400, "InvalidAddress", "", Denied);
-        check(400, "RequestThrottled", "", Retry);
-        check(400, "KMS.ThrottlingException", "", Retry);
+        check(400, "RequestThrottled", "", Throttled);
+        check(400, "KMS.ThrottlingException", "", Throttled);
         check(400, "KMS.AccessDeniedException", "", Denied);
         // Any call.
         check(403, "AccessDenied", "", Denied);
@@ -356,7 +383,7 @@ mod tests {
         check(500, "InternalFailure", "", Retry);
         check(503, "ServiceUnavailable", "", Retry);
         check(500, "SomethingNew", "", Retry);
-        check(429, "SomethingNew", "", Retry);
+        check(429, "SomethingNew", "", Throttled);
         check(400, "SomethingNew", "", Invalid);
         // Not the service.
         check(502, "", "", Retry);

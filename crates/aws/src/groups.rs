@@ -10,9 +10,10 @@ use offramp_core::{
     Group, GroupName, HookKey, HookName, HookSpec, HookToken, InstanceId, LifecycleState, Membership,
     TargetGroupArn,
 };
-use offramp_engine::{Fault, GroupCall, Groups, Settled};
+use offramp_engine::{Call, Fault, GroupCall, Groups, Settled};
 
 use crate::fault::{Reading, Refusal};
+use crate::meter::Meter;
 use crate::split::{Whole, whole_or_halves};
 
 /// A tag that puts an Auto Scaling group in scope.
@@ -28,13 +29,14 @@ pub struct GroupTag {
 #[derive(Clone, Debug)]
 pub(crate) struct AutoScaling {
     client: Client,
+    meter: Meter,
     scope: Option<GroupTag>,
 }
 
 impl AutoScaling {
     /// A port on this client. With `scope`, only groups that carry the tag are in scope.
-    pub(crate) fn new(client: Client, scope: Option<GroupTag>) -> Self {
-        Self { client, scope }
+    pub(crate) fn new(client: Client, meter: Meter, scope: Option<GroupTag>) -> Self {
+        Self { client, meter, scope }
     }
 }
 
@@ -47,9 +49,9 @@ impl Groups for AutoScaling {
             loop {
                 let request = self.client.describe_auto_scaling_instances();
                 let ids = ids.iter().map(ToString::to_string).collect();
-                let answer = request.set_instance_ids(Some(ids)).set_next_token(page).send().await;
-                let answer =
-                    answer.map_err(|error| Refusal::of(&error).fault("describing Auto Scaling instances"))?;
+                let request = request.set_instance_ids(Some(ids)).set_next_token(page).send();
+                let answer = self.meter.send(Call::DescribeAutoScalingInstances, request).await;
+                let answer = answer.map_err(|refusal| refusal.fault("describing Auto Scaling instances"))?;
                 found.extend(answer.auto_scaling_instances().iter().filter_map(membership));
                 // A page may be short although more follow; only the token tells.
                 page = answer.next_token.filter(|token| !token.is_empty());
@@ -102,10 +104,10 @@ impl Groups for AutoScaling {
 impl AutoScaling {
     async fn describe(&self, name: &GroupName) -> Result<Option<AutoScalingGroup>, Fault> {
         let request = self.client.describe_auto_scaling_groups();
-        let answer = request.auto_scaling_group_names(name.as_str()).send().await;
-        let answer = answer.map_err(|error| {
-            Refusal::of(&error).fault(format_args!("describing Auto Scaling group {name}"))
-        })?;
+        let request = request.auto_scaling_group_names(name.as_str()).send();
+        let answer = self.meter.send(Call::DescribeAutoScalingGroups, request).await;
+        let answer =
+            answer.map_err(|refusal| refusal.fault(format_args!("describing Auto Scaling group {name}")))?;
         let groups = answer.auto_scaling_groups.unwrap_or_default();
         Ok(groups.into_iter().find(|group| group.auto_scaling_group_name() == Some(name.as_str())))
     }
@@ -114,7 +116,7 @@ impl AutoScaling {
     /// group has 50 at most.
     async fn hooks(&self, group: &GroupName) -> Result<Option<Vec<LifecycleHook>>, Fault> {
         let request = self.client.describe_lifecycle_hooks().auto_scaling_group_name(group.as_str());
-        match request.send().await.map_err(|error| Refusal::of(&error)) {
+        match self.meter.send(Call::DescribeLifecycleHooks, request.send()).await {
             Ok(answer) => Ok(Some(answer.lifecycle_hooks.unwrap_or_default())),
             Err(refusal) if refusal.reading == Reading::NoGroup => Ok(None),
             Err(refusal) => {
@@ -128,8 +130,8 @@ impl AutoScaling {
         let request = self.client.record_lifecycle_action_heartbeat();
         let request =
             request.auto_scaling_group_name(key.group.as_str()).lifecycle_hook_name(key.name.as_str());
-        let sent = request.set_lifecycle_action_token(token).set_instance_id(instance).send().await;
-        match sent.map_err(|error| Refusal::of(&error)) {
+        let request = request.set_lifecycle_action_token(token).set_instance_id(instance);
+        match self.meter.send(Call::RecordLifecycleActionHeartbeat, request.send()).await {
             Ok(_) => Ok(Settled::Done),
             Err(refusal) => self.unanswered_hook("sending a heartbeat for", id, key, refusal).await,
         }
@@ -140,8 +142,8 @@ impl AutoScaling {
         let request = self.client.complete_lifecycle_action().lifecycle_action_result("CONTINUE");
         let request =
             request.auto_scaling_group_name(key.group.as_str()).lifecycle_hook_name(key.name.as_str());
-        let sent = request.set_lifecycle_action_token(token).set_instance_id(instance).send().await;
-        match sent.map_err(|error| Refusal::of(&error)) {
+        let request = request.set_lifecycle_action_token(token).set_instance_id(instance);
+        match self.meter.send(Call::CompleteLifecycleAction, request.send()).await {
             Ok(_) => Ok(Settled::Done),
             Err(refusal) => self.unanswered_hook("completing", id, key, refusal).await,
         }
@@ -189,8 +191,8 @@ impl AutoScaling {
         };
         let request = self.client.detach_instances().auto_scaling_group_name(group.as_str());
         let ids = ids.iter().map(ToString::to_string).collect();
-        let sent = request.set_instance_ids(Some(ids)).should_decrement_desired_capacity(false).send().await;
-        match sent.map_err(|error| Refusal::of(&error)) {
+        let request = request.set_instance_ids(Some(ids)).should_decrement_desired_capacity(false);
+        match self.meter.send(Call::DetachInstances, request.send()).await {
             Ok(_) => Whole::Each(Ok(Settled::Done)),
             Err(refusal) => match refusal.reading {
                 // Detached already, or on its way out: the group does not count on it.
@@ -204,12 +206,8 @@ impl AutoScaling {
 
     async fn terminate(&self, id: &InstanceId, group: &GroupName) -> Result<Settled, Fault> {
         let request = self.client.terminate_instance_in_auto_scaling_group().instance_id(id.as_str());
-        match request
-            .should_decrement_desired_capacity(false)
-            .send()
-            .await
-            .map_err(|error| Refusal::of(&error))
-        {
+        let request = request.should_decrement_desired_capacity(false);
+        match self.meter.send(Call::TerminateInstanceInAutoScalingGroup, request.send()).await {
             Ok(_) => Ok(Settled::Done),
             Err(refusal) => match refusal.reading {
                 Reading::NotAMember | Reading::NoGroup => Ok(Settled::Gone),

@@ -1,12 +1,13 @@
 //! The AWS ports of the engine on the real services.
 //!
 //! Contract: one answer for one call. Nothing here retries, caches answers, logs or decides; a port says
-//! what AWS said, in the engine's words. Every partition, proxy and endpoint that the AWS SDK knows works,
+//! what AWS said, in the engine's words, and counts the request. Every partition, proxy and endpoint that the AWS SDK knows works,
 //! because no host name is written here. Error codes and texts are read in `fault.rs` only.
 #![deny(missing_docs)]
 
 mod fault;
 mod groups;
+mod meter;
 mod open;
 mod queue;
 mod sessions;

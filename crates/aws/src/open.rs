@@ -6,8 +6,10 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
 use offramp_core::{AccountId, Home, Region};
+use offramp_engine::Call;
 
-use crate::fault::{Reading, Refusal};
+use crate::fault::Reading;
+use crate::meter::Meter;
 
 /// Why a queue cannot be used. Only [`OpenError::Unreachable`] may pass by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +53,13 @@ pub(crate) struct Opened {
 }
 
 /// Reads the queue's attributes and finds its dead-letter queue.
-pub(crate) async fn open(client: &Client, url: &str, policy: DeadLetterPolicy) -> Result<Opened, OpenError> {
-    let attributes = read_attributes(client, url).await?;
+pub(crate) async fn open(
+    client: &Client,
+    meter: &Meter,
+    url: &str,
+    policy: DeadLetterPolicy,
+) -> Result<Opened, OpenError> {
+    let attributes = read_attributes(client, meter, url).await?;
     let attribute = |name: QueueAttributeName| attributes.get(&name).map(String::as_str);
     let arn = attribute(QueueAttributeName::QueueArn).and_then(QueueArn::parse).ok_or_else(|| {
         OpenError::Invalid(format!("opening queue {url}: its QueueArn is missing or is no ARN of a queue"))
@@ -64,7 +71,7 @@ pub(crate) async fn open(client: &Client, url: &str, policy: DeadLetterPolicy) -
     });
     let redrive = redrive.transpose()?;
     let dead_letter_url = match &redrive {
-        Some(redrive) => Some(dead_letter_url(client, url, &redrive.to).await?),
+        Some(redrive) => Some(dead_letter_url(client, meter, url, &redrive.to).await?),
         None if policy == DeadLetterPolicy::Optional => None,
         None => {
             return Err(OpenError::NoDeadLetterQueue(format!(
@@ -85,7 +92,7 @@ pub(crate) async fn open(client: &Client, url: &str, policy: DeadLetterPolicy) -
 
 type Attributes = std::collections::HashMap<QueueAttributeName, String>;
 
-async fn read_attributes(client: &Client, url: &str) -> Result<Attributes, OpenError> {
+async fn read_attributes(client: &Client, meter: &Meter, url: &str) -> Result<Attributes, OpenError> {
     let request = client
         .get_queue_attributes()
         .queue_url(url)
@@ -94,11 +101,10 @@ async fn read_attributes(client: &Client, url: &str) -> Result<Attributes, OpenE
         .attribute_names(QueueAttributeName::VisibilityTimeout)
         .customize()
         .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(start_timeout()));
-    let answer = request.send().await.map_err(|error| {
-        let refusal = Refusal::of(&error);
+    let answer = meter.send(Call::GetQueueAttributes, request.send()).await.map_err(|refusal| {
         let text = refusal.text(format_args!("opening queue {url}"));
         match refusal.reading {
-            Reading::Retry => OpenError::Unreachable(text),
+            Reading::Retry | Reading::Throttled => OpenError::Unreachable(text),
             Reading::NoCredentials => OpenError::NoCredentials(text),
             Reading::Denied => OpenError::Denied(text),
             Reading::NoQueue => OpenError::NoQueue(text),
@@ -110,14 +116,19 @@ async fn read_attributes(client: &Client, url: &str) -> Result<Attributes, OpenE
 
 /// Asks SQS for the URL. Where asking is not permitted, or not known to the server, the URL is made from
 /// the queue's own: both are in one account and Region, as SQS demands of a dead-letter queue.
-async fn dead_letter_url(client: &Client, url: &str, to: &QueueArn) -> Result<String, OpenError> {
+async fn dead_letter_url(
+    client: &Client,
+    meter: &Meter,
+    url: &str,
+    to: &QueueArn,
+) -> Result<String, OpenError> {
     let request = client
         .get_queue_url()
         .queue_name(&to.name)
         .queue_owner_aws_account_id(to.account.as_str())
         .customize()
         .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(start_timeout()));
-    let refusal = match request.send().await.map_err(|error| Refusal::of(&error)) {
+    let refusal = match meter.send(Call::GetQueueUrl, request.send()).await {
         Ok(answer) => match answer.queue_url {
             Some(url) => return Ok(url),
             None => return sibling_url(url, to),
@@ -126,7 +137,7 @@ async fn dead_letter_url(client: &Client, url: &str, to: &QueueArn) -> Result<St
     };
     let text = refusal.text(format_args!("finding the dead-letter queue {} of queue {url}", to.name));
     match refusal.reading {
-        Reading::Retry => Err(OpenError::Unreachable(text)),
+        Reading::Retry | Reading::Throttled => Err(OpenError::Unreachable(text)),
         Reading::NoCredentials => Err(OpenError::NoCredentials(text)),
         Reading::NoQueue => Err(OpenError::NoDeadLetterQueue(text)),
         _ => sibling_url(url, to),

@@ -10,9 +10,10 @@ use aws_sdk_sqs::types::{
     Message as Received, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
 };
 use offramp_core::{Home, Timestamp};
-use offramp_engine::{Depth, Fault, Held, Message, MessageId, Queue, Receipt};
+use offramp_engine::{Call, Depth, Fault, Held, Message, MessageId, Queue, Receipt};
 
 use crate::fault::{Reading, Refusal};
+use crate::meter::Meter;
 use crate::open::{DeadLetterPolicy, OpenError, Opened, open};
 use crate::sessions::Access;
 
@@ -20,6 +21,7 @@ use crate::sessions::Access;
 #[derive(Clone, Debug)]
 pub struct SqsQueue {
     client: Client,
+    meter: Meter,
     url: String,
     opened: Opened,
 }
@@ -27,9 +29,9 @@ pub struct SqsQueue {
 impl SqsQueue {
     /// Reads what the queue says about itself and finds its dead-letter queue.
     pub async fn open(access: &Access, url: &str, policy: DeadLetterPolicy) -> Result<Self, OpenError> {
-        let client = access.sqs();
-        let opened = open(&client, url, policy).await?;
-        Ok(Self { client, url: url.to_owned(), opened })
+        let (client, meter) = (access.sqs(), access.meter());
+        let opened = open(&client, &meter, url, policy).await?;
+        Ok(Self { client, meter, url: url.to_owned(), opened })
     }
 
     /// The queue's account and Region: where calls go when an event does not say.
@@ -66,7 +68,8 @@ impl Queue for SqsQueue {
             .visibility_timeout(whole_seconds(visibility))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);
-        let answer = request.send().await.map_err(|error| Refusal::of(&error).fault("receiving messages"))?;
+        let answer = self.meter.send(Call::ReceiveMessage, request.send()).await;
+        let answer = answer.map_err(|refusal| refusal.fault("receiving messages"))?;
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(message).collect())
     }
 
@@ -112,18 +115,30 @@ impl Queue for SqsQueue {
             let value = value.map_err(|error| Fault::Invalid(format!("{doing}: {error}")))?;
             request = request.message_attributes(name, value);
         }
-        request.send().await.map(drop).map_err(|error| Refusal::of(&error).fault(doing))
+        let sent = self.meter.send(Call::SendMessage, request.send()).await;
+        sent.map(drop).map_err(|refusal| refusal.fault(doing))
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
-        let doing = "reading the depth of the queue";
+        self.depth_of(&self.url, "reading the depth of the queue").await
+    }
+
+    async fn dead_letters(&self) -> Result<u64, Fault> {
+        let Some(url) = &self.opened.dead_letter_url else { return Ok(0) };
+        Ok(self.depth_of(url, "reading the depth of the dead-letter queue").await?.waiting)
+    }
+}
+
+impl SqsQueue {
+    async fn depth_of(&self, url: &str, doing: &str) -> Result<Depth, Fault> {
         let request = self
             .client
             .get_queue_attributes()
-            .queue_url(&self.url)
+            .queue_url(url)
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible);
-        let answer = request.send().await.map_err(|error| Refusal::of(&error).fault(doing))?;
+        let answer = self.meter.send(Call::GetQueueAttributes, request.send()).await;
+        let answer = answer.map_err(|refusal| refusal.fault(doing))?;
         let attributes = answer.attributes.unwrap_or_default();
         let number = |name: QueueAttributeName| {
             let digits = attributes.get(&name).and_then(|digits| digits.parse().ok());
@@ -134,9 +149,7 @@ impl Queue for SqsQueue {
             in_flight: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)?,
         })
     }
-}
 
-impl SqsQueue {
     async fn extend_batch(&self, receipts: &[Receipt], visibility: Duration) -> Vec<Result<Held, Fault>> {
         let doing = "extending messages";
         let entry = |(index, receipt): (usize, &Receipt)| {
@@ -151,7 +164,8 @@ impl SqsQueue {
             Err(error) => return unbuilt(doing, &error, receipts.len()),
         };
         let request = self.client.change_message_visibility_batch().queue_url(&self.url);
-        match request.set_entries(Some(entries)).send().await.map_err(|error| Refusal::of(&error)) {
+        let request = request.set_entries(Some(entries)).send();
+        match self.meter.send(Call::ChangeMessageVisibilityBatch, request).await {
             Ok(answer) => {
                 let ids = answer.successful().iter().map(|entry| entry.id());
                 let refused = |refusal: Refusal| match refusal.reading {
@@ -174,7 +188,8 @@ impl SqsQueue {
             Err(error) => return unbuilt(doing, &error, receipts.len()),
         };
         let request = self.client.delete_message_batch().queue_url(&self.url);
-        match request.set_entries(Some(entries)).send().await.map_err(|error| Refusal::of(&error)) {
+        let request = request.set_entries(Some(entries)).send();
+        match self.meter.send(Call::DeleteMessageBatch, request).await {
             Ok(answer) => {
                 let ids = answer.successful().iter().map(|entry| entry.id());
                 sort(doing, receipts.len(), ids, &(), answer.failed(), |refusal| Err(refusal.fault(doing)))

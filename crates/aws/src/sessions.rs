@@ -11,9 +11,10 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use offramp_core::{Home, Region};
-use offramp_engine::{self as engine, Fault, Groups, Targets};
+use offramp_engine::{self as engine, Fault, Groups, Metrics, Targets};
 
 use crate::groups::{AutoScaling, GroupTag};
+use crate::meter::Meter;
 use crate::open::OpenError;
 use crate::targets::LoadBalancing;
 
@@ -31,6 +32,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Access {
     config: SdkConfig,
+    meter: Meter,
 }
 
 impl Access {
@@ -52,7 +54,7 @@ impl Access {
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts(READ_TIMEOUT))
             .build();
-        Self { config }
+        Self { config, meter: Meter::default() }
     }
 
     pub(crate) async fn load_from(loader: ConfigLoader, options: &Options) -> Result<Self, OpenError> {
@@ -83,7 +85,17 @@ impl Access {
             // Set here and not on the loader, where it would overrule AWS_ENDPOINT_URL_SQS and the like.
             config = config.into_builder().endpoint_url(url).build();
         }
-        Ok(Self { config })
+        Ok(Self { config, meter: Meter::default() })
+    }
+
+    /// The same access, whose requests are counted.
+    #[must_use]
+    pub fn measured_by(self, metrics: Metrics) -> Self {
+        Self { meter: Meter(Some(metrics)), ..self }
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
@@ -91,7 +103,7 @@ impl Access {
         aws_sdk_sqs::Client::from_conf(config.build())
     }
 
-    fn auto_scaling(&self, region: &Region) -> aws_sdk_autoscaling::Client {
+    pub(crate) fn auto_scaling(&self, region: &Region) -> aws_sdk_autoscaling::Client {
         let config = aws_sdk_autoscaling::config::Builder::from(&self.config).region(sdk_region(region));
         aws_sdk_autoscaling::Client::from_conf(config.build())
     }
@@ -136,8 +148,12 @@ impl Sessions {
         // A client is made in microseconds and without a call, so the lock is never held for long.
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         let ports = regions.entry(region.clone()).or_insert_with(|| Ports {
-            groups: Arc::new(AutoScaling::new(self.access.auto_scaling(region), self.scope.clone())),
-            targets: Arc::new(LoadBalancing::new(self.access.load_balancing(region))),
+            groups: Arc::new(AutoScaling::new(
+                self.access.auto_scaling(region),
+                self.access.meter(),
+                self.scope.clone(),
+            )),
+            targets: Arc::new(LoadBalancing::new(self.access.load_balancing(region), self.access.meter())),
         });
         Ok(ports.clone())
     }

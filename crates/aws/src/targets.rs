@@ -9,21 +9,23 @@ use aws_sdk_elasticloadbalancingv2::types::{
     TargetHealthDescription, TargetHealthReasonEnum, TargetHealthStateEnum,
 };
 use offramp_core::{BalancerKind, InstanceId, TargetGroupArn, TargetHealth, TargetKey, Zone};
-use offramp_engine::{Fault, Settled, TargetCall, TargetGroupSettings, TargetState, Targets};
+use offramp_engine::{Call, Fault, Settled, TargetCall, TargetGroupSettings, TargetState, Targets};
 
 use crate::fault::{Reading, Refusal};
+use crate::meter::Meter;
 use crate::split::{Whole, whole_or_halves};
 
 /// The port on Elastic Load Balancing.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadBalancing {
     client: Client,
+    meter: Meter,
 }
 
 impl LoadBalancing {
     /// A port on this client.
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    pub(crate) fn new(client: Client, meter: Meter) -> Self {
+        Self { client, meter }
     }
 }
 
@@ -32,14 +34,14 @@ impl Targets for LoadBalancing {
     async fn settings(&self, group: &TargetGroupArn) -> Result<Option<TargetGroupSettings>, Fault> {
         let doing = format!("describing target group {}", group.short());
         let request = self.client.describe_target_groups().target_group_arns(group.as_str());
-        let groups = request.send().await.map_err(|error| Refusal::of(&error));
+        let groups = self.meter.send(Call::DescribeTargetGroups, request.send()).await;
         let Some(groups) = unless_gone(groups, &doing)? else { return Ok(None) };
         let Some(described) = groups.target_groups().first() else { return Ok(None) };
         let balancer = balancer(described.protocol());
 
         let doing = format!("describing the attributes of target group {}", group.short());
         let request = self.client.describe_target_group_attributes().target_group_arn(group.as_str());
-        let attributes = request.send().await.map_err(|error| Refusal::of(&error));
+        let attributes = self.meter.send(Call::DescribeTargetGroupAttributes, request.send()).await;
         let Some(attributes) = unless_gone(attributes, &doing)? else { return Ok(None) };
         let attributes = attributes.attributes();
         Ok(Some(TargetGroupSettings {
@@ -54,7 +56,7 @@ impl Targets for LoadBalancing {
     async fn health(&self, group: &TargetGroupArn) -> Result<Option<Vec<TargetState>>, Fault> {
         let doing = format!("describing target health of {}", group.short());
         let request = self.client.describe_target_health().target_group_arn(group.as_str());
-        let answer = request.send().await.map_err(|error| Refusal::of(&error));
+        let answer = self.meter.send(Call::DescribeTargetHealth, request.send()).await;
         let Some(answer) = unless_gone(answer, &doing)? else { return Ok(None) };
         Ok(Some(answer.target_health_descriptions().iter().filter_map(target_state).collect()))
     }
@@ -83,13 +85,13 @@ impl LoadBalancing {
         let (sent, doing) = match way {
             Way::Out => {
                 let request = self.client.deregister_targets().target_group_arn(group.as_str());
-                let sent = request.set_targets(Some(targets)).send().await;
-                (sent.map(drop).map_err(|error| Refusal::of(&error)), "deregistering")
+                let request = request.set_targets(Some(targets)).send();
+                (self.meter.send(Call::DeregisterTargets, request).await.map(drop), "deregistering")
             }
             Way::In => {
                 let request = self.client.register_targets().target_group_arn(group.as_str());
-                let sent = request.set_targets(Some(targets)).send().await;
-                (sent.map(drop).map_err(|error| Refusal::of(&error)), "registering")
+                let request = request.set_targets(Some(targets)).send();
+                (self.meter.send(Call::RegisterTargets, request).await.map(drop), "registering")
             }
         };
         match sent {

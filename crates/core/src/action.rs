@@ -98,21 +98,15 @@ pub enum Outcome {
 }
 
 impl Action {
-    /// The kind of action, as a label of metrics.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Isolate { .. } => "isolate",
-            Self::Exclude { .. } => "exclude",
-            Self::Deregister(_) => "deregister",
-            Self::Evict { .. } => "evict",
-            Self::Delete { .. } => "delete",
-            Self::Heartbeat(_) => "heartbeat",
-            Self::CompleteHook(_) => "complete_hook",
-            Self::Detach { .. } => "detach",
-            Self::TerminateThroughGroup { .. } => "terminate_through_group",
-            Self::Register(_) => "register",
-            Self::Release { .. } => "release",
+    /// The resourceVersion that guards a write to the node.
+    pub(crate) fn guard(&self) -> Option<&str> {
+        if let Self::Isolate { guard, .. }
+        | Self::Exclude { guard, .. }
+        | Self::Release { resource_version: guard, .. } = self
+        {
+            return Some(guard);
         }
+        None
     }
 }
 

@@ -1,6 +1,5 @@
 //! Which pods go, in which order, and how hard we ask.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::action::Action;
@@ -8,7 +7,7 @@ use crate::deadline::Deadline;
 use crate::job::Job;
 use crate::observation::Pod;
 use crate::policy::{IngressDaemonSet, Policy};
-use crate::time::{Timestamp, in_words};
+use crate::time::Timestamp;
 
 /// What a pod is to a drain. The order is that of leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,25 +59,6 @@ pub struct Left {
     pub awaiting_quiet: usize,
     /// How long until the first pod is forced.
     pub forced_in: Option<Duration>,
-}
-
-impl fmt::Display for Left {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} pods left", self.running + self.ending)?;
-        for (count, what) in [
-            (self.ending, "ending"),
-            (self.refused, "refused"),
-            (self.awaiting_quiet, "until traffic has left"),
-        ] {
-            if count > 0 {
-                write!(f, ", {count} {what}")?;
-            }
-        }
-        match self.forced_in {
-            Some(span) if self.refused > 0 => write!(f, ", forced in {}", in_words(span)),
-            Some(_) | None => Ok(()),
-        }
-    }
 }
 
 /// The part of a drain that one tick does.

@@ -33,8 +33,8 @@ macro_rules! printed {
     };
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident,)+) => {$(
         text! { $(#[$doc])* $name }
         printed! { $name }
 
@@ -50,49 +50,31 @@ macro_rules! name {
                 Self(text.to_owned())
             }
         }
-    };
+    )+};
 }
 
-name! {
+names! {
     /// An AWS account: twelve digits.
-    AccountId
-}
-name! {
+    AccountId,
     /// An AWS Region, such as `eu-west-1`.
-    Region
-}
-name! {
+    Region,
     /// An availability zone, such as `eu-west-1b`.
-    Zone
-}
-name! {
+    Zone,
     /// A cluster of ours, by the name that the configuration and `NotificationMetadata` use.
-    ClusterName
-}
-name! {
+    ClusterName,
     /// An Auto Scaling group.
-    GroupName
-}
-name! {
+    GroupName,
     /// A lifecycle hook of a group.
-    HookName
-}
-name! {
+    HookName,
     /// A Kubernetes node.
-    NodeName
-}
-name! {
+    NodeName,
     /// One event: EventBridge's `id`, or `RequestId` of a hook that came straight to SQS. A copy of a
     /// message has the same one.
-    NoticeId
-}
-name! {
+    NoticeId,
     /// A pod's UID. A StatefulSet's pod comes back under its old name and with a new UID.
-    PodUid
-}
-name! {
+    PodUid,
     /// An ELBv2 target group, by ARN.
-    TargetGroupArn
+    TargetGroupArn,
 }
 
 impl TargetGroupArn {

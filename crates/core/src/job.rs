@@ -104,6 +104,9 @@ pub struct Memory {
     pub last_state: Option<LifecycleState>,
     /// The group took our detach or terminate.
     pub detached: bool,
+    /// The resourceVersion of our newest write to the node, and when it was made: until a watch shows
+    /// another one, every write with this guard would be refused.
+    pub spent_guard: Option<(String, Timestamp)>,
 }
 
 /// The rest of a hook after failed calls.
@@ -136,6 +139,9 @@ pub enum Answered {
 /// How long a refused eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a
 /// budget opens when another pod becomes ready, which takes longer than that.
 const EVICTION_PAUSE: Duration = Duration::from_secs(5);
+/// A watch was up to 3.4 s late in a storm on a busy API server. Past that, a write that changed nothing
+/// (an admission webhook took it back) is made again.
+const WATCH_LAG: Duration = Duration::from_secs(5);
 /// How long a hook rests after a failed call: a tenth of the shortest HeartbeatTimeout (30 s), and twice
 /// as long each time, up to 24 s. All calls to Auto Scaling share one bucket for each account.
 const HOOK_PAUSE: Duration = Duration::from_secs(3);
@@ -145,6 +151,9 @@ impl Memory {
     /// Takes in what an action led to.
     pub fn learn(&mut self, action: &Action, outcome: &Outcome, now: Timestamp) {
         let worked = matches!(outcome, Outcome::Done | Outcome::Gone);
+        if let (Some(guard), Outcome::Done | Outcome::Changed) = (action.guard(), outcome) {
+            self.spent_guard = Some((guard.to_owned(), now));
+        }
         match action {
             Action::Isolate { .. } => {
                 self.isolation_failed = !worked && *outcome != Outcome::Changed;
@@ -183,6 +192,19 @@ impl Memory {
             Action::Detach { .. } | Action::TerminateThroughGroup { .. } => self.detached |= worked,
             Action::Exclude { .. } | Action::Register(_) | Action::Release { .. } => {}
         }
+    }
+
+    /// The action would write over a state of the node that has changed since, by ourselves or by others,
+    /// and the watch is about to show it.
+    pub(crate) fn is_too_soon(&self, action: &Action, now: Timestamp) -> bool {
+        let age = action.guard().and_then(|guard| self.written_over(guard, now));
+        age.is_some_and(|age| age < WATCH_LAG)
+    }
+
+    /// How long ago our newest write went over this state of the node.
+    pub(crate) fn written_over(&self, resource_version: &str, now: Timestamp) -> Option<Duration> {
+        let spent = self.spent_guard.as_ref().filter(|(guard, _)| guard == resource_version);
+        spent.map(|(_, at)| now.since(*at))
     }
 
     fn rest(&mut self, hook: &HookKey, now: Timestamp) {

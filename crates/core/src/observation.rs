@@ -81,7 +81,7 @@ pub struct Node {
     pub resource_version: String,
 }
 
-/// Who makes and removes a node, by its labels and providerID.
+/// Who makes and removes a node, by its labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeOwner {
     /// A self-managed Auto Scaling group, as far as the node tells.
@@ -107,6 +107,29 @@ pub struct Record {
     pub excluded: bool,
     /// The targets that we deregister.
     pub targets: BTreeSet<TargetKey>,
+}
+
+/// Stands among the notices of a record that cannot be read. No job has a notice of this name.
+const FOREIGN: &str = "record-of-another-version";
+
+impl Record {
+    /// A record that names nothing yet.
+    pub const fn new(since: Timestamp) -> Self {
+        Self { since, notices: BTreeSet::new(), cordoned: false, excluded: false, targets: BTreeSet::new() }
+    }
+
+    /// Stands for a record that cannot be read: damaged, or of a newer version that runs beside this one
+    /// during an upgrade. It is left on the node as it is, because an undo that somebody else owes depends
+    /// on it. So it names nothing that we changed and a notice that no job has: the node counts as leaving
+    /// (the gate does not rely on it), and nothing of it is ever taken away by us.
+    pub fn foreign(since: Timestamp) -> Self {
+        Self { notices: BTreeSet::from([NoticeId::from(FOREIGN)]), ..Self::new(since) }
+    }
+
+    /// The annotation on the node is not ours to write.
+    pub fn is_foreign(&self) -> bool {
+        self.notices.iter().any(|notice| notice.as_str() == FOREIGN)
+    }
 }
 
 /// A pod bound to the node, trimmed to what matters here.
@@ -227,7 +250,7 @@ pub struct TargetGroup {
     pub cross_zone: bool,
     /// How long a target drains after its deregistration.
     pub deregistration_delay: Duration,
-    /// Every target, ours and the others.
+    /// The targets of the instance, and the others too while one of its own is healthy.
     pub targets: Vec<Target>,
 }
 

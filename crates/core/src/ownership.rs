@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::deadline::{SPOT_LEAD, ended};
 use crate::ids::{ClusterName, HookName};
 use crate::job::Job;
-use crate::notice::{Hook, Notice, NoticeKind, Passage};
+use crate::notice::{Hook, Notice, NoticeKind, Passage, SpotAction};
 use crate::observation::{LifecycleState, NodeOwner, Observation, Seen};
 use crate::policy::{Policy, RebalancePolicy};
 use crate::time::Timestamp;
@@ -28,7 +28,7 @@ pub enum Standing {
     Isolates,
     /// Nothing yet, but it is not over: the group or the node is not known.
     Waits,
-    /// The hook is answered, and the instance will be back.
+    /// The instance has gone for a while (root volume, stop, hibernation), and will be back.
     Returns,
     /// Nothing any more.
     Over(Over),
@@ -224,13 +224,18 @@ fn of_rebooting(seen: &Observation, patient: bool) -> Standing {
 }
 
 fn of_spot(notice: &Notice, seen: &Observation, policy: &Policy, now: Timestamp) -> Standing {
+    let patient = now < notice.at + policy.patience;
     if now <= notice.at + SPOT_LEAD + SPOT_STALE {
         return Standing::Acts;
     }
     match &seen.node {
         Seen::Known(node) if node.ready => Standing::Over(Over::Stale),
+        // Stopped or hibernated: with its node, the cordon and the label would come back.
+        Seen::Known(_) if notice.kind != NoticeKind::Spot(SpotAction::Terminate) && patient => {
+            Standing::Returns
+        }
         Seen::Known(_) | Seen::Gone => Standing::Over(Over::Ended),
-        Seen::Unknown if now < notice.at + policy.patience => Standing::Waits,
+        Seen::Unknown if patient => Standing::Waits,
         Seen::Unknown => Standing::Over(Over::PatienceOver),
     }
 }

@@ -67,7 +67,7 @@ pub enum Reason {
         /// How long we wait for it.
         left: Duration,
     },
-    /// The instance reboots with a new root volume.
+    /// The instance reboots with a new root volume, or is stopped and may start again.
     AwaitingReturn,
     /// What the record names is being undone.
     Returning(Over),
@@ -99,10 +99,7 @@ impl fmt::Display for Reason {
                 write!(f, "deregistering {targets} targets")
             }
             Self::Deregistering { targets, unlabelled: true } => {
-                write!(
-                    f,
-                    "deregistering {targets} targets without the exclude label: the node cannot be written"
-                )
+                write!(f, "deregistering {targets} targets, not labelled: the node cannot be written")
             }
             Self::Propagating { left } => {
                 write!(f, "waiting {} for the balancers to send nothing new", in_words(*left))
@@ -123,12 +120,29 @@ impl fmt::Display for Reason {
             Self::AwaitingInterruption { left } => {
                 write!(f, "isolated, waiting up to {} for the interruption", in_words(*left))
             }
-            Self::AwaitingReturn => {
-                f.write_str("waiting for the instance to come back with its new root volume")
-            }
+            Self::AwaitingReturn => f.write_str("waiting for the instance to come back"),
             Self::Returning(over) => write!(f, "undoing what was done: {over}"),
             Self::SpotServed => f.write_str("everything owed for the spot notice is done"),
             Self::Over(over) => write!(f, "{over}"),
+        }
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pods left", self.running + self.ending)?;
+        for (count, what) in [
+            (self.ending, "ending"),
+            (self.refused, "refused"),
+            (self.awaiting_quiet, "until traffic has left"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        match self.forced_in {
+            Some(span) if self.refused > 0 => write!(f, ", forced in {}", in_words(span)),
+            Some(_) | None => Ok(()),
         }
     }
 }

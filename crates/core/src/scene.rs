@@ -66,8 +66,15 @@ impl<'a> Scene<'a> {
         self.acting.iter().any(|notice| notice.kind == NoticeKind::Spot(SpotAction::Hibernate))
     }
 
+    /// A stopped or hibernated instance starts again with the node as it was.
+    pub(crate) fn comes_back(&self) -> bool {
+        self.hook().is_none() && self.acting.iter().all(|n| n.kind != NoticeKind::Spot(SpotAction::Terminate))
+    }
+
     pub(crate) fn is_isolated(&self, node: &Node) -> bool {
-        let claims = |record: &Record| self.claims().all(|id| record.notices.contains(id));
+        // A record that cannot be read stays as it is, so our notices never show in it.
+        let claims =
+            |record: &Record| record.is_foreign() || self.claims().all(|id| record.notices.contains(id));
         node.cordoned && node.record.as_ref().is_some_and(claims) && (self.spot().is_none() || node.excluded)
     }
 
@@ -77,13 +84,7 @@ impl<'a> Scene<'a> {
 
     /// The node's record with this job's notices in it.
     pub(crate) fn record(&self, node: &Node) -> Record {
-        let mut record = node.record.clone().unwrap_or_else(|| Record {
-            since: self.now,
-            notices: BTreeSet::new(),
-            cordoned: false,
-            excluded: false,
-            targets: BTreeSet::new(),
-        });
+        let mut record = node.record.clone().unwrap_or_else(|| Record::new(self.now));
         record.notices.extend(self.claims().cloned());
         record
     }
@@ -114,6 +115,11 @@ impl<'a> Scene<'a> {
             let delay = group.deregistration_delay;
             group.targets_of(&self.job.instance).map(move |(key, target)| (key, target, delay))
         })
+    }
+
+    /// The targets of the instance that are on the lists of their target groups.
+    pub(crate) fn registered(&self) -> BTreeSet<TargetKey> {
+        self.targets().filter(|(_, target, _)| is_registered(target)).map(|(key, ..)| key).collect()
     }
 
     /// Until when the balancers may still send new requests, if any does.
@@ -152,8 +158,7 @@ impl<'a> Scene<'a> {
 
     pub(crate) fn given_up(&self) -> Reason {
         let pods = self.seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.policy).len());
-        let targets = self.targets().filter(|(_, target, _)| is_registered(target)).count();
-        Reason::DeadlineReached { pods, targets }
+        Reason::DeadlineReached { pods, targets: self.registered().len() }
     }
 }
 

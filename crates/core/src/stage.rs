@@ -65,13 +65,13 @@ pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
     if scene.seen.target_groups == Seen::Unknown {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     }
-    let registered: BTreeSet<TargetKey> =
-        scene.targets().filter(|(_, target, _)| is_registered(target)).map(|(key, ..)| key).collect();
+    let registered = scene.registered();
     if let (true, Seen::Known(node)) = (labelled, &scene.seen.node) {
         // What spot deregistered while the node could not be written is named as soon as it can be.
         let ours = scene.job.memory.deregistered.union(&registered).cloned();
         let targets: BTreeSet<TargetKey> = ours.collect();
-        let named = node.record.as_ref().is_some_and(|record| targets.is_subset(&record.targets));
+        let names = |record: &Record| record.is_foreign() || targets.is_subset(&record.targets);
+        let named = node.record.as_ref().is_some_and(names);
         if !node.excluded || !named {
             let mut record = scene.record(node);
             record.excluded |= !node.excluded;
@@ -262,12 +262,7 @@ pub(crate) fn register(scene: &Scene<'_>) -> Answer {
     if scene.seen.unread_target_groups > 0 {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     }
-    let registered: BTreeSet<TargetKey> = groups
-        .iter()
-        .flat_map(|group| group.targets_of(&scene.job.instance))
-        .filter(|(_, target)| is_registered(target))
-        .map(|(key, _)| key)
-        .collect();
+    let registered = scene.registered();
     // A group that was deleted meanwhile takes no targets.
     let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
     let missing = record.targets.difference(&registered).filter(exists);

@@ -1,9 +1,10 @@
 //! The decision: what should happen now to one instance, when to look again, and why.
 
+use std::time::Duration;
+
 use crate::action::Action;
 use crate::deadline::{ended, node_deadline};
 use crate::goal::{Goal, Stage};
-use crate::ids::NoticeId;
 use crate::job::Job;
 use crate::notice::Notice;
 use crate::observation::{Node, Observation, Record, Seen};
@@ -27,6 +28,8 @@ pub struct Step {
     pub wake_at: Timestamp,
     /// Why, in words.
     pub reason: Reason,
+    /// When it has to be over, where an acting notice says so.
+    pub deadline: Option<Timestamp>,
 }
 
 /// Decides the next step for one instance.
@@ -38,7 +41,7 @@ pub struct Step {
 pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> Step {
     let standings: Vec<(&Notice, Standing)> =
         job.notices.iter().map(|notice| (notice, standing(notice, job, seen, policy, now))).collect();
-    let step = match aim(&standings, job, seen, policy, now) {
+    let mut step = match aim(&standings, job, seen, policy, now) {
         Aim::Leave => leave(&standings, job, seen, policy, now),
         Aim::Wait(reason) => Step {
             stage: Some(Stage::Isolate),
@@ -68,13 +71,25 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         }
         Aim::Nothing(over) => Step::finished(Reason::Over(over), now),
     };
+    let due = step.actions.len();
+    step.actions.retain(|action| !job.memory.is_too_soon(action, now));
+    if step.actions.len() < due {
+        step.wake_at = step.wake_at.min(now + UNSHOWN);
+    }
     let changes = standings.iter().map(|(notice, _)| notice.at + FRESH);
     let next_change = changes.filter(|at| *at > now).map(|at| at + MOMENT).min();
     Step { wake_at: next_change.map_or(step.wake_at, |at| at.min(step.wake_at)), ..step }
 }
 
 /// One millisecond past a boundary that belongs to what came before.
-const MOMENT: std::time::Duration = std::time::Duration::from_millis(1);
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// What the watch has not shown is looked for this often: a new resourceVersion alone wakes nobody.
+const UNSHOWN: Duration = Duration::from_millis(200);
+
+/// So long a job does not end on what it saw before its newest write: a watch that is cut off is known to
+/// be after 35 s. A write that changed nothing never shows.
+const UNSEEN: Duration = Duration::from_secs(60);
 
 enum Aim<'a> {
     Leave,
@@ -100,9 +115,6 @@ fn aim<'a>(
     if any(|standing| matches!(standing, Standing::Waits)) {
         return Aim::Wait(Reason::GroupUnknown);
     }
-    if any(|standing| matches!(standing, Standing::Returns)) {
-        return Aim::Wait(Reason::AwaitingReturn);
-    }
     let over_of = |(_, standing): &(&Notice, Standing)| {
         if let Standing::Over(over) = standing { Some(*over) } else { None }
     };
@@ -110,19 +122,23 @@ fn aim<'a>(
     if let Some(departed) = overs.iter().find(|over| over.is_departure()) {
         return Aim::Nothing(*departed);
     }
+    if any(|standing| matches!(standing, Standing::Returns)) {
+        return Aim::Wait(Reason::AwaitingReturn);
+    }
     let over = overs.first().copied().unwrap_or(Over::NotOurs);
     let patient = now < job.since() + policy.patience + policy.patience;
+    let written_over = |node: &Node| job.memory.written_over(&node.resource_version, now);
+    let unseen = |node: &Node| written_over(node).is_some_and(|age| age < UNSEEN);
+    let ours = |record: &Record| {
+        record.notices.iter().filter(|id| job.notices.iter().any(|notice| notice.id == **id)).count()
+    };
     match &seen.node {
         Seen::Known(node) => match &node.record {
-            Some(record) => {
-                let ours = |id: &NoticeId| job.notices.iter().any(|notice| notice.id == *id);
-                match record.notices.iter().filter(|id| ours(id)).count() {
-                    all if all == record.notices.len() => Aim::Return(over),
-                    0 => Aim::Nothing(over),
-                    _ => Aim::Withdraw(over, node, record),
-                }
-            }
-            None => Aim::Nothing(over),
+            Some(record) if ours(record) == record.notices.len() => Aim::Return(over),
+            Some(record) if ours(record) > 0 => Aim::Withdraw(over, node, record),
+            // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
+            Some(_) | None if unseen(node) => Aim::Wait(Reason::NodeUnknown),
+            Some(_) | None => Aim::Nothing(over),
         },
         Seen::Gone => Aim::Nothing(over),
         // There may be something to undo: an hour more than the longest patience, then the sweep.
@@ -191,12 +207,15 @@ fn leave(
         policy,
         Over::Ended,
     );
+    step.deadline = scene.deadline.map(|deadline| deadline.answer);
     if step.stage.is_none() {
         step.reason = Reason::SpotServed;
         // A notice that has nothing to say yet is not served with the others: its hook may be open.
         let unsettled = |standing: &Standing| !matches!(standing, Standing::Acts | Standing::Over(_));
         if standings.iter().any(|(_, standing)| unsettled(standing)) {
             step = Step { stage: Some(Stage::Complete), reason: Reason::Unsettled, ..step };
+        } else if scene.comes_back() {
+            step = Step { stage: Some(Stage::Complete), reason: Reason::AwaitingReturn, ..step };
         }
     }
     step
@@ -230,6 +249,6 @@ fn first_open<const N: usize>(
 
 impl Step {
     fn finished(reason: Reason, wake_at: Timestamp) -> Self {
-        Self { goal: Goal::Leave, stage: None, actions: Vec::new(), wake_at, reason }
+        Self { goal: Goal::Leave, stage: None, actions: Vec::new(), wake_at, reason, deadline: None }
     }
 }

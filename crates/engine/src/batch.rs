@@ -6,18 +6,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
 use offramp_core::{Group, GroupName, Home, InstanceId, Membership, TargetGroupArn, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::ports::{Fault, GroupCall, Sessions, Settled, TargetCall, TargetGroupSettings, TargetState};
 use crate::retry::answer;
+use crate::tasks::Tasks;
 
 /// How long the first request waits for company. An idle notice pays it once; a storm fills the batch.
 const WINDOW: Duration = Duration::from_millis(10);
+/// What was read lately and is only read again keeps this distance from the call before. The jobs of a storm
+/// ask for it at any moment: five hundred that ask every five seconds are fifty in half a second, which is one
+/// call. A job that is alone waits for nobody.
+const REFRESH: Duration = Duration::from_millis(500);
+/// For so long an old answer says that a key was read lately.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// The AWS calls of all jobs.
 #[derive(Clone)]
@@ -31,38 +37,54 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Starts the lanes. `recheck` is how often a job reads target health again: an answer lives for a
-    /// quarter of it.
+    /// Starts the lanes. `recheck` is how often a job reads again what no watch tells.
     pub(crate) fn start(
-        tasks: &mut JoinSet<()>,
+        tasks: &mut Tasks,
         sessions: &Arc<dyn Sessions>,
         clock: Clock,
         recheck: Duration,
     ) -> Self {
-        let lane = |sessions: &Arc<dyn Sessions>| Arc::clone(sessions);
-        let (memberships, groups, settings, health, targets, group_calls) =
-            (lane(sessions), lane(sessions), lane(sessions), lane(sessions), lane(sessions), lane(sessions));
-        let second = Duration::from_secs(1);
+        let lane = || Arc::clone(sessions);
+        let (memberships, groups, settings, health) = (lane(), lane(), lane(), lane());
+        let (targets, group_calls) = (lane(), lane());
         Self {
-            // A hook's state has to be fresh; a second old serves every job of the same storm.
-            memberships: Batch::start(tasks, clock, 50, second, move |home, ids| {
-                Box::pin(read_memberships(Arc::clone(&memberships), home, ids))
-            }),
+            // Every change of a pod wakes its job, which looks at everything: for that an answer lives for
+            // half of the time after which the job would ask anyway. What was read before the newest event
+            // about an instance never counts, so that a hook's state is fresh before anything follows from
+            // it, and where it has changed before the hook is answered, AWS itself says so.
+            memberships: Batch::start(
+                tasks,
+                clock,
+                Terms { most: 50, life: recheck / 2, refresh: REFRESH },
+                move |home, ids| Box::pin(read_memberships(Arc::clone(&memberships), home, ids)),
+            ),
             // Hooks and attached target groups change by deployments.
-            groups: Batch::start(tasks, clock, 1, Duration::from_secs(60), move |home, names| {
-                Box::pin(read_group(Arc::clone(&groups), home, names))
+            groups: Batch::one_by_one(tasks, clock, Duration::from_secs(60), move |home, name| {
+                let groups = Arc::clone(&groups);
+                Box::pin(async move {
+                    let read = async { groups.groups(&home)?.group(&name).await };
+                    answer("describing the Auto Scaling group", read).await.map(|found| found.map(Arc::new))
+                })
             }),
-            settings: Batch::start(tasks, clock, 1, Duration::from_secs(300), move |home, arns| {
-                Box::pin(read_settings(Arc::clone(&settings), home, arns))
+            settings: Batch::one_by_one(tasks, clock, Duration::from_secs(300), move |home, arn| {
+                let settings = Arc::clone(&settings);
+                Box::pin(async move {
+                    let read = async { settings.targets(&home)?.settings(&arn).await };
+                    answer("describing the target group", read).await
+                })
             }),
-            health: Batch::start(tasks, clock, 1, recheck / 4, move |home, arns| {
-                Box::pin(read_health(Arc::clone(&health), home, arns))
+            health: Batch::one_by_one(tasks, clock, recheck / 4, move |home, arn| {
+                let health = Arc::clone(&health);
+                Box::pin(async move {
+                    let read = async { health.targets(&home)?.health(&arn).await };
+                    answer("describing target health", read).await.map(|found| found.map(Arc::new))
+                })
             }),
             // The AWS Load Balancer Controller deregisters 200 at a time.
-            targets: Batch::start(tasks, clock, 200, Duration::ZERO, move |home, calls| {
+            targets: Batch::start(tasks, clock, Terms::of_writes(200), move |home, calls| {
                 Box::pin(change_targets(Arc::clone(&targets), home, calls))
             }),
-            group_calls: Batch::start(tasks, clock, 20, Duration::ZERO, move |home, calls| {
+            group_calls: Batch::start(tasks, clock, Terms::of_writes(20), move |home, calls| {
                 Box::pin(change_groups(Arc::clone(&group_calls), home, calls))
             }),
         }
@@ -81,46 +103,6 @@ async fn read_memberships(
         Ok(mut found) => ids.iter().map(|id| Ok(found.remove(id))).collect(),
         Err(fault) => same(&fault, ids.len()),
     }
-}
-
-async fn read_group(
-    sessions: Arc<dyn Sessions>,
-    home: Home,
-    names: Vec<GroupName>,
-) -> Answers<Option<Arc<Group>>> {
-    let mut answers = Vec::with_capacity(names.len());
-    for name in &names {
-        let read = async { sessions.groups(&home)?.group(name).await };
-        answers
-            .push(answer("describing the Auto Scaling group", read).await.map(|found| found.map(Arc::new)));
-    }
-    answers
-}
-
-async fn read_settings(
-    sessions: Arc<dyn Sessions>,
-    home: Home,
-    arns: Vec<TargetGroupArn>,
-) -> Answers<Option<TargetGroupSettings>> {
-    let mut answers = Vec::with_capacity(arns.len());
-    for arn in &arns {
-        let read = async { sessions.targets(&home)?.settings(arn).await };
-        answers.push(answer("describing the target group", read).await);
-    }
-    answers
-}
-
-async fn read_health(
-    sessions: Arc<dyn Sessions>,
-    home: Home,
-    arns: Vec<TargetGroupArn>,
-) -> Answers<Option<Arc<Vec<TargetState>>>> {
-    let mut answers = Vec::with_capacity(arns.len());
-    for arn in &arns {
-        let read = async { sessions.targets(&home)?.health(arn).await };
-        answers.push(answer("describing target health", read).await.map(|found| found.map(Arc::new)));
-    }
-    answers
 }
 
 /// One call for each target group and direction.
@@ -198,6 +180,23 @@ fn same<T>(fault: &Fault, count: usize) -> Answers<T> {
     (0..count).map(|_| Err(fault.clone())).collect()
 }
 
+/// On which terms a lane makes its calls.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// So many keys in a call.
+    most: usize,
+    /// So long an answer serves the next request too. Zero: never, and two requests are two calls.
+    life: Duration,
+    /// The distance from the call before, for what was read lately.
+    refresh: Duration,
+}
+
+impl Terms {
+    const fn of_writes(most: usize) -> Self {
+        Self { most, life: Duration::ZERO, refresh: Duration::ZERO }
+    }
+}
+
 /// One lane: keys in, answers out, many at a time.
 pub(crate) struct Batch<K, V> {
     requests: mpsc::UnboundedSender<Request<K, V>>,
@@ -205,6 +204,8 @@ pub(crate) struct Batch<K, V> {
 
 struct Request<K, V> {
     key: (Home, K),
+    /// An answer that was read before does not do.
+    since: Timestamp,
     reply: oneshot::Sender<Result<V, Fault>>,
 }
 
@@ -219,32 +220,48 @@ where
     K: Clone + Ord + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Starts a lane. An answer younger than `max_age` serves the next request too.
     fn start(
-        tasks: &mut JoinSet<()>,
+        tasks: &mut Tasks,
         clock: Clock,
-        most: usize,
-        max_age: Duration,
+        terms: Terms,
         call: impl Fn(Home, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
     ) -> Self {
         let (requests, inbox) = mpsc::unbounded_channel();
         let lane = Lane {
             clock,
-            most,
-            max_age,
+            terms,
             call,
             pending: BTreeMap::new(),
+            close_at: clock.now(),
+            called_at: Timestamp::from_millis(0),
             asked: BTreeMap::new(),
-            fresh: BTreeMap::new(),
+            answers: BTreeMap::new(),
         };
-        tasks.spawn(lane.run(inbox));
+        tasks.spawn("calls", lane.run(inbox));
         Self { requests }
+    }
+
+    /// A lane of reads that take one key each, and whose answers live for so long.
+    fn one_by_one(
+        tasks: &mut Tasks,
+        clock: Clock,
+        life: Duration,
+        read: impl Fn(Home, K) -> BoxFuture<'static, Result<V, Fault>> + Send + 'static,
+    ) -> Self {
+        Self::start(tasks, clock, Terms { most: 1, life, refresh: Duration::ZERO }, move |home, keys| {
+            Box::pin(join_all(keys.into_iter().map(|key| read(home.clone(), key))))
+        })
     }
 
     /// Asks for one key, and waits for the answer.
     pub(crate) async fn ask(&self, home: &Home, key: K) -> Result<V, Fault> {
+        self.ask_since(home, key, Timestamp::from_millis(0)).await
+    }
+
+    /// Asks for one key, and waits for an answer that was read at that time or later.
+    pub(crate) async fn ask_since(&self, home: &Home, key: K, since: Timestamp) -> Result<V, Fault> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { key: (home.clone(), key), reply };
+        let request = Request { key: (home.clone(), key), since, reply };
         let stopped = || Fault::Retry("the worker is stopping".to_owned());
         self.requests.send(request).map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
@@ -255,18 +272,22 @@ type Replies<V> = Vec<oneshot::Sender<Result<V, Fault>>>;
 
 struct Lane<K, V, C> {
     clock: Clock,
-    most: usize,
-    max_age: Duration,
+    terms: Terms,
     call: C,
     /// Waiting for the window to close.
     pending: BTreeMap<(Home, K), Replies<V>>,
+    /// When it does.
+    close_at: Timestamp,
+    /// The newest call.
+    called_at: Timestamp,
     /// In flight.
     asked: BTreeMap<(Home, K), Replies<V>>,
-    /// Answers of late.
-    fresh: BTreeMap<(Home, K), (Timestamp, V)>,
+    /// Answers of late, and when they were asked for.
+    answers: BTreeMap<(Home, K), (Timestamp, V)>,
 }
 
-type Returned<K, V> = (Home, Vec<K>, Answers<V>);
+/// What was asked, when, and the answers.
+type Returned<K, V> = (Home, Vec<K>, Timestamp, Answers<V>);
 
 impl<K, V, C> Lane<K, V, C>
 where
@@ -276,71 +297,82 @@ where
 {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request<K, V>>) {
         let mut in_flight: FuturesUnordered<BoxFuture<'static, Returned<K, V>>> = FuturesUnordered::new();
-        let mut close_at = self.clock.now();
         loop {
             tokio::select! {
                 biased;
                 // Cancel-safe: an answer stays in the set until it is taken.
                 Some(returned) = in_flight.next(), if !in_flight.is_empty() => self.on_answer(returned),
                 request = inbox.recv() => match request {
-                    Some(request) => {
-                        if self.pending.is_empty() {
-                            close_at = self.clock.now() + WINDOW;
-                        }
-                        self.on_request(request);
-                    }
+                    Some(request) => self.on_request(request),
                     None => return,
                 },
-                () = self.clock.sleep_until(close_at), if !self.pending.is_empty() => {
+                () = self.clock.sleep_until(self.close_at), if !self.pending.is_empty() => {
                     self.flush(&mut in_flight);
                 }
             }
         }
     }
 
-    fn on_request(&mut self, Request { key, reply }: Request<K, V>) {
+    fn on_request(&mut self, Request { key, since, reply }: Request<K, V>) {
         let now = self.clock.now();
-        match self.fresh.get(&key) {
+        let known = self.answers.get(&key);
+        if let Some((asked_at, value)) = known
+            && now.since(*asked_at) < self.terms.life
+            && *asked_at >= since
+        {
             // Nobody waits any more when sending fails: the job was stopped.
-            Some((read_at, value)) if now.since(*read_at) < self.max_age => {
-                reply.send(Ok(value.clone())).unwrap_or_default();
-            }
-            _ => {
-                let shared = self.max_age > Duration::ZERO;
-                match self.asked.get_mut(&key).filter(|_| shared) {
-                    Some(replies) => replies.push(reply),
-                    None => self.pending.entry(key).or_default().push(reply),
-                }
-            }
+            reply.send(Ok(value.clone())).unwrap_or_default();
+            return;
         }
+        // Whenever it was asked: a call is answered sooner than an event reaches us.
+        let shared = self.terms.life > Duration::ZERO;
+        if let Some(replies) = self.asked.get_mut(&key).filter(|_| shared) {
+            replies.push(reply);
+            return;
+        }
+        // An event that is newer than the answer is no mere refresh.
+        let close_at = match known {
+            Some((asked_at, _)) if *asked_at >= since => {
+                (self.called_at + self.terms.refresh).max(now + WINDOW)
+            }
+            Some(_) | None => now + WINDOW,
+        };
+        self.close_at = if self.pending.is_empty() { close_at } else { self.close_at.min(close_at) };
+        self.pending.entry(key).or_default().push(reply);
     }
 
     fn flush(&mut self, in_flight: &mut FuturesUnordered<BoxFuture<'static, Returned<K, V>>>) {
+        let now = self.clock.now();
+        self.called_at = now;
         let mut by_home: BTreeMap<Home, Vec<K>> = BTreeMap::new();
         for ((home, key), replies) in std::mem::take(&mut self.pending) {
             by_home.entry(home.clone()).or_default().push(key.clone());
             self.asked.entry((home, key)).or_default().extend(replies);
         }
         for (home, keys) in by_home {
-            for keys in keys.chunks(self.most) {
+            for keys in keys.chunks(self.terms.most) {
                 let (home, keys) = (home.clone(), keys.to_vec());
                 let call = (self.call)(home.clone(), keys.clone());
-                in_flight.push(Box::pin(async move { (home, keys, call.await) }));
+                in_flight.push(Box::pin(async move { (home, keys, now, call.await) }));
             }
         }
     }
 
-    fn on_answer(&mut self, (home, keys, answers): Returned<K, V>) {
+    fn on_answer(&mut self, (home, keys, asked_at, answers): Returned<K, V>) {
         let now = self.clock.now();
-        self.fresh.retain(|_, (read_at, _)| now.since(*read_at) < self.max_age);
+        let kept = self.terms.life.max(LATELY);
+        self.answers.retain(|_, (asked_at, _)| now.since(*asked_at) < kept);
         for (key, answer) in keys.into_iter().zip(answers) {
             let key = (home.clone(), key);
             for reply in self.asked.remove(&key).unwrap_or_default() {
                 reply.send(answer.clone()).unwrap_or_default();
             }
-            if let (Ok(value), true) = (answer, self.max_age > Duration::ZERO) {
-                self.fresh.insert(key, (now, value));
+            if let (Ok(value), true) = (answer, self.terms.life > Duration::ZERO) {
+                self.answers.insert(key, (asked_at, value));
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

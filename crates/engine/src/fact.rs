@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use offramp_core::{Action, ClusterName, InstanceId, NodeName, Outcome, Reason, Stage, Trigger, in_words};
+use offramp_core::{
+    Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, Reason, Stage, Trigger, in_words,
+};
 
 use crate::ports::{Fault, MessageId};
 
@@ -78,6 +80,8 @@ pub enum Fact {
         action: Action,
         /// Its outcome.
         outcome: Outcome,
+        /// Of a deregistration: the kind of load balancer.
+        balancer: Option<BalancerKind>,
     },
     /// An action or a read failed.
     Faulted {
@@ -92,6 +96,8 @@ pub enum Fact {
     Isolated {
         /// The instance.
         instance: InstanceId,
+        /// The cluster.
+        cluster: Option<ClusterName>,
         /// The trigger that asked for it first.
         trigger: Trigger,
         /// Since the event's own time.
@@ -105,12 +111,18 @@ pub enum Fact {
         instance: InstanceId,
         /// Its cluster, if it was ever known.
         cluster: Option<ClusterName>,
+        /// What it came from; the hook before the others, because it waits for an answer.
+        trigger: Trigger,
         /// How it ended.
         outcome: JobOutcome,
         /// In words.
         reason: String,
         /// From the first notice to the end.
         took: Duration,
+        /// How long its last stage took, where the job came to its end by itself.
+        left_stage: Option<(Stage, Duration)>,
+        /// Time left before the deadline, where the node left and had one. Zero: it was late.
+        time_left: Option<Duration>,
     },
     /// There are as many jobs as allowed: the message goes back for a while.
     TooManyJobs {
@@ -156,6 +168,23 @@ impl JobOutcome {
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
         }
+    }
+}
+
+/// The kind of an action, as a label of metrics and a word of logs.
+pub(crate) const fn action_name(action: &Action) -> &'static str {
+    match action {
+        Action::Isolate { .. } => "isolate",
+        Action::Exclude { .. } => "exclude",
+        Action::Deregister(_) => "deregister",
+        Action::Evict { .. } => "evict",
+        Action::Delete { .. } => "delete",
+        Action::Heartbeat(_) => "heartbeat",
+        Action::CompleteHook(_) => "complete_hook",
+        Action::Detach { .. } => "detach",
+        Action::TerminateThroughGroup { .. } => "terminate_through_group",
+        Action::Register(_) => "register",
+        Action::Release { .. } => "release",
     }
 }
 

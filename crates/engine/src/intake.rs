@@ -64,6 +64,7 @@ impl Intake {
                 pulse.connected |= received.is_ok();
                 pulse.fault = received.as_ref().err().cloned();
             });
+            self.journal.metrics().connected(received.is_ok());
             match received {
                 Ok(messages) => {
                     pauses.reset();

@@ -4,6 +4,7 @@ mod ending;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Actor;
+use crate::announcement::{Announcement, EventReason};
 use crate::arrival::{Alive, Arrival, Input};
 use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::journal::Journal;
 use crate::lease::Order;
+use crate::metrics::AtWork;
 use crate::observe::Observer;
 use crate::ports::{Cluster, MessageId};
 use crate::retry::Pauses;
@@ -57,10 +60,13 @@ pub(crate) struct Ended {
 }
 
 /// A tick has at most four rounds of calls, each with its timeout of ten seconds: the membership, the group,
-/// the target groups, and the actions.
-const TICK: Duration = Duration::from_secs(40);
+/// the target groups, and the actions, which may wait for a seat for five more.
+const TICK: Duration = Duration::from_secs(45);
 /// After a lost lease the next delivery has to come within this time (three visibilities).
 const REDELIVERY: Duration = Duration::from_secs(90);
+/// A message that is still on its way to its isolation after this gives its place to the next: an answer
+/// that takes a hundred times as long as others may not come at all.
+const PERMIT: Duration = Duration::from_secs(1);
 /// How often a job looks whose cluster is not known, beside every change of a watch.
 const UNROUTED: Duration = Duration::from_secs(10);
 
@@ -99,8 +105,15 @@ struct Task {
     cluster: Option<Arc<dyn Cluster>>,
     node_seen: bool,
     stage: Option<(Stage, Timestamp)>,
+    /// The newest deadline that a step named.
+    deadline: Option<Timestamp>,
+    at_work: AtWork,
     told: Option<(Stage, std::mem::Discriminant<Reason>)>,
     isolated: bool,
+    /// What the node's Events say of this job.
+    announced: BTreeSet<(EventReason, Option<String>)>,
+    /// The isolation failed, and is tried again then, whatever is being read meanwhile.
+    isolate_again_at: Option<Timestamp>,
     /// What could not be read the last time.
     faults: BTreeSet<String>,
     pauses: Pauses,
@@ -138,8 +151,12 @@ impl Task {
             cluster: None,
             node_seen: false,
             stage: None,
+            deadline: None,
+            at_work: shared.journal.metrics().at_work(None, None),
             told: None,
             isolated: false,
+            announced: BTreeSet::new(),
+            isolate_again_at: None,
             faults: BTreeSet::new(),
             shared,
             alive,
@@ -158,6 +175,7 @@ impl Task {
                 break End::Stopped;
             }
             let now = self.shared.clock.now();
+            nearby |= self.isolate_again_at.is_some_and(|at| at <= now);
             self.promise(now + TICK);
             if self.lost_for_good(now) {
                 break End::HandedOver;
@@ -166,6 +184,7 @@ impl Task {
             let until = match self.route(now) {
                 Ok(()) => {
                     let sure = self.is_sure(now);
+                    let (clock, again) = (self.shared.clock, self.isolate_again_at);
                     let (seen, faults) = if nearby {
                         (self.shared.observer.nearby(&self.job, self.cluster.as_ref(), sure), Vec::new())
                     } else {
@@ -179,11 +198,11 @@ impl Task {
                                 continue;
                             }
                             seen = read => seen,
+                            () = clock.sleep_until(again.unwrap_or(now)), if again.is_some() => continue,
                         }
                     };
                     self.tell_faults(faults);
-                    let (step, again_at) = self.tick(&seen).await;
-                    self.permits.clear();
+                    let (step, again_at) = self.tick_with_permit(&seen).await;
                     if step.stage.is_none() {
                         break End::Done(step.reason);
                     }
@@ -210,6 +229,18 @@ impl Task {
         self.end(end).await;
     }
 
+    /// A tick, and the permits given back with its end, or before that when it takes too long.
+    async fn tick_with_permit(&mut self, seen: &Observation) -> (Step, Timestamp) {
+        let (clock, permits) = (self.shared.clock, std::mem::take(&mut self.permits));
+        let mut tick = pin!(self.tick(seen));
+        tokio::select! {
+            biased;
+            ticked = &mut tick => return ticked,
+            () = clock.sleep_until(clock.now() + PERMIT), if !permits.is_empty() => drop(permits),
+        }
+        tick.await
+    }
+
     /// One observe → step → act, after the observing. Says when to look again.
     async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
         let now = self.shared.clock.now();
@@ -220,29 +251,37 @@ impl Task {
         let actor = Actor {
             instance: &self.job.instance,
             home: &self.home,
+            seen,
             cluster: self.cluster.as_ref(),
             calls: &self.shared.observer.calls,
             journal: &self.shared.journal,
         };
+        let wanted = step.actions.len();
         let outcomes = actor.act(std::mem::take(&mut step.actions)).await;
         let now = self.shared.clock.now();
-        let mut failed = false;
+        let (mut failed, mut isolation_failed) = (false, false);
         for (action, outcome) in &outcomes {
             failed |=
                 matches!(outcome, Outcome::Changed | Outcome::Retry | Outcome::Denied | Outcome::Invalid);
             self.job.memory.learn(action, outcome, now);
+            self.announce(Announcement::of_action(action, outcome));
+            isolation_failed |= matches!((action, outcome), (Action::Isolate { .. }, Outcome::Retry));
             if matches!((action, outcome), (Action::Isolate { .. }, Outcome::Done)) {
                 self.tell_isolated(now);
             }
         }
-        let again_at = if self.job.memory != before {
-            // What was learned may allow the next thing at once.
-            now
-        } else if failed {
-            step.wake_at.min(now + self.pauses.next())
+        let pause = if failed {
+            Some(self.pauses.next())
         } else {
             self.pauses.reset();
-            step.wake_at
+            None
+        };
+        self.isolate_again_at = pause.filter(|_| isolation_failed).map(|pause| now + pause);
+        let again_at = if self.job.memory != before || outcomes.len() < wanted {
+            // What was learned may allow the next thing at once; what found no seat has waited already.
+            now
+        } else {
+            pause.map_or(step.wake_at, |pause| step.wake_at.min(now + pause))
         };
         (step, again_at)
     }
@@ -285,20 +324,22 @@ impl Task {
             }
             Route::Foreign => return Err(Unrouted::Foreign),
         };
-        self.node_seen |= cluster
-            .as_ref()
-            .is_some_and(|cluster| matches!(cluster.node(&self.job.instance), Seen::Known(_)));
+        let node = cluster.as_ref().map_or(Seen::Gone, |cluster| cluster.node(&self.job.instance));
+        let node = node.known().map(|node| node.name.clone());
+        self.node_seen |= node.is_some();
         if let (None, Some(cluster)) = (&self.cluster, &cluster) {
-            let node = cluster.node(&self.job.instance).known().map(|node| node.name.clone());
             self.shared.journal.record(Fact::Routed {
                 instance: self.job.instance.clone(),
                 cluster: cluster.name().clone(),
                 node: node.clone(),
             });
-            self.status.send_modify(|status| {
-                status.cluster = Some(cluster.name().clone());
-                status.node = node;
-            });
+            let stage = self.stage.map(|(stage, _)| stage);
+            self.at_work = self.shared.journal.metrics().at_work(Some(cluster.name()), stage);
+            self.status.send_modify(|status| status.cluster = Some(cluster.name().clone()));
+        }
+        // A cluster that was out of sync shows it later.
+        if node.is_some() {
+            self.status.send_modify(|status| status.node = node);
         }
         // A node that has gone keeps its cluster: it was ours.
         self.cluster = cluster.or_else(|| self.cluster.take());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use offramp_core::InstanceId;
 use tokio::sync::mpsc::error::SendError;
@@ -16,6 +17,10 @@ use crate::lease::Order;
 
 /// Somebody who wants to know what every job is doing.
 pub(crate) type Ask = oneshot::Sender<Vec<JobStatus>>;
+
+/// How often the earliest deadlines are looked for: a look at ten thousand jobs takes some milliseconds, and
+/// the shortest deadline, that of spot, is two minutes.
+const DEADLINES: Duration = Duration::from_secs(5);
 
 pub(crate) struct Jobs {
     shared: Arc<Shared>,
@@ -56,6 +61,7 @@ impl Jobs {
     ) {
         let mut open = true;
         let mut told = false;
+        let mut deadlines_at = self.shared.clock.now();
         while open || !self.tasks.is_empty() {
             tokio::select! {
                 biased;
@@ -75,9 +81,20 @@ impl Jobs {
                     Some(arrival) => self.on_arrival(arrival, &stop),
                     None => open = false,
                 },
+                () = self.shared.clock.sleep_until(deadlines_at) => {
+                    deadlines_at = self.shared.clock.now() + DEADLINES;
+                    self.tell_deadlines();
+                }
             }
-            self.shared.journal.metrics().jobs(self.running.len());
         }
+    }
+
+    fn tell_deadlines(&self) {
+        let deadlines = self.running.values().filter_map(|job| {
+            let status = job.status.borrow();
+            Some((status.cluster.clone(), status.pressed_by(), status.deadline?))
+        });
+        self.shared.journal.metrics().deadlines(deadlines);
     }
 
     fn on_arrival(&mut self, arrival: Arrival, stop: &CancellationToken) {
@@ -132,12 +149,17 @@ impl Jobs {
             }
             Err(error) => {
                 let Some(instance) = self.instances.remove(&error.id()) else { return };
+                let Some(job) = self.running.get(&instance) else { return };
+                let status = job.status.borrow().clone();
                 self.shared.journal.record(Fact::Finished {
                     instance: instance.clone(),
-                    cluster: None,
+                    trigger: status.trigger(),
+                    cluster: status.cluster,
                     outcome: JobOutcome::Panicked,
                     reason: format!("a bug: {error}; its messages come back"),
-                    took: std::time::Duration::ZERO,
+                    took: self.shared.clock.now().since(status.since),
+                    left_stage: None,
+                    time_left: None,
                 });
                 (instance, Vec::new())
             }

@@ -7,7 +7,7 @@ use offramp_core::{Outcome, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::fact::Fact;
+use crate::fact::{Fact, action_name};
 use crate::metrics::Metrics;
 
 /// Writes facts down.
@@ -72,15 +72,15 @@ fn log(fact: &Fact) {
         Fact::Stepped { instance, stage, .. } => {
             tracing::info!(%instance, stage = stage.as_str(), "{fact}");
         }
-        Fact::Acted { instance, action, outcome } => match outcome {
+        Fact::Acted { instance, action, outcome, .. } => match outcome {
             Outcome::Done | Outcome::Gone => {
-                tracing::info!(%instance, action = action.name(), "{fact}");
+                tracing::info!(%instance, action = action_name(action), "{fact}");
             }
             Outcome::Changed | Outcome::Blocked { .. } | Outcome::Retry => {
-                tracing::debug!(%instance, action = action.name(), "{fact}");
+                tracing::debug!(%instance, action = action_name(action), "{fact}");
             }
             Outcome::Denied | Outcome::Invalid => {
-                tracing::warn!(%instance, action = action.name(), "{fact}");
+                tracing::warn!(%instance, action = action_name(action), "{fact}");
             }
         },
         Fact::Faulted { instance, .. } => tracing::warn!(%instance, "{fact}"),

@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 mod act;
+mod announcement;
 mod arrival;
 mod batch;
 mod clock;
@@ -18,29 +19,38 @@ mod journal;
 mod lease;
 mod metrics;
 mod observe;
+mod owner;
 mod ports;
+mod record;
 mod retry;
 mod routing;
+mod tasks;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use offramp_core::{Home, Policy, TargetGroupArn};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use announcement::{Announcement, EventReason};
 pub use clock::Clock;
 pub use fact::{Fact, JobOutcome};
 pub use intake::Pulse;
 pub use job::{ForeignMessages, JobStatus};
 pub use journal::Journal;
 pub use lease::LeaseTimes;
-pub use metrics::Metrics;
+pub use metrics::{Call, CallResult, Metrics};
+pub use owner::node_owner;
 pub use ports::{
-    Cluster, ClusterCall, Depth, Fault, GroupCall, Groups, Held, Message, MessageId, Queue, Receipt,
-    Sessions, Settled, TargetCall, TargetGroupSettings, TargetState, Targets,
+    Cluster, ClusterCall, Depth, Fault, Glance, GroupCall, Groups, Held, Message, MessageId, Queue, Receipt,
+    Seats, Sessions, Settled, TargetCall, TargetGroupSettings, TargetState, Targets,
 };
+pub use record::{RECORD_ANNOTATION, read_record, write_record};
+pub use tasks::Broken;
 
 use batch::Calls;
 use intake::Intake;
@@ -49,6 +59,7 @@ use jobs::{Ask, Jobs};
 use lease::Leases;
 use observe::Observer;
 use routing::Clusters;
+use tasks::Tasks;
 
 /// The world as the engine reaches it.
 #[derive(Clone)]
@@ -152,17 +163,23 @@ impl Engine {
 
     /// Works until `stop`, then finishes the tick, hands the messages back and returns: seconds, not the
     /// length of a drain.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// # Errors
+    ///
+    /// A task that all jobs depend on hit a bug: nothing can be done any more, and the caller should end
+    /// the process, so that it is started again. A bug in one job ends that job alone.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
         let Self { ports, policy, settings, clock, journal, pulse, asks } = self;
         let Ports { queue, home, sessions, clusters } = ports;
-        let mut lanes = JoinSet::new();
-        let mut tasks = JoinSet::new();
+        // Those that serve the others run until nobody needs them; they are not waited for at the end.
+        let mut lanes = Tasks::default();
+        let mut tasks = Tasks::default();
         let calls = Calls::start(&mut lanes, &sessions, clock, policy.recheck);
-        lanes.spawn(gauges(Arc::clone(&queue), clusters.clone(), journal.clone(), clock));
+        lanes.spawn("gauges", gauges(Arc::clone(&queue), clusters.clone(), journal.clone(), clock));
 
         let (orders, inbox) = mpsc::unbounded_channel();
         let leases = Leases::new(Arc::clone(&queue), clock, settings.lease, journal.clone());
-        tasks.spawn(leases.run(inbox));
+        tasks.spawn("leases", leases.run(inbox));
 
         let (arrivals, arrivals_inbox) = mpsc::channel(settings.permits.max(1));
         let observer =
@@ -176,7 +193,7 @@ impl Engine {
             orders: orders.clone(),
         };
         let jobs = Jobs::new(Arc::new(shared), settings.most_jobs);
-        tasks.spawn(jobs.run(arrivals_inbox, asks, stop.clone()));
+        tasks.spawn("jobs", jobs.run(arrivals_inbox, asks, stop.clone()));
 
         let intake = Intake {
             queue,
@@ -190,11 +207,20 @@ impl Engine {
             clock,
         };
         for number in 0..settings.receives.max(1) {
-            tasks.spawn(intake.clone().run(number, stop.clone()));
+            tasks.spawn("intake", intake.clone().run(number, stop.clone()));
         }
         drop(intake);
         // The intakes end, then the jobs, then the leases, each when nobody needs it any more.
-        while tasks.join_next().await.is_some() {}
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = lanes.next() => ended?,
+                ended = tasks.next() => match ended {
+                    Some(ended) => ended?,
+                    None => return Ok(()),
+                },
+            }
+        }
     }
 }
 
@@ -202,10 +228,14 @@ impl Engine {
 async fn gauges(queue: Arc<dyn Queue>, clusters: Vec<Arc<dyn Cluster>>, journal: Journal, clock: Clock) {
     loop {
         for cluster in &clusters {
-            journal.metrics().synced(cluster.name().as_str(), cluster.in_sync());
+            journal.metrics().synced(cluster.name(), cluster.in_sync());
         }
         match retry::answer("reading the depth of the queue", queue.depth()).await {
             Ok(depth) => journal.metrics().depth(depth),
+            Err(fault) => journal.record(Fact::QueueFaulted { fault }),
+        }
+        match retry::answer("reading the depth of the dead-letter queue", queue.dead_letters()).await {
+            Ok(count) => journal.metrics().dead_letters(count),
             Err(fault) => journal.record(Fact::QueueFaulted { fault }),
         }
         clock.sleep_until(clock.now() + GAUGES).await;

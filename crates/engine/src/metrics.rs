@@ -1,21 +1,32 @@
 //! Every metric, in one place. Labels come from closed sets and are present from the start, so that
 //! `rate()` works from the first event on. No instance, pod or token is ever a label.
 
-use offramp_core::{Goal, Outcome, Stage, Trigger};
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+mod calls;
+mod declare;
 
-use crate::fact::{Fact, JobOutcome};
-use crate::ports::Fault;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use offramp_core::{BalancerKind, ClusterName, Goal, Outcome, Stage, Timestamp, Trigger};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use crate::fact::{Fact, JobOutcome, action_name};
+use crate::ports::{Depth, Fault};
+
+pub use calls::{Call, CallResult};
+use declare::{Declare, Labels};
 
 /// From a few milliseconds to an hour.
 const BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
+/// From a read of a cache nearby to the longest timeout; 5 s is a whole long poll.
+const CALL_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.5, 10.0, 30.0];
+/// What was late is in the bucket of 0. The others follow from spot's two minutes and a hook's hour.
+const TIME_LEFT_BUCKETS: &[f64] = &[0.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
 const OUTCOMES: [&str; 7] = ["done", "gone", "changed", "blocked", "retry", "denied", "invalid"];
-/// Every value of `Action::name`; a test holds the two together.
+/// Every value of `action_name`; a test holds the two together.
 const ACTIONS: [&str; 11] = [
     "isolate",
     "exclude",
@@ -30,10 +41,16 @@ const ACTIONS: [&str; 11] = [
     "release",
 ];
 const FAULTS: [&str; 3] = ["retry", "denied", "invalid"];
+/// The stage of a job before its first decision.
+const NEW: &str = "new";
+/// The cluster of a job that is not routed.
+const UNKNOWN: &str = "unknown";
 
 /// The metrics of one engine.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    /// The label values of the clusters.
+    clusters: Vec<String>,
     received: IntCounterVec,
     message_age: Histogram,
     ignored: IntCounterVec,
@@ -47,189 +64,186 @@ pub struct Metrics {
     isolation_own: HistogramVec,
     stage_seconds: HistogramVec,
     actions: IntCounterVec,
+    deregistrations: IntCounterVec,
     faults: IntCounterVec,
     finished: IntCounterVec,
     job_seconds: HistogramVec,
-    jobs: IntGauge,
-    jobs_by_stage: IntGaugeVec,
+    time_left: HistogramVec,
+    jobs: IntGaugeVec,
+    earliest_deadline: IntGaugeVec,
     queue_waiting: IntGauge,
     queue_in_flight: IntGauge,
+    dead_letters: IntGauge,
+    queue_connected: IntGauge,
     cluster_synced: IntGaugeVec,
+    calls: IntCounterVec,
+    call_seconds: HistogramVec,
 }
 
 impl Metrics {
-    /// Makes the metrics and registers them. Fails only where the registry has them already.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter =
-            |name: &str, help: &str, label: &str| IntCounterVec::new(Opts::new(name, help), &[label]);
-        let plain = |name: &str, help: &str| IntCounter::with_opts(Opts::new(name, help));
-        let histogram = |name: &str, help: &str, label: &str| {
-            HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), &[label])
-        };
-        let metrics = Self {
-            received: counter(
+    /// Makes the metrics and registers them, for these clusters. Fails only where the registry has them
+    /// already.
+    pub fn register<'a>(
+        registry: &Registry,
+        clusters: impl IntoIterator<Item = &'a ClusterName>,
+    ) -> Result<Self, prometheus::Error> {
+        let configured: Vec<String> = clusters.into_iter().map(ToString::to_string).collect();
+        let clusters = [&configured[..], &[UNKNOWN.to_owned()]].concat();
+        let stages = Goal::ALL.into_iter().flat_map(Goal::stages).map(|stage| stage.as_str());
+
+        let trigger = Labels::one("trigger", Trigger::ALL.map(Trigger::as_str));
+        let fault = Labels::one("fault", FAULTS);
+        let cluster = Labels::one("cluster", clusters.iter().cloned());
+        let stage = Labels::one("stage", stages.clone());
+        let job_stage = Labels::one("stage", stages.chain([NEW]));
+        let outcome = Labels::one("outcome", OUTCOMES);
+        let job_outcome = Labels::one("outcome", JobOutcome::ALL.map(JobOutcome::as_str));
+        let balancer =
+            Labels::one("balancer", [BalancerKind::Application, BalancerKind::Network].map(balancer_name));
+        let call = Call::ALL.iter().map(|call| [call.api(), call.operation()]);
+        let call = Labels::rows(["api", "operation"], call);
+        let result = Labels::one("result", CallResult::ALL.map(CallResult::as_str));
+
+        let declare = Declare(registry);
+        let version = Labels::one("version", [env!("CARGO_PKG_VERSION")]);
+        let info = "The version of this worker; the value is always 1.";
+        let build_info = declare.gauges("offramp_build_info", info, &version)?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+
+        Ok(Self {
+            received: declare.counters(
                 "offramp_messages_received_total",
                 "Messages received and understood, by trigger.",
-                "trigger",
+                &trigger,
             )?,
-            message_age: Histogram::with_opts(
-                HistogramOpts::new(
-                    "offramp_message_age_seconds",
-                    "Age of an event when its message is received, from the event's own time.",
-                )
-                .buckets(BUCKETS.to_vec()),
+            message_age: declare.histogram(
+                "offramp_message_age_seconds",
+                "Age of an event when its message is received, from the event's own time.",
+                BUCKETS,
             )?,
-            ignored: counter(
+            ignored: declare.counters(
                 "offramp_messages_ignored_total",
                 "Messages that are well formed and ask for nothing, by reason.",
-                "reason",
+                &Labels::one("reason", offramp_wire::Ignored::ALL.map(offramp_wire::Ignored::as_str)),
             )?,
-            dead_lettered: plain(
+            dead_lettered: declare.counter(
                 "offramp_messages_dead_lettered_total",
                 "Messages that could not be parsed and were sent to the dead-letter queue.",
             )?,
-            queue_faults: counter(
+            queue_faults: declare.counters(
                 "offramp_queue_faults_total",
                 "Failed SQS calls, by kind of fault.",
-                "fault",
+                &fault,
             )?,
-            leases_lost: plain(
+            leases_lost: declare.counter(
                 "offramp_leases_lost_total",
                 "Messages that went out of flight while their job was running.",
             )?,
-            held_back: plain(
+            held_back: declare.counter(
                 "offramp_messages_held_back_total",
                 "Messages that went back to the queue because there were as many jobs as allowed.",
             )?,
-            notices: counter(
+            notices: declare.counters(
                 "offramp_notices_total",
                 "Notices that began or joined a job, by trigger.",
-                "trigger",
+                &trigger,
             )?,
-            copies: plain("offramp_notice_copies_total", "Copies of notices that a job already had.")?,
-            isolation: histogram(
+            copies: declare
+                .counter("offramp_notice_copies_total", "Copies of notices that a job already had.")?,
+            isolation: declare.histograms(
                 "offramp_isolation_seconds",
-                "From the event's own time to the isolated node, by trigger.",
-                "trigger",
+                "From the event's own time to the isolated node, by cluster and trigger.",
+                BUCKETS,
+                &cluster.by(&trigger),
             )?,
-            isolation_own: histogram(
+            isolation_own: declare.histograms(
                 "offramp_isolation_after_receive_seconds",
-                "From the receipt of the message to the isolated node, by trigger.",
-                "trigger",
+                "From the receipt of the message to the isolated node, by cluster and trigger.",
+                BUCKETS,
+                &cluster.by(&trigger),
             )?,
-            stage_seconds: histogram(
+            stage_seconds: declare.histograms(
                 "offramp_stage_seconds",
                 "Time that jobs spend in each stage.",
-                "stage",
+                BUCKETS,
+                &stage,
             )?,
-            actions: IntCounterVec::new(
-                Opts::new("offramp_actions_total", "Actions on Kubernetes and AWS, by kind and outcome."),
-                &["action", "outcome"],
+            actions: declare.counters(
+                "offramp_actions_total",
+                "Actions on Kubernetes and AWS, by kind and outcome.",
+                &Labels::one("action", ACTIONS).by(&outcome),
             )?,
-            faults: counter("offramp_faults_total", "Failed reads and actions, by kind of fault.", "fault")?,
-            finished: counter("offramp_jobs_finished_total", "Jobs that ended, by outcome.", "outcome")?,
-            job_seconds: histogram(
+            deregistrations: declare.counters(
+                "offramp_deregistrations_total",
+                "Deregistrations of targets, by kind of load balancer and outcome.",
+                &balancer.by(&outcome),
+            )?,
+            faults: declare.counters(
+                "offramp_faults_total",
+                "Failed reads and actions, by kind of fault.",
+                &fault,
+            )?,
+            finished: declare.counters(
+                "offramp_jobs_finished_total",
+                "Jobs that ended, by cluster, trigger and outcome.",
+                &cluster.by(&trigger).by(&job_outcome),
+            )?,
+            job_seconds: declare.histograms(
                 "offramp_job_seconds",
                 "From the first notice of a job to its end, by outcome.",
-                "outcome",
+                BUCKETS,
+                &job_outcome,
             )?,
-            jobs: IntGauge::with_opts(Opts::new("offramp_jobs", "Jobs at work."))?,
-            jobs_by_stage: IntGaugeVec::new(
-                Opts::new("offramp_jobs_in_stage", "Jobs at work, by their first unfinished stage."),
-                &["stage"],
+            time_left: declare.histograms(
+                "offramp_time_left_seconds",
+                "Time left before the deadline when a removal was finished; 0 is late.",
+                TIME_LEFT_BUCKETS,
+                &cluster.by(&trigger),
             )?,
-            queue_waiting: IntGauge::with_opts(Opts::new(
+            jobs: declare.gauges(
+                "offramp_jobs",
+                "Jobs at work, by cluster and first unfinished stage.",
+                &cluster.by(&job_stage),
+            )?,
+            earliest_deadline: declare.gauges(
+                "offramp_earliest_deadline_timestamp_seconds",
+                "Unix time of the earliest deadline of the jobs at work, 0 where there is none.",
+                &cluster.by(&trigger),
+            )?,
+            queue_waiting: declare.gauge(
                 "offramp_queue_messages_waiting",
                 "Messages in the queue that nobody has received, about.",
-            ))?,
-            queue_in_flight: IntGauge::with_opts(Opts::new(
+            )?,
+            queue_in_flight: declare.gauge(
                 "offramp_queue_messages_in_flight",
                 "Messages that are received and not deleted, about.",
-            ))?,
-            cluster_synced: IntGaugeVec::new(
-                Opts::new("offramp_cluster_synced", "1 while the watches of the cluster are in sync."),
-                &["cluster"],
             )?,
-        };
-        metrics.add_to(registry)?;
-        metrics.present_from_the_start();
-        Ok(metrics)
-    }
-
-    fn add_to(&self, registry: &Registry) -> Result<(), prometheus::Error> {
-        let Self {
-            received,
-            message_age,
-            ignored,
-            dead_lettered,
-            queue_faults,
-            leases_lost,
-            held_back,
-            notices,
-            copies,
-            isolation,
-            isolation_own,
-            stage_seconds,
-            actions,
-            faults,
-            finished,
-            job_seconds,
-            jobs,
-            jobs_by_stage,
-            queue_waiting,
-            queue_in_flight,
-            cluster_synced,
-        } = self;
-        registry.register(Box::new(received.clone()))?;
-        registry.register(Box::new(message_age.clone()))?;
-        registry.register(Box::new(ignored.clone()))?;
-        registry.register(Box::new(dead_lettered.clone()))?;
-        registry.register(Box::new(queue_faults.clone()))?;
-        registry.register(Box::new(leases_lost.clone()))?;
-        registry.register(Box::new(held_back.clone()))?;
-        registry.register(Box::new(notices.clone()))?;
-        registry.register(Box::new(copies.clone()))?;
-        registry.register(Box::new(isolation.clone()))?;
-        registry.register(Box::new(isolation_own.clone()))?;
-        registry.register(Box::new(stage_seconds.clone()))?;
-        registry.register(Box::new(actions.clone()))?;
-        registry.register(Box::new(faults.clone()))?;
-        registry.register(Box::new(finished.clone()))?;
-        registry.register(Box::new(job_seconds.clone()))?;
-        registry.register(Box::new(jobs.clone()))?;
-        registry.register(Box::new(jobs_by_stage.clone()))?;
-        registry.register(Box::new(queue_waiting.clone()))?;
-        registry.register(Box::new(queue_in_flight.clone()))?;
-        registry.register(Box::new(cluster_synced.clone()))
-    }
-
-    fn present_from_the_start(&self) {
-        for trigger in Trigger::ALL.map(Trigger::as_str) {
-            self.received.with_label_values(&[trigger]);
-            self.notices.with_label_values(&[trigger]);
-            self.isolation.with_label_values(&[trigger]);
-            self.isolation_own.with_label_values(&[trigger]);
-        }
-        for reason in offramp_wire::Ignored::ALL.map(offramp_wire::Ignored::as_str) {
-            self.ignored.with_label_values(&[reason]);
-        }
-        for fault in FAULTS {
-            self.queue_faults.with_label_values(&[fault]);
-            self.faults.with_label_values(&[fault]);
-        }
-        for stage in Goal::ALL.into_iter().flat_map(Goal::stages).map(|stage| stage.as_str()) {
-            self.stage_seconds.with_label_values(&[stage]);
-            self.jobs_by_stage.with_label_values(&[stage]);
-        }
-        for action in ACTIONS {
-            for outcome in OUTCOMES {
-                self.actions.with_label_values(&[action, outcome]);
-            }
-        }
-        for outcome in JobOutcome::ALL.map(JobOutcome::as_str) {
-            self.finished.with_label_values(&[outcome]);
-            self.job_seconds.with_label_values(&[outcome]);
-        }
+            dead_letters: declare.gauge(
+                "offramp_dead_letter_queue_messages",
+                "Messages in the dead-letter queue, about; 0 where there is none.",
+            )?,
+            queue_connected: declare.gauge(
+                "offramp_queue_connected",
+                "1 while receives from the queue come back without a fault.",
+            )?,
+            cluster_synced: declare.gauges(
+                "offramp_cluster_synced",
+                "1 while the watches of the cluster are in sync.",
+                &Labels::one("cluster", configured),
+            )?,
+            calls: declare.counters(
+                "offramp_calls_total",
+                "Requests to AWS and Kubernetes, by API, operation and result.",
+                &call.by(&result),
+            )?,
+            call_seconds: declare.histograms(
+                "offramp_call_seconds",
+                "How long requests to AWS and Kubernetes took; ReceiveMessage includes its long poll.",
+                CALL_BUCKETS,
+                &call,
+            )?,
+            clusters,
+        })
     }
 
     /// Takes a fact into the metrics.
@@ -245,48 +259,100 @@ impl Metrics {
             Fact::LeaseLost { .. } => self.leases_lost.inc(),
             Fact::Joined { copy: true, .. } => self.copies.inc(),
             Fact::Joined { trigger, .. } => self.notices.with_label_values(&[trigger.as_str()]).inc(),
-            Fact::Stepped { left_stage: Some((stage, took)), .. } => {
-                self.stage_seconds.with_label_values(&[stage.as_str()]).observe(took.as_secs_f64());
-            }
-            Fact::Acted { action, outcome, .. } => {
-                self.actions.with_label_values(&[action.name(), outcome_name(outcome)]).inc();
+            Fact::Stepped { left_stage, .. } => self.left(*left_stage),
+            Fact::Acted { action, outcome, balancer, .. } => {
+                let outcome = outcome_name(outcome);
+                self.actions.with_label_values(&[action_name(action), outcome]).inc();
+                if let Some(balancer) = balancer {
+                    self.deregistrations.with_label_values(&[balancer_name(*balancer), outcome]).inc();
+                }
             }
             Fact::Faulted { fault, .. } => self.faults.with_label_values(&[fault_name(fault)]).inc(),
-            Fact::Isolated { trigger, since_event, since_received, .. } => {
-                let trigger = &[trigger.as_str()];
-                self.isolation.with_label_values(trigger).observe(since_event.as_secs_f64());
-                self.isolation_own.with_label_values(trigger).observe(since_received.as_secs_f64());
+            Fact::Isolated { cluster, trigger, since_event, since_received, .. } => {
+                let labels = [label(cluster.as_ref()), trigger.as_str()];
+                self.isolation.with_label_values(&labels).observe(since_event.as_secs_f64());
+                self.isolation_own.with_label_values(&labels).observe(since_received.as_secs_f64());
             }
-            Fact::Finished { outcome, took, .. } => {
-                self.finished.with_label_values(&[outcome.as_str()]).inc();
+            Fact::Finished { cluster, trigger, outcome, took, left_stage, time_left, .. } => {
+                let (cluster, trigger) = (label(cluster.as_ref()), trigger.as_str());
+                self.left(*left_stage);
+                self.finished.with_label_values(&[cluster, trigger, outcome.as_str()]).inc();
                 self.job_seconds.with_label_values(&[outcome.as_str()]).observe(took.as_secs_f64());
+                if let Some(left) = time_left {
+                    self.time_left.with_label_values(&[cluster, trigger]).observe(left.as_secs_f64());
+                }
             }
             Fact::TooManyJobs { .. } => self.held_back.inc(),
-            Fact::Stepped { left_stage: None, .. } | Fact::Routed { .. } | Fact::Stopping { .. } => {}
+            Fact::Routed { .. } | Fact::Stopping { .. } => {}
         }
     }
 
-    pub(crate) fn jobs(&self, count: usize) {
-        self.jobs.set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
-
-    /// A job moved from one stage to another; `None` is before its first and after its last.
-    pub(crate) fn moved(&self, from: Option<Stage>, to: Option<Stage>) {
-        if let Some(stage) = from {
-            self.jobs_by_stage.with_label_values(&[stage.as_str()]).dec();
-        }
-        if let Some(stage) = to {
-            self.jobs_by_stage.with_label_values(&[stage.as_str()]).inc();
+    fn left(&self, stage: Option<(Stage, Duration)>) {
+        if let Some((stage, took)) = stage {
+            self.stage_seconds.with_label_values(&[stage.as_str()]).observe(took.as_secs_f64());
         }
     }
 
-    pub(crate) fn depth(&self, depth: crate::ports::Depth) {
+    /// Puts a job among the jobs at work. `None`: not routed yet; before its first decision.
+    pub(crate) fn at_work(&self, cluster: Option<&ClusterName>, stage: Option<Stage>) -> AtWork {
+        let stage = stage.map_or(NEW, Stage::as_str);
+        let jobs = self.jobs.with_label_values(&[label(cluster), stage]);
+        jobs.inc();
+        AtWork(jobs)
+    }
+
+    /// The deadlines of all jobs at work.
+    pub(crate) fn deadlines(&self, jobs: impl Iterator<Item = (Option<ClusterName>, Trigger, Timestamp)>) {
+        let mut earliest = BTreeMap::new();
+        for (cluster, trigger, deadline) in jobs {
+            let earliest = earliest.entry((label(cluster.as_ref()).to_owned(), trigger)).or_insert(deadline);
+            *earliest = deadline.min(*earliest);
+        }
+        for (cluster, trigger) in self.clusters.iter().flat_map(|c| Trigger::ALL.map(|trigger| (c, trigger)))
+        {
+            let at = earliest.get(&(cluster.clone(), trigger));
+            let unix_seconds = at.map_or(0, |at| at.as_millis() / 1000);
+            self.earliest_deadline.with_label_values(&[cluster, trigger.as_str()]).set(unix_seconds);
+        }
+    }
+
+    pub(crate) fn depth(&self, depth: Depth) {
         self.queue_waiting.set(i64::try_from(depth.waiting).unwrap_or(i64::MAX));
         self.queue_in_flight.set(i64::try_from(depth.in_flight).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn synced(&self, cluster: &str, synced: bool) {
-        self.cluster_synced.with_label_values(&[cluster]).set(i64::from(synced));
+    pub(crate) fn dead_letters(&self, count: u64) {
+        self.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn connected(&self, connected: bool) {
+        self.queue_connected.set(i64::from(connected));
+    }
+
+    pub(crate) fn synced(&self, cluster: &ClusterName, synced: bool) {
+        self.cluster_synced.with_label_values(&[cluster.as_str()]).set(i64::from(synced));
+    }
+}
+
+/// One job in the gauge of jobs at work. Dropping it takes the job out, however the job ends: a panic and
+/// an aborted task too.
+#[derive(Debug)]
+pub(crate) struct AtWork(IntGauge);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn label(cluster: Option<&ClusterName>) -> &str {
+    cluster.map_or(UNKNOWN, ClusterName::as_str)
+}
+
+const fn balancer_name(kind: BalancerKind) -> &'static str {
+    match kind {
+        BalancerKind::Application => "application",
+        BalancerKind::Network => "network",
     }
 }
 
@@ -311,24 +377,4 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use offramp_core::{Action, GroupName, PodRef, PodUid};
-
-    use super::*;
-
-    #[test]
-    fn every_kind_of_action_is_a_label_from_the_start() {
-        let pod = PodRef { namespace: "a".to_owned(), name: "b".to_owned(), uid: PodUid::new("c") };
-        let group = GroupName::new("workers");
-        for action in [
-            Action::Evict { pod: pod.clone(), grace: None },
-            Action::Delete { pod, grace: Duration::ZERO },
-            Action::Detach { group: group.clone() },
-            Action::TerminateThroughGroup { group },
-        ] {
-            assert!(ACTIONS.contains(&action.name()), "{}", action.name());
-        }
-    }
-}
+mod tests;

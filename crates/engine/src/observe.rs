@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use offramp_core::{
-    GroupName, Home, Job, Node, NoticeKind, Observation, Seen, Target, TargetGroup, TargetGroupArn,
+    GroupName, Home, Job, Node, NoticeKind, Observation, Record, Seen, Target, TargetGroup, TargetGroupArn,
+    TargetHealth,
 };
 
 use crate::batch::Calls;
-use crate::ports::{Cluster, Fault, TargetState};
+use crate::ports::{Cluster, Fault, Glance, TargetState};
 use crate::routing::Clusters;
 
 /// What an observation needs beside the job.
@@ -44,7 +45,9 @@ impl Observer {
         sure: bool,
     ) -> (Observation, Vec<Fault>) {
         let mut faults = Vec::new();
-        let membership = self.calls.memberships.ask(home, job.instance.clone()).await;
+        // What a notice says has to be confirmed by what was read after it.
+        let told_at = job.notices.iter().map(|notice| notice.at).max().unwrap_or(job.since());
+        let membership = self.calls.memberships.ask_since(home, job.instance.clone(), told_at).await;
         let membership = seen(membership, &mut faults);
         let named = membership.known().map(|member| member.group.clone());
         let group = match named.or_else(|| hook_group(job)) {
@@ -66,18 +69,20 @@ impl Observer {
             attached.dedup();
             match &group {
                 Seen::Unknown => (Seen::Unknown, 0),
-                Seen::Known(_) | Seen::Gone => self.target_groups(home, &attached, &mut faults).await,
+                Seen::Known(_) | Seen::Gone => self.target_groups(job, home, &attached, &mut faults).await,
             }
         } else {
             (Seen::Unknown, 0)
         };
         // The watches are read last: they are the freshest, and evictions follow at once.
         let Observation { node, pods, .. } = self.nearby(job, cluster, sure);
+        faults.extend(node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
         (Observation { node, pods, membership, group, target_groups, unread_target_groups }, faults)
     }
 
     async fn target_groups(
         &self,
+        job: &Job,
         home: &Home,
         attached: &[TargetGroupArn],
         faults: &mut Vec<Fault>,
@@ -100,7 +105,7 @@ impl Observer {
                     balancer: settings.balancer,
                     cross_zone: settings.cross_zone,
                     deregistration_delay: settings.deregistration_delay,
-                    targets: health.iter().map(|target| self.target(target)).collect(),
+                    targets: self.targets(job, &health),
                 }),
                 (Seen::Gone, _) | (_, Seen::Gone) => {}
                 (Seen::Unknown, _) | (_, Seen::Unknown) => unread += 1,
@@ -109,18 +114,44 @@ impl Observer {
         (Seen::Known(groups), unread)
     }
 
+    /// The targets of the instance, and while one of them is healthy, those of the others: who could stand
+    /// in matters only as long as there is traffic to take over. In a storm most jobs have their target
+    /// draining for minutes, and each would look at hundreds of nodes at every change of a pod.
+    fn targets(&self, job: &Job, health: &[TargetState]) -> Vec<Target> {
+        let own = |target: &TargetState| target.instance == job.instance;
+        let serves = health.iter().any(|target| own(target) && target.health == TargetHealth::Healthy);
+        health.iter().filter(|target| serves || own(target)).map(|target| self.target(target)).collect()
+    }
+
     /// A target with what the watches know of the node behind it, which the gate counts on.
     fn target(&self, target: &TargetState) -> Target {
-        let node = self.clusters.0.iter().find_map(|cluster| cluster.node(&target.instance).known().cloned());
+        let node = self.clusters.0.iter().find_map(|cluster| cluster.glance(&target.instance));
+        let (zone, set_aside, leaving_since) = match node {
+            Some(Glance { zone, set_aside, leaving_since }) => (zone, set_aside, leaving_since),
+            None => (None, false, None),
+        };
         Target {
             instance: target.instance.clone(),
             port: target.port,
-            zone: target.zone.clone().or_else(|| node.as_ref()?.zone.clone()),
+            zone: target.zone.clone().or(zone),
             health: target.health,
-            set_aside: node.as_ref().is_some_and(|node| node.cordoned || node.excluded),
-            leaving_since: node.and_then(|node| node.record).map(|record| record.since),
+            set_aside,
+            leaving_since,
         }
     }
+}
+
+fn has_foreign_record(node: &Node) -> bool {
+    node.record.as_ref().is_some_and(Record::is_foreign)
+}
+
+fn unreadable_record(node: &Node) -> Fault {
+    Fault::Invalid(format!(
+        "the record on node {} is damaged or of another version of offramp: it is left as it is, and nothing of \
+         this node will be undone; if it stays in service, uncordon it and take the annotation {} away by hand",
+        node.name,
+        crate::record::RECORD_ANNOTATION
+    ))
 }
 
 fn seen<T>(answer: Result<Option<T>, Fault>, faults: &mut Vec<Fault>) -> Seen<T> {

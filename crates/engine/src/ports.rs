@@ -14,7 +14,9 @@ use offramp_core::{
     BalancerKind, BudgetName, ClusterName, Group, GroupName, Home, HookKey, InstanceId, Membership, Node,
     NodeName, Pod, PodRef, Record, Seen, TargetGroupArn, TargetHealth, TargetKey, Timestamp, Zone,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+use crate::announcement::Announcement;
 
 /// Why a call failed, typed by what the caller does next. The text says what was being done, to what,
 /// and carries no secret.
@@ -107,6 +109,9 @@ pub trait Queue: Send + Sync {
 
     /// The approximate number of messages.
     async fn depth(&self) -> Result<Depth, Fault>;
+
+    /// The approximate number of messages in the dead-letter queue; zero where there is none.
+    async fn dead_letters(&self) -> Result<u64, Fault>;
 }
 
 /// A call that changes something in Auto Scaling.
@@ -231,7 +236,39 @@ pub enum ClusterCall {
     },
 }
 
-/// One Kubernetes cluster. The views are memory reads of a watch; only `perform` calls.
+/// How many calls of a kind a cluster takes at a time. The engine takes a seat before it makes the call,
+/// because the time that a call waits for its turn is no part of the time in which it has to be answered.
+#[derive(Debug)]
+pub struct Seats {
+    /// For evictions.
+    pub evictions: Semaphore,
+    /// For deletions. They have seats of their own: they come when a deadline does, and evictions that hang
+    /// must not keep them.
+    pub deletions: Semaphore,
+}
+
+/// What counts about a node that is another job's or nobody's: whether its targets may stand in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Its zone, where known.
+    pub zone: Option<Zone>,
+    /// Cordoned, or excluded from load balancers.
+    pub set_aside: bool,
+    /// It has our record, since then.
+    pub leaving_since: Option<Timestamp>,
+}
+
+impl From<&Node> for Glance {
+    fn from(node: &Node) -> Self {
+        Self {
+            zone: node.zone.clone(),
+            set_aside: node.cordoned || node.excluded,
+            leaving_since: node.record.as_ref().map(|record| record.since),
+        }
+    }
+}
+
+/// One Kubernetes cluster. The views are memory reads of a watch; only `perform` and `announce` call.
 #[async_trait]
 pub trait Cluster: Send + Sync {
     /// Its name in the configuration.
@@ -239,6 +276,12 @@ pub trait Cluster: Send + Sync {
 
     /// The node of an instance. `Gone` only while the watch is in sync.
     fn node(&self, instance: &InstanceId) -> Seen<Node>;
+
+    /// The same at a glance. It is asked for every target of a target group, where a copy of the whole
+    /// node would be most of the work of a storm.
+    fn glance(&self, instance: &InstanceId) -> Option<Glance> {
+        self.node(instance).known().map(Glance::from)
+    }
 
     /// The pods bound to a node.
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>>;
@@ -249,8 +292,17 @@ pub trait Cluster: Send + Sync {
     /// Changes its value whenever the node of this instance, a pod on it, or the sync state changes.
     fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64>;
 
+    /// The seats of its calls; without any, as many as there are go out at once.
+    fn seats(&self) -> Option<&Seats> {
+        None
+    }
+
     /// Performs one call.
     async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault>;
+
+    /// Puts an Event on a node, sooner or later. Never waits, and nothing comes of a failure: a removal
+    /// depends on no Event.
+    fn announce(&self, node: &NodeName, announcement: Announcement);
 }
 
 /// AWS ports by account and Region.

@@ -34,7 +34,8 @@ impl Pauses {
             randomization_factor: 0.0,
             multiplier: 2.0,
             max_interval: LONGEST,
-            // With a limit it would read the machine's clock.
+            // Without a limit the time since the first pause, which it reads off the machine's clock, counts for
+            // nothing.
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };

@@ -9,11 +9,12 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::core::Request as Path;
 use kube::{Client, Resource};
 use offramp_core::{ClusterName, InstanceId, Node, NodeName, Pod, PodRef, Seen};
-use offramp_engine::{Cluster, ClusterCall, Fault, Settled};
+use offramp_engine::{Announcement, Call, Cluster, ClusterCall, Fault, Glance, Metrics, Seats, Settled};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clusters::{self, Clients, ClusterOptions, ClusterSource, OpenError};
+use crate::events::{self, Announcer};
 use crate::fault::{self, Kind};
 use crate::view::View;
 use crate::watch::{Pace, Said, Watch};
@@ -23,8 +24,7 @@ use crate::{nodes, pods, services};
 /// after the other runs at 10 a second, 16 at 130, 64 at 200 and 256 at 290, without an earlier end; and
 /// API priority and fairness gives a caller from outside about 49 seats.
 const EVICTIONS_IN_FLIGHT: usize = 64;
-/// Deletions have seats of their own: they come when a deadline does, and evictions that hang must not
-/// keep them.
+/// A deletion is two writes without the wait: as many are never slower.
 const DELETIONS_IN_FLIGHT: usize = 64;
 
 /// One Kubernetes cluster.
@@ -32,13 +32,14 @@ pub struct KubernetesCluster {
     name: ClusterName,
     clients: Clients,
     view: Arc<View>,
-    evictions: Semaphore,
-    deletions: Semaphore,
+    seats: Seats,
+    announcer: Announcer,
+    metrics: Metrics,
 }
 
 impl KubernetesCluster {
-    /// Opens a cluster. The second value is its watches: they run for ever, reconnect by themselves, and
-    /// have to be spawned by the caller. The cluster is out of sync until they have listed everything.
+    /// Opens a cluster. The second value is its watches, and what sends its Events: they run for ever,
+    /// reconnect by themselves, and have to be spawned by the caller. The cluster is out of sync until they have listed everything.
     ///
     /// It has to be called inside a Tokio runtime. The cluster need not be up.
     ///
@@ -48,25 +49,31 @@ impl KubernetesCluster {
     pub async fn open(
         source: ClusterSource,
         options: ClusterOptions,
+        metrics: Metrics,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
-        Self::open_at(source, options, Pace::DEFAULT).await
+        Self::open_at(source, options, metrics, Pace::DEFAULT).await
     }
 
     pub(crate) async fn open_at(
         source: ClusterSource,
         options: ClusterOptions,
+        metrics: Metrics,
         pace: Pace,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
         let selector = clusters::node_selector(&source.name, &options)?;
         let clients = clusters::open(&source).await?;
         let view = Arc::new(View::default());
+        let (name, general) = (source.name.as_str().to_owned(), clients.general.clone());
+        let (announcer, events) = events::open(name, general, metrics.clone());
         let watches = {
             let (general, name) = (clients.general.clone(), source.name.as_str().to_owned());
-            let (view, said) = (Arc::clone(&view), Arc::new(Said::default()));
+            let (view, said, metrics) = (Arc::clone(&view), Arc::new(Said::default()), metrics.clone());
             async move {
                 let nodes = Watch {
                     cluster: name.clone(),
                     resource: "nodes",
+                    calls: (Call::ListNodes, Call::WatchNodes),
+                    metrics: metrics.clone(),
                     api: Api::<api::Node>::all(general.clone()),
                     pace,
                     read: |node| nodes::read(node, selector.as_ref()),
@@ -76,6 +83,8 @@ impl KubernetesCluster {
                 let pods = Watch {
                     cluster: name.clone(),
                     resource: "pods",
+                    calls: (Call::ListPods, Call::WatchPods),
+                    metrics: metrics.clone(),
                     api: Api::<api::Pod>::all(general.clone()),
                     pace,
                     read: pods::read,
@@ -85,21 +94,27 @@ impl KubernetesCluster {
                 let services = Watch {
                     cluster: name,
                     resource: "services",
+                    calls: (Call::ListServices, Call::WatchServices),
+                    metrics,
                     api: Api::<api::Service>::all(general),
                     pace,
                     read: services::read,
                     tell: |news| view.on_services(news),
                     said: Arc::clone(&said),
                 };
-                tokio::join!(nodes.follow(), pods.follow(), services.follow());
+                tokio::join!(nodes.follow(), pods.follow(), services.follow(), events.send());
             }
         };
         let cluster = Self {
             name: source.name,
             clients,
             view,
-            evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
-            deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
+            seats: Seats {
+                evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
+                deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
+            },
+            announcer,
+            metrics,
         };
         Ok((Arc::new(cluster), watches))
     }
@@ -117,24 +132,21 @@ impl KubernetesCluster {
         // Only the metadata is asked for in return: a Node lists every image that it holds.
         let path = Path::new(api::Node::url_path(&(), None));
         let patch = path.patch_metadata(node.as_str(), &PatchParams::default(), &Patch::Merge(body));
-        settled(request, async { client.request_text(patch.map_err(kube::Error::BuildRequest)?).await }.await)
+        let answer = async { client.request_text(patch.map_err(kube::Error::BuildRequest)?).await };
+        self.settled(Call::PatchNode, request, answer).await
     }
 
     async fn evict(&self, pod: &PodRef, body: &Value) -> Result<Settled, Fault> {
-        let _seat = self.evictions.acquire().await;
         let object = format!("pod {pod}");
         let request = self.request(Kind::Evict, pod, &object);
         let path = format!("{}/{}/eviction", api::Pod::url_path(&(), Some(&pod.namespace)), pod.name);
         let eviction = Path::new(path).create(&PostParams::default(), body.to_string().into_bytes());
         let client = &self.clients.general;
-        settled(
-            request,
-            async { client.request_text(eviction.map_err(kube::Error::BuildRequest)?).await }.await,
-        )
+        let answer = async { client.request_text(eviction.map_err(kube::Error::BuildRequest)?).await };
+        self.settled(Call::EvictPod, request, answer).await
     }
 
     async fn delete(&self, pod: &PodRef, grace_seconds: u32) -> Result<Settled, Fault> {
-        let _seat = self.deletions.acquire().await;
         let object = format!("pod {pod}");
         let request = self.request(Kind::Delete, pod, &object);
         let preconditions =
@@ -146,10 +158,19 @@ impl KubernetesCluster {
         };
         let deletion = Path::new(api::Pod::url_path(&(), Some(&pod.namespace))).delete(&pod.name, &options);
         let client = &self.clients.general;
-        settled(
-            request,
-            async { client.request_text(deletion.map_err(kube::Error::BuildRequest)?).await }.await,
-        )
+        let answer = async { client.request_text(deletion.map_err(kube::Error::BuildRequest)?).await };
+        self.settled(Call::DeletePod, request, answer).await
+    }
+
+    /// Waits for an answer and reads it. What a success says is of no interest: the watch shows it.
+    async fn settled(
+        &self,
+        call: Call,
+        request: fault::Request<'_>,
+        answer: impl Future<Output = Result<String, kube::Error>>,
+    ) -> Result<Settled, Fault> {
+        let answer = self.metrics.measure(call, answer, |answer| fault::result_of(request, answer)).await;
+        answer.map_or_else(|error| fault::read(request, &error), |_| Ok(Settled::Done))
     }
 
     fn request<'a>(&'a self, kind: Kind, pod: &'a PodRef, object: &'a str) -> fault::Request<'a> {
@@ -167,6 +188,10 @@ impl Cluster for KubernetesCluster {
         self.view.node(instance)
     }
 
+    fn glance(&self, instance: &InstanceId) -> Option<Glance> {
+        self.view.glance(instance)
+    }
+
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
         self.view.pods(node)
     }
@@ -179,15 +204,19 @@ impl Cluster for KubernetesCluster {
         self.view.changes(instance)
     }
 
+    fn seats(&self) -> Option<&Seats> {
+        Some(&self.seats)
+    }
+
     async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
         let Clients { general, isolation } = &self.clients;
         match call {
             ClusterCall::Isolate { node, exclude, record, guard } => {
-                let body = nodes::isolation(record, *exclude, guard).map_err(unwritable)?;
+                let body = nodes::isolation(record, *exclude, guard);
                 self.patch_node(isolation, Kind::Isolate, node, body).await
             }
             ClusterCall::Exclude { node, record, guard } => {
-                let body = nodes::exclusion(record, guard).map_err(unwritable)?;
+                let body = nodes::exclusion(record, guard);
                 self.patch_node(general, Kind::Exclude, node, body).await
             }
             ClusterCall::Release { node, record, resource_version } => {
@@ -198,19 +227,14 @@ impl Cluster for KubernetesCluster {
             ClusterCall::Delete { pod, grace } => self.delete(pod, pods::whole_seconds(*grace)).await,
         }
     }
+
+    fn announce(&self, node: &NodeName, announcement: Announcement) {
+        self.announcer.announce(node, announcement);
+    }
 }
 
 impl fmt::Debug for KubernetesCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KubernetesCluster").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// What a success says is of no interest: the watch shows it.
-fn settled(request: fault::Request<'_>, answer: Result<String, kube::Error>) -> Result<Settled, Fault> {
-    answer.map_or_else(|error| fault::read(request, &error), |_| Ok(Settled::Done))
-}
-
-fn unwritable(error: serde_json::Error) -> Fault {
-    Fault::Invalid(format!("writing the record of a node: {error}"))
 }

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use kube::core::Status;
 use offramp_core::BudgetName;
-use offramp_engine::{Fault, Settled};
+use offramp_engine::{CallResult, Fault, Settled};
 
 /// A request, as far as its answer and the texts depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,46 @@ pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled,
         403 => Err(Fault::Denied(format!("{doing}: {says}; allow {}", request.kind.permission()))),
         400 | 405 | 413 | 415 | 422 => Err(Fault::Invalid(format!("{doing}: {says}"))),
         code => Err(Fault::Retry(format!("{doing}: {code}: {says}"))),
+    }
+}
+
+/// How a request ended, for its metrics: as [`read`] reads it, and flow control by its own name.
+pub(crate) fn result_of<T>(request: Request<'_>, answer: &Result<T, kube::Error>) -> CallResult {
+    let Err(error) = answer else { return CallResult::Done };
+    match read(request, error) {
+        Ok(_) => CallResult::Done,
+        Err(Fault::Retry(_)) if matches!(error, kube::Error::Api(status) if status.code == 429) => {
+            CallResult::Throttled
+        }
+        Err(Fault::Retry(_)) => CallResult::Retry,
+        Err(Fault::Denied(_)) => CallResult::Denied,
+        Err(Fault::Invalid(_)) => CallResult::Invalid,
+    }
+}
+
+/// How a request ended that is about no single object.
+pub(crate) fn result<T>(answer: &Result<T, kube::Error>) -> CallResult {
+    let code = match answer {
+        Ok(_) => return CallResult::Done,
+        Err(kube::Error::Api(status)) => status.code,
+        Err(_) => return CallResult::Retry,
+    };
+    match code {
+        429 => CallResult::Throttled,
+        401 | 403 => CallResult::Denied,
+        400 | 405 | 413 | 415 | 422 => CallResult::Invalid,
+        _ => CallResult::Retry,
+    }
+}
+
+/// Why an Event was not taken.
+pub(crate) fn unannounced(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!("{}; allow create on events in the API group events.k8s.io", said(status))
+        }
+        kube::Error::Api(status) => format!("{}: {}", status.code, said(status)),
+        _ => unanswered(error),
     }
 }
 

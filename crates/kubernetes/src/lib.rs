@@ -3,15 +3,16 @@
 //!
 //! Deliberately absent: decisions, retries, caches with an age, and logging of calls. A call is made
 //! once, its answer is read in `fault.rs` and nowhere else, and the engine decides what follows. The
-//! only log lines here are about the watches, because nobody else knows why a cluster is out of sync.
+//! only log lines here are about the watches, because nobody else knows why a cluster is out of sync,
+//! and about Events, because nobody else asks what became of them.
 #![deny(missing_docs)]
 
 mod cluster;
 mod clusters;
+mod events;
 mod fault;
 mod nodes;
 mod pods;
-mod record;
 mod selector;
 mod services;
 mod view;

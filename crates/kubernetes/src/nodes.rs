@@ -1,10 +1,9 @@
 //! Nodes: what is read of one, and the three patches.
 
 use kube::core::{Selector, SelectorExt};
-use offramp_core::{InstanceId, Node, NodeName, NodeOwner, Record, Timestamp, Zone};
+use offramp_core::{InstanceId, Node, NodeName, Record, Timestamp, Zone};
+use offramp_engine::{RECORD_ANNOTATION, node_owner, read_record, write_record};
 use serde_json::{Value, json};
-
-use crate::record;
 
 /// Cloud controllers and the AWS Load Balancer Controller take a node that has this label out of their
 /// balancers (well-known labels, kubernetes.io).
@@ -51,8 +50,8 @@ pub(crate) fn read(
             cordoned: spec.unschedulable.unwrap_or(false),
             // The key counts: controllers differ in what they make of a value such as `false`.
             excluded: labels.contains_key(EXCLUDE_LABEL),
-            record: annotations.get(record::ANNOTATION).map(|text| record::read(text)),
-            owner: owner(&labels),
+            record: annotations.get(RECORD_ANNOTATION).map(|text| read_record(text)),
+            owner: node_owner(&labels),
             selected: selector.is_none_or(|selector| selector.matches(&labels)),
             resource_version: node.metadata.resource_version.unwrap_or_default(),
         },
@@ -60,21 +59,21 @@ pub(crate) fn read(
 }
 
 /// The body that cordons, records and, where asked, excludes in one PATCH.
-pub(crate) fn isolation(record: &Record, exclude: bool, guard: &str) -> Result<Value, serde_json::Error> {
-    let mut body = recorded(record, guard)?;
+pub(crate) fn isolation(record: &Record, exclude: bool, guard: &str) -> Value {
+    let mut body = recorded(record, guard);
     body["spec"] = json!({ "unschedulable": true });
     if exclude {
         body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: "true" });
     }
-    Ok(body)
+    body
 }
 
 /// The body that excludes and records in one PATCH. Its value is `"true"`, because the AWS cloud
 /// controller reads `"false"` as *included*.
-pub(crate) fn exclusion(record: &Record, guard: &str) -> Result<Value, serde_json::Error> {
-    let mut body = recorded(record, guard)?;
+pub(crate) fn exclusion(record: &Record, guard: &str) -> Value {
+    let mut body = recorded(record, guard);
     body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: "true" });
-    Ok(body)
+    body
 }
 
 /// The body that takes away what the record names, and the record. The resourceVersion in it makes the
@@ -83,7 +82,7 @@ pub(crate) fn release(record: &Record, resource_version: &str) -> Value {
     let mut body = json!({
         "metadata": {
             "resourceVersion": resource_version,
-            "annotations": { record::ANNOTATION: null },
+            "annotations": { RECORD_ANNOTATION: null },
         },
     });
     if record.excluded {
@@ -95,26 +94,13 @@ pub(crate) fn release(record: &Record, resource_version: &str) -> Value {
     body
 }
 
-fn recorded(record: &Record, guard: &str) -> Result<Value, serde_json::Error> {
-    Ok(json!({
-        "metadata": {
-            "resourceVersion": guard,
-            "annotations": { record::ANNOTATION: record::write(record)? },
-        },
-    }))
-}
-
-/// Auto Mode is Karpenter underneath, and its nodes carry Karpenter's label as well: it goes first.
-fn owner(labels: &std::collections::BTreeMap<String, String>) -> NodeOwner {
-    if labels.get("eks.amazonaws.com/compute-type").is_some_and(|kind| kind == "auto") {
-        NodeOwner::AutoMode
-    } else if labels.contains_key("karpenter.sh/nodepool") {
-        NodeOwner::Karpenter
-    } else if labels.contains_key("eks.amazonaws.com/nodegroup") {
-        NodeOwner::ManagedNodeGroup
-    } else {
-        NodeOwner::SelfManaged
+/// A record of another version, or one that is damaged, stays on the node as it is.
+fn recorded(record: &Record, guard: &str) -> Value {
+    let mut body = json!({ "metadata": { "resourceVersion": guard } });
+    if let Some(text) = write_record(record) {
+        body["metadata"]["annotations"] = json!({ RECORD_ANNOTATION: text });
     }
+    body
 }
 
 #[cfg(test)]
@@ -151,7 +137,7 @@ mod tests {
             cordoned: true,
             excluded: true,
             record: None,
-            owner: NodeOwner::SelfManaged,
+            owner: offramp_core::NodeOwner::SelfManaged,
             selected: true,
             resource_version: "7".to_owned(),
         };
@@ -176,19 +162,5 @@ mod tests {
         ] {
             assert_eq!(node(spec, json!({}), json!([])), None);
         }
-    }
-
-    #[test]
-    fn the_owner_is_read_from_the_labels() {
-        let check = |labels: &[(&str, &str)], expect: NodeOwner| {
-            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            assert_eq!(owner(&labels), expect, "{labels:?}");
-        };
-        check(&[], NodeOwner::SelfManaged);
-        check(&[("eks.amazonaws.com/nodegroup", "web")], NodeOwner::ManagedNodeGroup);
-        check(&[("karpenter.sh/nodepool", "default")], NodeOwner::Karpenter);
-        let auto = ("eks.amazonaws.com/compute-type", "auto");
-        check(&[("karpenter.sh/nodepool", "general-purpose"), auto], NodeOwner::AutoMode);
-        check(&[("eks.amazonaws.com/compute-type", "fargate")], NodeOwner::SelfManaged);
     }
 }

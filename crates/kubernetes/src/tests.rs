@@ -5,15 +5,18 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{InstanceId, NodeName, NoticeId, PodRef, PodUid, Record, Seen, Timestamp};
-use offramp_engine::{Cluster, ClusterCall, Fault, Settled};
+use offramp_core::{ClusterName, InstanceId, NodeName, NoticeId, PodRef, PodUid, Record, Seen, Timestamp};
+use offramp_engine::{
+    Announcement, Cluster, ClusterCall, EventReason, Fault, Metrics, RECORD_ANNOTATION, Settled, write_record,
+};
+use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::nodes::EXCLUDE_LABEL;
 use crate::watch::Pace;
-use crate::{Access, ClusterOptions, ClusterSource, KubernetesCluster, record};
+use crate::{Access, ClusterOptions, ClusterSource, KubernetesCluster};
 use server::{ApiServer, status};
 
 /// For what has to happen; nothing waits that long unless it is broken.
@@ -31,6 +34,7 @@ const PACE: Pace = Pace {
 /// A cluster with its watches running.
 struct Running {
     cluster: Arc<KubernetesCluster>,
+    registry: Registry,
     watches: JoinHandle<()>,
 }
 
@@ -56,8 +60,10 @@ impl Running {
         let source =
             ClusterSource { name: "blue".into(), access: Access::Kubeconfig { path, context: None } };
         let options = ClusterOptions { node_selector: selector.map(str::to_owned) };
-        let (cluster, watches) = KubernetesCluster::open_at(source, options, pace).await.unwrap();
-        Self { cluster, watches: tokio::spawn(watches) }
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry, [&ClusterName::new("blue")]).unwrap();
+        let (cluster, watches) = KubernetesCluster::open_at(source, options, metrics, pace).await.unwrap();
+        Self { cluster, registry, watches: tokio::spawn(watches) }
     }
 
     async fn synced(server: &ApiServer) -> Self {
@@ -79,6 +85,17 @@ impl Running {
 
     async fn perform(&self, call: ClusterCall) -> Result<Settled, Fault> {
         timeout(SOON, self.cluster.perform(&call)).await.unwrap()
+    }
+
+    /// How many requests ended so.
+    fn calls(&self, operation: &str, result: &str) -> f64 {
+        let families = self.registry.gather();
+        let calls = families.iter().find(|family| family.name() == "offramp_calls_total").unwrap();
+        let has = |metric: &&prometheus::proto::Metric| {
+            let has = |name, value| metric.get_label().iter().any(|l| l.name() == name && l.value() == value);
+            has("api", "kubernetes") && has("operation", operation) && has("result", result)
+        };
+        calls.get_metric().iter().find(has).unwrap().get_counter().get_value()
     }
 
     fn pod_names(&self, node: &str) -> Vec<String> {
@@ -186,7 +203,7 @@ async fn what_changes_is_seen_and_told() {
 
     let mut cordoned = node(1);
     cordoned["spec"]["unschedulable"] = json!(true);
-    cordoned["metadata"]["annotations"] = json!({ record::ANNOTATION: record::write(&a_record()).unwrap() });
+    cordoned["metadata"]["annotations"] = json!({ RECORD_ANNOTATION: write_record(&a_record()).unwrap() });
     cordoned["metadata"]["labels"][EXCLUDE_LABEL] = json!("true");
     server.put("nodes", cordoned);
     running.until("isolation", |cluster| cluster.node(&instance(1)).known().unwrap().cordoned).await;
@@ -339,7 +356,7 @@ async fn each_call_is_one_request() {
     };
     let node = NodeName::from("n1");
     let record = a_record();
-    let annotations = json!({ record::ANNOTATION: record::write(&record).unwrap() });
+    let annotations = json!({ RECORD_ANNOTATION: write_record(&record).unwrap() });
     let patch = |body: Value| {
         json!({
             "method": "PATCH", "path": "/api/v1/nodes/n1", "type": "application/merge-patch+json", "body": body,
@@ -381,7 +398,7 @@ async fn each_call_is_one_request() {
     .await;
     for (cordoned, excluded) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut body =
-            json!({ "metadata": { "resourceVersion": "7", "annotations": { record::ANNOTATION: null } } });
+            json!({ "metadata": { "resourceVersion": "7", "annotations": { RECORD_ANNOTATION: null } } });
         if excluded {
             body["metadata"]["labels"] = json!({ EXCLUDE_LABEL: null });
         }
@@ -465,7 +482,9 @@ async fn evictions_that_hang_hold_nothing_else_up() {
     let running = Running::open(&server.address, None).await;
     server.hold_evictions();
     let mut evictions = JoinSet::new();
-    for n in 0..100 {
+    let seats = running.cluster.seats().unwrap();
+    assert_eq!((seats.evictions.available_permits(), seats.deletions.available_permits()), (64, 64));
+    for n in 0..64 {
         let cluster = Arc::clone(&running.cluster);
         let pod = PodRef { name: format!("web-{n}"), ..a_pod() };
         evictions.spawn(async move { cluster.perform(&ClusterCall::Evict { pod, grace: None }).await });
@@ -481,10 +500,140 @@ async fn evictions_that_hang_hold_nothing_else_up() {
     assert_eq!(running.perform(isolate).await, Ok(Settled::Done));
     let delete = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(5) };
     assert_eq!(running.perform(delete).await, Ok(Settled::Done));
-    assert_eq!(server.evictions_in_flight(), 64, "the others wait for a seat");
 
     server.release_evictions();
     while let Some(result) = timeout(SOON, evictions.join_next()).await.unwrap() {
         assert_eq!(result.unwrap(), Ok(Settled::Done));
     }
+}
+
+#[tokio::test]
+async fn a_record_of_another_version_stays_as_it_is() {
+    let server = ApiServer::start().await;
+    let newer = r#"{"v":2,"since":"2026-03-20T09:46:40Z","changed":["cordon"]}"#;
+    let mut upgraded = node(1);
+    upgraded["metadata"]["annotations"] = json!({ RECORD_ANNOTATION: newer });
+    server.put("nodes", upgraded);
+    let running = Running::synced(&server).await;
+    let seen = running.cluster.node(&instance(1)).known().unwrap().clone();
+    let mut record = seen.record.unwrap();
+    assert_eq!(record, Record::foreign(Timestamp::from_millis(1_774_000_000_000)));
+
+    // What a job then writes has its own notice in it.
+    record.notices.insert(NoticeId::from("notice-1"));
+    let (node, guard) = (seen.name, seen.resource_version);
+    let isolate = ClusterCall::Isolate {
+        node: node.clone(),
+        exclude: true,
+        record: record.clone(),
+        guard: guard.clone(),
+    };
+    let labels = json!({ EXCLUDE_LABEL: "true" });
+    for (call, body) in [
+        (
+            isolate,
+            json!({
+                "metadata": { "resourceVersion": guard, "labels": labels }, "spec": { "unschedulable": true },
+            }),
+        ),
+        (
+            ClusterCall::Exclude { node, record, guard: guard.clone() },
+            json!({ "metadata": { "resourceVersion": guard, "labels": labels } }),
+        ),
+    ] {
+        assert_eq!(running.perform(call).await, Ok(Settled::Done));
+        assert_eq!(server.writes()[0]["body"], body);
+    }
+}
+
+#[tokio::test]
+async fn every_request_is_counted_with_its_result() {
+    let server = ApiServer::start().await;
+    let running = Running::synced(&server).await;
+    // By the second watch, the first has been open and is over.
+    timeout(SOON, server.watched("nodes", 2)).await.unwrap();
+    for call in ["list nodes", "list pods", "list services", "watch nodes"] {
+        assert!(running.calls(call, "done") >= 1.0, "{call}");
+    }
+    let evict = || ClusterCall::Evict { pod: a_pod(), grace: None };
+    running.perform(evict()).await.unwrap();
+    let budget =
+        json!({ "causes": [{ "reason": "DisruptionBudget", "message": "The disruption budget web …" }] });
+    server.answer(429, status(429, "TooManyRequests", budget));
+    running.perform(evict()).await.unwrap();
+    server.answer(404, status(404, "NotFound", json!({ "name": "web-1", "kind": "pods" })));
+    running.perform(evict()).await.unwrap();
+    assert_eq!(running.calls("evict pod", "done"), 3.0, "an answer is an answer");
+    server.answer(429, status(429, "TooManyRequests", json!({})));
+    running.perform(evict()).await.unwrap_err();
+    assert_eq!(running.calls("evict pod", "throttled"), 1.0);
+    server.answer(403, status(403, "Forbidden", json!({})));
+    running.perform(ClusterCall::Delete { pod: a_pod(), grace: SOON }).await.unwrap_err();
+    assert_eq!(running.calls("delete pod", "denied"), 1.0);
+    let node = NodeName::from("n1");
+    let isolate = ClusterCall::Isolate { node, exclude: true, record: a_record(), guard: "7".to_owned() };
+    server.answer(500, status(500, "InternalError", json!({})));
+    running.perform(isolate).await.unwrap_err();
+    assert_eq!(running.calls("patch node", "retry"), 1.0);
+
+    server.hold_evictions();
+    timeout(Duration::from_millis(50), running.cluster.perform(&evict())).await.unwrap_err();
+    assert_eq!(running.calls("evict pod", "retry"), 1.0, "nobody waited for the answer");
+}
+
+#[tokio::test]
+async fn announcements_become_events_of_the_node() {
+    let server = ApiServer::start().await;
+    let running = Running::open(&server.address, None).await;
+    let announce = |reason, text: &str| {
+        running.cluster.announce(&NodeName::from("n1"), Announcement { reason, text: text.to_owned() });
+    };
+    announce(EventReason::Draining, "Draining: 5 pods left.");
+    let written = timeout(SOON, server.write()).await.unwrap();
+    assert_eq!(written["path"], "/apis/events.k8s.io/v1/namespaces/default/events");
+    let event = &written["body"];
+    let expect = [
+        ("type", json!("Normal")),
+        ("reason", json!("Draining")),
+        ("note", json!("Draining: 5 pods left.")),
+        ("reportingController", json!("offramp")),
+        ("reportingInstance", json!("offramp")),
+        ("action", json!("TakeOutOfService")),
+        // Without a namespace, and with the name for the UID: that is what `kubectl describe` looks for.
+        ("regarding", json!({ "apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "n1" })),
+    ];
+    for (field, value) in expect {
+        assert_eq!(event[field], value, "{field}");
+    }
+    assert_eq!(event["metadata"]["namespace"], "default");
+    assert!(event["metadata"]["name"].as_str().unwrap().starts_with("n1."));
+    assert!(event["eventTime"].is_string());
+    announce(EventReason::HeldBack, "Holding back.");
+    assert_eq!(timeout(SOON, server.write()).await.unwrap()["body"]["type"], "Warning");
+}
+
+#[tokio::test]
+async fn events_that_are_refused_or_hang_hold_nothing_up() {
+    let server = ApiServer::start().await;
+    let running = Running::open(&server.address, None).await;
+    let announce = |text: String| {
+        running.cluster.announce(&NodeName::from("n1"), Announcement { reason: EventReason::Draining, text });
+    };
+    server.answer(403, status(403, "Forbidden", json!({})));
+    announce("refused".to_owned());
+    timeout(SOON, server.write()).await.unwrap();
+    // It was not sent again: the next one is the next.
+    announce("taken".to_owned());
+    assert_eq!(timeout(SOON, server.write()).await.unwrap()["body"]["note"], "taken");
+
+    server.hold_events();
+    for n in 0..10_000 {
+        announce(format!("waiting {n}"));
+    }
+    let evict = ClusterCall::Evict { pod: a_pod(), grace: None };
+    assert_eq!(running.perform(evict).await, Ok(Settled::Done));
+    let node = NodeName::from("n1");
+    let isolate = ClusterCall::Isolate { node, exclude: true, record: a_record(), guard: "7".to_owned() };
+    assert_eq!(running.perform(isolate).await, Ok(Settled::Done));
+    assert_eq!(running.calls("create event", "denied"), 1.0);
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use offramp_core::{InstanceId, Node, NodeName, Pod, PodRef, Seen};
+use offramp_engine::Glance;
 use tokio::sync::watch;
 
 use crate::nodes::WatchedNode;
@@ -76,6 +77,13 @@ impl View {
         }
         let watched = state.by_instance.get(instance).and_then(|name| state.nodes.get(name));
         watched.map_or(Seen::Gone, |watched| Seen::Known(watched.node.clone()))
+    }
+
+    /// What counts about the node of an instance, without a copy of the node.
+    pub(crate) fn glance(&self, instance: &InstanceId) -> Option<Glance> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let watched = state.by_instance.get(instance).and_then(|name| state.nodes.get(name));
+        watched.filter(|_| state.synced.nodes).map(|watched| Glance::from(&watched.node))
     }
 
     /// The pods of a node; `Unknown` while the watch of Pods, or that of Services, which tells whether
@@ -347,6 +355,9 @@ mod tests {
         assert!(changes.has_changed().unwrap());
         assert_eq!(view.node(&instance(1)), Seen::Gone);
         assert!(view.node(&instance(2)).known().is_some());
+        for n in 1..=2 {
+            assert_eq!(view.glance(&instance(n)), view.node(&instance(n)).known().map(Glance::from));
+        }
         // Two objects for one instance: the older one's end does not hide the newer.
         view.on_nodes(News::Changed(node("n2", 2, "3")));
         view.on_nodes(News::Deleted(node("n1", 2, "4")));

@@ -14,6 +14,7 @@ use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::runtime::watcher::DefaultBackoff;
+use offramp_engine::{Call, Metrics};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -67,6 +68,9 @@ pub(crate) struct Watch<K, R, T> {
     pub(crate) cluster: String,
     /// The resource, for the log and for what RBAC has to allow.
     pub(crate) resource: &'static str,
+    /// Its requests, as they are counted.
+    pub(crate) calls: (Call, Call),
+    pub(crate) metrics: Metrics,
     pub(crate) api: Api<K>,
     pub(crate) pace: Pace,
     /// Trims an object; nothing where it is none of ours.
@@ -120,7 +124,8 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
         let mut all = Vec::new();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let page = timeout(self.pace.page, self.api.list(&params)).await;
+            let request = self.metrics.measure(self.calls.0, self.api.list(&params), fault::result);
+            let page = timeout(self.pace.page, request).await;
             let page = page.map_err(|_| failed("the request took too long"))?;
             let page = page.map_err(|error| fault::trouble(self.resource, "list", &error))?;
             all.extend(page.items.into_iter().filter_map(&self.read));
@@ -139,7 +144,8 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
     async fn watch(&self, version: &mut String, failures: &mut Failures) -> Result<(), Trouble> {
         let failed = |what: &str| Trouble::Failed(format!("watching {}: {what}", self.resource));
         let params = WatchParams::default().timeout(self.pace.watch_seconds);
-        let opening = timeout(self.pace.opening, self.api.watch(&params, version)).await;
+        let request = self.metrics.measure(self.calls.1, self.api.watch(&params, version), fault::result);
+        let opening = timeout(self.pace.opening, request).await;
         let stream = opening.map_err(|_| failed("the request took too long"))?;
         let mut stream = pin!(stream.map_err(|error| fault::trouble(self.resource, "watch", &error))?);
         let opened = Instant::now();

@@ -76,6 +76,8 @@ pub(crate) struct JobView {
     pub(crate) since: String,
     /// When it looks again at the latest.
     pub(crate) wake_at: String,
+    /// When it has to be over, where something says so.
+    pub(crate) deadline: Option<String>,
 }
 
 impl Admin {
@@ -113,7 +115,8 @@ impl Admin {
 
 impl From<JobStatus> for JobView {
     fn from(status: JobStatus) -> Self {
-        let JobStatus { instance, cluster, node, triggers, goal, stage, reason, since, wake_at } = status;
+        let JobStatus { instance, cluster, node, triggers, goal, stage, reason, since, wake_at, deadline } =
+            status;
         Self {
             instance: instance.to_string(),
             node: node.map(|node| node.to_string()),
@@ -124,6 +127,7 @@ impl From<JobStatus> for JobView {
             triggers: triggers.into_iter().map(Trigger::as_str).collect(),
             since: rfc_3339(since),
             wake_at: rfc_3339(wake_at),
+            deadline: deadline.map(rfc_3339),
         }
     }
 }

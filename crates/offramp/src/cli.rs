@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and the words that explain it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -117,6 +117,11 @@ pub(crate) struct DemoArgs {
     /// Print the final figures as one JSON object on stdout, and nothing else there
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Serve /live, /ready, /metrics and /jobs on this address meanwhile, such as 127.0.0.1:9090; anybody
+    /// who can reach it can read them. Port 0 takes a free one and says which
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) admin_listen: Option<SocketAddr>,
 }
 
 /// `offramp sandbox`.
@@ -185,7 +190,8 @@ const DEMO_EXAMPLES: &str = "\
 Examples:
   offramp demo
   offramp demo --plain --seed 7
-  offramp demo --json > figures.json";
+  offramp demo --json > figures.json
+  offramp demo --admin-listen 127.0.0.1:9090   and meanwhile: curl 127.0.0.1:9090/metrics";
 
 const SANDBOX_ABOUT: &str = "\
 Serve a made-up AWS and a made-up cluster on this machine.

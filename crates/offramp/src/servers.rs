@@ -19,7 +19,7 @@ pub(crate) struct Servers {
     pub(crate) aws: String,
     /// A kubeconfig with a context for each cluster, named like it.
     pub(crate) kubeconfig: String,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Servers {
@@ -45,7 +45,16 @@ impl Servers {
             let router = kubernetes_router(sandbox.clone(), name.clone());
             clusters.push((name, serve(&mut tasks, SocketAddr::new(bind, port), router).await?));
         }
-        Ok(Self { aws, kubeconfig: kubeconfig(&clusters), _tasks: tasks })
+        Ok(Self { aws, kubeconfig: kubeconfig(&clusters), tasks })
+    }
+
+    /// Waits until a door closes by itself or the world stands still: a bug, since both go on for ever.
+    pub(crate) async fn first_end(&mut self) -> Failure {
+        let why = match self.tasks.join_next().await {
+            Some(Err(error)) => error.to_string(),
+            Some(Ok(())) | None => "one of its servers ended by itself".to_owned(),
+        };
+        Failure::runtime(format!("the sandbox hit a bug: {why}"))
     }
 }
 

@@ -44,16 +44,20 @@ const STALLED: Duration = Duration::from_secs(60);
 /// The first pause after a queue that does not answer, and the longest.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
+/// What to do where a part of the worker panicked.
+const A_BUG: &str = "start it again; the lines above name the place in the code, please report them";
+
 impl Worker {
     /// Opens the clusters. Neither AWS nor any cluster has to be up.
     pub(crate) async fn open(config: Config, access: Access) -> Result<Self, Failure> {
         let registry = Registry::new();
-        let metrics = Metrics::register(&registry)
+        let metrics = register(&registry, &config)
             .map_err(|error| Failure::runtime(format!("registering the metrics: {error}")))?;
+        let access = access.measured_by(metrics.clone());
         let mut watches = JoinSet::new();
         let mut clusters: Vec<Arc<dyn Cluster>> = Vec::new();
         for (source, options) in config.clusters.clone() {
-            let (cluster, watch) = KubernetesCluster::open(source, options)
+            let (cluster, watch) = KubernetesCluster::open(source, options, metrics.clone())
                 .await
                 .map_err(|error| Failure::configuration(vec![error.to_string()]))?;
             watches.spawn(watch);
@@ -96,6 +100,21 @@ impl Worker {
         listener: Option<mpsc::UnboundedSender<(Timestamp, Fact)>>,
         stop: CancellationToken,
     ) -> Result<(), Failure> {
+        let mut watches = std::mem::take(&mut self.watches);
+        let worked = tokio::select! {
+            biased;
+            broken = first_end(&mut watches) => Err(broken),
+            worked = self.work(listener, stop) => worked,
+        };
+        watches.shutdown().await;
+        worked
+    }
+
+    async fn work(
+        &mut self,
+        listener: Option<mpsc::UnboundedSender<(Timestamp, Fact)>>,
+        stop: CancellationToken,
+    ) -> Result<(), Failure> {
         let Some(queue) = self.open_queue(&stop).await? else { return Ok(()) };
         let home = queue.home().clone();
         tracing::info!(
@@ -121,8 +140,7 @@ impl Worker {
         let (policy, settings) = (self.config.policy.clone(), self.config.engine.clone());
         let (engine, handle) = Engine::new(ports, policy, settings, clock, journal);
         self.progress.send_replace(Progress::Running(handle));
-        engine.run(stop).await;
-        self.watches.shutdown().await;
+        engine.run(stop).await.map_err(|broken| Failure::runtime(broken.to_string()).hint(A_BUG))?;
         tracing::info!("stopped: every message that was in work is handed back");
         Ok(())
     }
@@ -162,6 +180,25 @@ impl Worker {
     }
 }
 
+/// The worker's metrics, and those of its process where the system shows them.
+fn register(registry: &Registry, config: &Config) -> Result<Metrics, prometheus::Error> {
+    #[cfg(target_os = "linux")]
+    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    Metrics::register(registry, config.clusters.iter().map(|(source, _)| &source.name))
+}
+
+/// The watches run for ever: one that ends would leave a view that looks in sync and never changes.
+/// Cancel-safe.
+async fn first_end(watches: &mut JoinSet<()>) -> Failure {
+    let why = match watches.join_next().await {
+        Some(Err(error)) => error.to_string(),
+        Some(Ok(())) => "it ended by itself".to_owned(),
+        // There is none, and so nothing to end.
+        None => return std::future::pending().await,
+    };
+    Failure::runtime(format!("the watches of a cluster hit a bug: {why}")).hint(A_BUG)
+}
+
 /// The way to AWS that the configuration and the environment describe.
 pub(crate) async fn access(config: &Config) -> Result<Access, Failure> {
     let options =
@@ -178,7 +215,8 @@ fn refused(error: &OpenError) -> Failure {
         ),
         OpenError::Denied(_) => failure.hint(
             "the role needs sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and \
-             sqs:GetQueueAttributes on the queue, and sqs:SendMessage and sqs:GetQueueUrl on its dead-letter queue",
+             sqs:GetQueueAttributes on the queue, and sqs:SendMessage, sqs:GetQueueUrl and \
+             sqs:GetQueueAttributes on its dead-letter queue",
         ),
         OpenError::NoQueue(_) => failure.hint("compare queue.url with `aws sqs list-queues`"),
         OpenError::Unreachable(_) | OpenError::NoDeadLetterQueue(_) | OpenError::Invalid(_) => failure,
@@ -212,4 +250,29 @@ fn cluster_readiness(cluster: &Arc<dyn Cluster>) -> Readiness {
     let ready = cluster.in_sync();
     let why = if ready { "in sync" } else { "its watches are not in sync; see the log for the reason" };
     Readiness { name: format!("cluster {}", cluster.name()), ready, why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_ends_ends_the_worker() {
+        let mut watches = JoinSet::new();
+        watches.spawn(std::future::pending());
+        watches.spawn(async { assert_eq!(1, 2, "a bug") });
+        let failure = first_end(&mut watches).await;
+        assert!(failure.errors()[0].contains("the watches of a cluster hit a bug: "), "{failure:?}");
+        assert!(failure.errors()[0].contains("a bug"), "{failure:?}");
+        watches.spawn(async {});
+        let failure = first_end(&mut watches).await;
+        assert!(failure.errors()[0].ends_with("it ended by itself"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_without_clusters_waits_for_none_of_their_watches() {
+        let mut watches = JoinSet::new();
+        let end = first_end(&mut watches);
+        assert!(futures::poll!(std::pin::pin!(end)).is_pending());
+    }
 }

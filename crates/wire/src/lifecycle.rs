@@ -5,7 +5,9 @@
 //! warm-pools-eventbridge-events.html, instance-refresh-eventbridge-events.html and
 //! prepare-for-lifecycle-notifications.html.
 
-use offramp_core::{ClusterName, Home, Hook, HookKey, HookToken, InstanceId, Notice, NoticeKind, Passage};
+use offramp_core::{
+    ClusterName, Home, Hook, HookKey, HookToken, InstanceId, Notice, NoticeId, NoticeKind, Passage,
+};
 use serde::Deserialize;
 
 use crate::envelope::{BareHook, Event};
@@ -68,14 +70,16 @@ pub(crate) fn of_event(event: &Event<'_>) -> Result<Notice, ParseError> {
 /// Reads a lifecycle action that came without EventBridge. It names no Region.
 pub(crate) fn of_bare_hook(bare: &BareHook<'_>) -> Result<Notice, ParseError> {
     let (instance, hook) = read::<LifecycleAction<'_>>(bare.body)?.checked(PLACE)?;
-    let id = match (bare.request_id.get(), &hook.key.token) {
-        (None, Some(token)) => token.as_str().into(),
-        _ => PLACE.name("RequestId", &bare.request_id)?.into(),
+    let at = PLACE.time("Time", &bare.time)?;
+    let id = match bare.request_id.get() {
+        Some(_) => PLACE.name("RequestId", &bare.request_id)?.into(),
+        // Not the token: whoever has that can answer the hook, and ids are printed and written on nodes.
+        None => NoticeId::new(format!("{}/{}/{instance}/{}", hook.key.group, hook.key.name, at.as_millis())),
     };
     Ok(Notice {
         id,
         instance,
-        at: PLACE.time("Time", &bare.time)?,
+        at,
         home: Home { account: PLACE.account("AccountId", &bare.account)?, region: None },
         kind: NoticeKind::Hook(hook),
     })

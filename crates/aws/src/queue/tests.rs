@@ -26,7 +26,8 @@ async fn queue(answers: impl IntoIterator<Item = (u16, String)>) -> (Replay, Sqs
         most_receives: None,
         dead_letter_url: Some(DEAD.to_owned()),
     };
-    let queue = SqsQueue { client: replay.access().await.sqs(), url: URL.to_owned(), opened };
+    let access = replay.access().await;
+    let queue = SqsQueue { client: access.sqs(), meter: access.meter(), url: URL.to_owned(), opened };
     (replay, queue)
 }
 
@@ -233,7 +234,12 @@ async fn a_cut_answer_is_a_retry() {
     for bytes in ["", "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"Messages\":["] {
         let (url, _server) = hangs_up_after(bytes).await;
         let opened = Opened { home: home(), visibility: None, most_receives: None, dead_letter_url: None };
-        let queue = SqsQueue { client: access(&url).await.sqs(), url: URL.to_owned(), opened };
+        let queue = SqsQueue {
+            client: access(&url).await.sqs(),
+            meter: Meter::default(),
+            url: URL.to_owned(),
+            opened,
+        };
         let fault = queue.receive(1, Duration::ZERO, Duration::from_secs(30)).await.unwrap_err();
         assert!(matches!(&fault, Fault::Retry(text) if text.contains("no answer from AWS")), "{fault:?}");
     }

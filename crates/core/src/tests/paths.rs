@@ -451,6 +451,71 @@ fn hibernation_leaves_the_pods_alone() {
 }
 
 #[test]
+fn a_stopped_instance_gets_its_node_back_as_it_was() {
+    for action in [SpotAction::Stop, SpotAction::Hibernate] {
+        let job = job([notice("spot", NoticeKind::Spot(action))]);
+        let at = |ready, after| {
+            let node = Node { ready, ready_since: AT + seconds(130), ..isolated(&["spot"], true, &[]) };
+            let groups = Seen::Known(vec![target_group(None, &[])]);
+            let seen = Observation {
+                node: Seen::Known(node),
+                membership: Seen::Gone,
+                group: Seen::Gone,
+                target_groups: groups,
+                ..ready_to_drain(vec![])
+            };
+            step_at(&job, &seen, after)
+        };
+        assert_eq!(
+            (at(true, 30).stage, at(true, 30).reason),
+            (Some(Stage::Complete), Reason::AwaitingReturn)
+        );
+        assert_eq!(at(false, 600).reason, Reason::AwaitingReturn);
+        assert_eq!(words(&at(true, 700)), ["uncordon and forget"]);
+        assert_eq!(at(false, 3601).stage, None, "patience is over");
+    }
+}
+
+#[test]
+fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
+    let mut job = job([hook()]);
+    let seen = untouched();
+    let isolate = step_at(&job, &seen, 0).actions.remove(0);
+    let isolates = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
+    for (outcome, repeated) in [(Outcome::Retry, true), (Outcome::Done, false), (Outcome::Changed, false)] {
+        job.memory = Memory::default();
+        job.memory.learn(&isolate, &outcome, AT);
+        let step = step_at(&job, &seen, 1);
+        assert!(repeated || step.wake_at <= AT + seconds(2), "looks again soon: {step:?}");
+        assert_eq!(isolates(step), repeated, "{outcome:?}");
+    }
+    assert!(isolates(step_at(&job, &seen, 5)), "no watch shows it: it was taken back");
+    let mut newer = node();
+    newer.resource_version.push('0');
+    let seen = Observation { node: Seen::Known(newer), ..seen };
+    assert!(isolates(step_at(&job, &seen, 1)));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_holds_nothing_up_and_is_never_undone() {
+    let foreign = |excluded| Node { record: Some(Record::foreign(AT)), ..isolated(&[], excluded, &[]) };
+    let seen = |node| Observation { node: Seen::Known(node), ..ready_to_drain(vec![pod("web")]) };
+    for notice in [hook(), spot()] {
+        let job = job([notice]);
+        let open = Node { cordoned: false, ..foreign(false) };
+        let isolate = step_at(&job, &seen(open), 1).actions.remove(0);
+        let Action::Isolate { record, .. } = isolate else { panic!("{isolate:?}") };
+        assert!(record.is_foreign(), "so that the adapter knows");
+        // Cordon and label are there: the drain goes on as if the record named this job.
+        assert_eq!(words(&step_at(&job, &seen(foreign(true)), 6)), ["evict default/web"]);
+    }
+    // Nothing says which changes are ours to take back.
+    let reprieved = Observation { membership: member(LifecycleState::InService), ..seen(foreign(true)) };
+    let step = step_at(&job([hook()]), &reprieved, 61);
+    assert_eq!((step.stage, words(&step)), (None, vec![]));
+}
+
+#[test]
 fn the_memory_learns_what_observations_do_not_show() {
     let mut memory = Memory::default();
     let evict = Action::Evict { pod: pod("web").pod, grace: None };

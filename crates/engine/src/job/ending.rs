@@ -4,6 +4,7 @@ use offramp_core::{Over, Reason};
 use tokio::sync::oneshot;
 
 use super::{TICK, Task};
+use crate::announcement::Announcement;
 use crate::fact::{Fact, JobOutcome};
 use crate::lease::Order;
 use crate::ports::MessageId;
@@ -45,14 +46,20 @@ impl Task {
             }
             JobOutcome::Stopped => self.order(Order::Release { messages }),
         }
-        let metrics = self.shared.journal.metrics();
-        metrics.moved(self.stage.map(|(stage, _)| stage), None);
+        // A job that was cut off says nothing about its stage, and only a removal has a deadline to keep.
+        let by_itself = matches!(outcome, JobOutcome::Left | JobOutcome::Returned);
+        let (last, took) = (self.stage.map(|(stage, _)| stage), now.since(self.job.since()));
+        self.announce(Announcement::of_end(outcome, last, &reason, took));
+        let time_left = self.deadline.map(|deadline| now.until(deadline));
         self.shared.journal.record(Fact::Finished {
             instance: self.job.instance.clone(),
             cluster: self.cluster.as_ref().map(|cluster| cluster.name().clone()),
+            trigger: self.status.borrow().trigger(),
             outcome,
             reason,
-            took: now.since(self.job.since()),
+            took,
+            left_stage: self.stage.filter(|_| by_itself).map(|(stage, since)| (stage, now.since(since))),
+            time_left: time_left.filter(|_| outcome == JobOutcome::Left),
         });
     }
 
@@ -61,7 +68,8 @@ impl Task {
         let (done, deleted) = oneshot::channel();
         self.promise(self.shared.clock.now() + TICK);
         self.order(Order::Delete { messages, done });
-        // A lease task that is gone deletes nothing, and the messages come back.
+        // The other end is dropped when nothing more is done about the messages. Where the lease task is gone
+        // they come back.
         deleted.await.unwrap_or_default();
     }
 

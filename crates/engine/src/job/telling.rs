@@ -3,6 +3,7 @@
 use offramp_core::{ClusterName, Goal, InstanceId, NodeName, Stage, Step, Timestamp, Trigger};
 
 use super::Task;
+use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
 use crate::ports::Fault;
@@ -28,6 +29,8 @@ pub struct JobStatus {
     pub since: Timestamp,
     /// When it looks again at the latest.
     pub wake_at: Timestamp,
+    /// When it has to be over, where something says so.
+    pub deadline: Option<Timestamp>,
 }
 
 impl JobStatus {
@@ -42,7 +45,19 @@ impl JobStatus {
             reason: "new".to_owned(),
             since: first.notice.at,
             wake_at: now,
+            deadline: None,
         }
+    }
+
+    /// What the job came from, as one label; the hook before the others, because it waits for an answer.
+    pub(crate) fn trigger(&self) -> Trigger {
+        let first = |wanted: &Trigger| self.triggers.contains(wanted);
+        Trigger::ALL.into_iter().find(first).unwrap_or(Trigger::Rebalance)
+    }
+
+    /// Whose deadline it is. A hook that joins a spot notice has an hour; the two minutes are the spot's.
+    pub(crate) fn pressed_by(&self) -> Trigger {
+        if self.triggers.contains(&Trigger::Spot) { Trigger::Spot } else { self.trigger() }
     }
 }
 
@@ -55,7 +70,9 @@ impl Task {
             status.stage = step.stage;
             status.reason = step.reason.to_string();
             status.wake_at = step.wake_at;
+            status.deadline = step.deadline;
         });
+        self.deadline = step.deadline.or(self.deadline);
         let Some(stage) = step.stage else { return };
         let kind = (stage, std::mem::discriminant(&step.reason));
         if self.told == Some(kind) {
@@ -66,8 +83,11 @@ impl Task {
             Some((old, since)) if old != stage => Some((old, now.since(since))),
             Some(_) | None => None,
         };
-        if self.stage.is_none_or(|(old, _)| old != stage) {
-            self.shared.journal.metrics().moved(self.stage.map(|(old, _)| old), Some(stage));
+        let begun = self.stage.is_none_or(|(old, _)| old != stage);
+        self.announce(Announcement::of_step(stage, begun, &step.reason));
+        if begun {
+            let cluster = self.cluster.as_ref().map(|cluster| cluster.name());
+            self.at_work = self.shared.journal.metrics().at_work(cluster, Some(stage));
             self.stage = Some((stage, now));
         }
         self.shared.journal.record(Fact::Stepped {
@@ -82,12 +102,24 @@ impl Task {
     pub(super) fn tell_isolated(&mut self, now: Timestamp) {
         let (false, Some(first)) = (self.isolated, self.job.notices.first()) else { return };
         self.isolated = true;
+        let (trigger, since_event) = (first.kind.trigger(), now.since(first.at));
+        self.announce(Announcement::isolated(trigger, since_event));
         self.shared.journal.record(Fact::Isolated {
             instance: self.job.instance.clone(),
-            trigger: first.kind.trigger(),
-            since_event: now.since(first.at),
+            cluster: self.cluster.as_ref().map(|cluster| cluster.name().clone()),
+            trigger,
+            since_event,
             since_received: now.since(self.received_at),
         });
+    }
+
+    /// Puts an Event on the node, unless this job has said the same before.
+    pub(super) fn announce(&mut self, announcement: Option<Announcement>) {
+        let (Some(announcement), Some(cluster)) = (announcement, &self.cluster) else { return };
+        let node = self.status.borrow().node.clone();
+        if let Some(node) = node.filter(|_| self.announced.insert(announcement.key())) {
+            cluster.announce(&node, announcement);
+        }
     }
 
     /// Nobody knows the instance, and not every cluster could be asked.
@@ -109,5 +141,32 @@ impl Task {
             }
             self.faults.insert(text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_joins_a_spot_notice_does_not_take_its_deadline_over() {
+        let check = |triggers: &[Trigger], trigger, pressed_by| {
+            let status = JobStatus {
+                instance: InstanceId::parse("i-0123456789abcdef0").unwrap(),
+                cluster: None,
+                node: None,
+                triggers: triggers.to_vec(),
+                goal: Goal::Leave,
+                stage: None,
+                reason: String::new(),
+                since: Timestamp::from_millis(0),
+                wake_at: Timestamp::from_millis(0),
+                deadline: None,
+            };
+            assert_eq!((status.trigger(), status.pressed_by()), (trigger, pressed_by), "{triggers:?}");
+        };
+        check(&[Trigger::Hook], Trigger::Hook, Trigger::Hook);
+        check(&[Trigger::Spot, Trigger::Hook], Trigger::Hook, Trigger::Spot);
+        check(&[Trigger::Rebalance, Trigger::Hook], Trigger::Hook, Trigger::Hook);
     }
 }

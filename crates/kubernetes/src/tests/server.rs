@@ -22,6 +22,7 @@ pub(crate) struct ApiServer {
     /// Counts what tests wait for.
     moved: watch::Sender<()>,
     evictions: watch::Sender<bool>,
+    events: watch::Sender<bool>,
     _task: Arc<Task>,
 }
 
@@ -67,11 +68,11 @@ impl ApiServer {
     pub(crate) fn serve(listener: TcpListener) -> Self {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (world, moved) = (Arc::new(Mutex::new(World::default())), watch::Sender::new(()));
-        let evictions = watch::Sender::new(true);
-        let state = (Arc::clone(&world), moved.clone(), evictions.clone());
+        let (evictions, events) = (watch::Sender::new(true), watch::Sender::new(true));
+        let state = (Arc::clone(&world), moved.clone(), evictions.clone(), events.clone());
         let app = Router::new().fallback(answer).with_state(state);
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, world, moved, evictions, _task: Arc::new(Task(task)) }
+        Self { address, world, moved, evictions, events, _task: Arc::new(Task(task)) }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -160,16 +161,23 @@ impl ApiServer {
         std::mem::take(&mut self.world().writes)
     }
 
+    /// Waits for the next write.
+    pub(crate) async fn write(&self) -> Value {
+        self.until(|world| !world.writes.is_empty()).await;
+        self.world().writes.remove(0)
+    }
+
+    /// Events are not answered from now on.
+    pub(crate) fn hold_events(&self) {
+        self.events.send_replace(false);
+    }
+
     pub(crate) fn hold_evictions(&self) {
         self.evictions.send_replace(false);
     }
 
     pub(crate) fn release_evictions(&self) {
         self.evictions.send_replace(true);
-    }
-
-    pub(crate) fn evictions_in_flight(&self) -> usize {
-        self.world().evictions_in_flight
     }
 
     pub(crate) async fn held_evictions(&self, count: usize) {
@@ -192,9 +200,9 @@ impl World {
     }
 }
 
-type Shared = (Arc<Mutex<World>>, watch::Sender<()>, watch::Sender<bool>);
+type Shared = (Arc<Mutex<World>>, watch::Sender<()>, watch::Sender<bool>, watch::Sender<bool>);
 
-async fn answer(State((world, moved, evictions)): State<Shared>, request: Request) -> Response {
+async fn answer(State((world, moved, evictions, events)): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     if parts.method == Method::GET {
@@ -219,6 +227,13 @@ async fn answer(State((world, moved, evictions)): State<Shared>, request: Reques
         }));
         world.answer.take()
     };
+    moved.send_replace(());
+    if path.ends_with("/events") {
+        events.subscribe().wait_for(|open| *open).await.unwrap();
+        let event = || (201, String::from_utf8(body.to_vec()).unwrap());
+        let (code, body) = canned.unwrap_or_else(event);
+        return reply(code, Body::from(body));
+    }
     if path.ends_with("/eviction") {
         world.lock().unwrap().evictions_in_flight += 1;
         moved.send_replace(());

@@ -61,6 +61,7 @@ async fn jobs_are_json() {
             "reason": "2 pods are left",
             "since": "2026-01-02T03:04:05.000Z",
             "wake_at": "2026-01-02T03:04:15.250Z",
+            "deadline": "2026-01-02T03:06:05.000Z",
         }])
     );
 }
@@ -158,6 +159,7 @@ fn views(stuck: Arc<AtomicBool>, synced: Arc<AtomicBool>) -> Views {
                     reason: "2 pods are left".to_owned(),
                     since: Timestamp::from_millis(1_767_323_045_000),
                     wake_at: Timestamp::from_millis(1_767_323_055_250),
+                    deadline: Some(Timestamp::from_millis(1_767_323_165_000)),
                 })]
             }
             .boxed()

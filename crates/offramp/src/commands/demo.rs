@@ -14,6 +14,7 @@ use offramp_sandbox::{Delays, Sandbox};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::cli::{DemoArgs, LogArgs, LogFormat, LogLevel};
 use crate::config::{Aws, Config, Queue, WithoutDeadLetterQueue};
 use crate::failure::Failure;
@@ -54,14 +55,29 @@ pub(crate) async fn run(args: DemoArgs, log: LogArgs) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let access = offramp_aws::Access::sandbox(&servers.aws, &"eu-west-1".into());
     let worker = Worker::open(config(&sandbox, &servers, &kubeconfig, &delays), access).await?;
-    let view = Live::new(&args, &delays)?;
+    let admin = match args.admin_listen {
+        Some(address) => Some(Admin::bind(address).await?),
+        None => None,
+    };
+    let mut view = Live::new(&args, &delays)?;
+    if let Some(admin) = &admin {
+        view.scene(Duration::ZERO, &format!("serving http://{}/metrics", admin.address()))?;
+    }
+    let views = worker.views();
+    let served = async {
+        match admin {
+            Some(admin) => admin.serve(views, stop.clone()).await,
+            None => Ok(()),
+        }
+    };
     let watched = async {
         let outcome = watch(&sandbox, &mut story, view, facts, &interrupted).await;
         stop.cancel();
         outcome
     };
-    let (worked, report) = tokio::join!(worker.run(Some(listener), stop.clone()), watched);
+    let (worked, served, report) = tokio::join!(worker.run(Some(listener), stop.clone()), served, watched);
     worked?;
+    served.map_err(|error| Failure::runtime(format!("serving the admin pages: {error}")))?;
     let Some(report) = report? else { return Err(Failure::runtime("interrupted before the end")) };
     report.print(args.json)?;
     report.verdict()

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: SandboxArgs, log: LogArgs) -> Result<(), Failure> 
     let target_group = services.filter_map(|service| service.target_group.as_ref());
     let target_group = target_group.map(ToString::to_string).next().unwrap_or_default();
     let sandbox = Sandbox::new(world, clock);
-    let servers = Servers::open(&sandbox, args.bind, args.aws_port, args.kubernetes_port).await?;
+    let mut servers = Servers::open(&sandbox, args.bind, args.aws_port, args.kubernetes_port).await?;
     let folder = tempfile::Builder::new()
         .prefix("offramp-sandbox-")
         .tempdir()
@@ -74,6 +74,9 @@ pub(crate) async fn run(args: SandboxArgs, log: LogArgs) -> Result<(), Failure> 
         .and_then(|()| std::io::stdout().flush())
         .map_err(|error| Failure::runtime(format!("writing to stdout: {error}")))?;
     tracing::info!(aws = servers.aws, "the sandbox is open until Ctrl-C");
-    stop.cancelled().await;
-    Ok(())
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        broken = servers.first_end() => Err(broken),
+    }
 }

@@ -4,6 +4,7 @@
 //! v1.36. What it does not have it refuses by name (501), so that a client never mistakes it for more.
 
 mod discovery;
+mod events;
 mod kinds;
 mod list;
 mod objects;
@@ -92,6 +93,8 @@ async fn answer(State(door): State<Door>, request: Request) -> Response {
         Call::PatchNode { name } => writes::patch_node(&door, name, &asked, body).await,
         Call::Evict { namespace, name } => writes::evict(&door, namespace, name, &asked, body).await,
         Call::DeletePod { namespace, name } => writes::delete_pod(&door, namespace, name, &asked, body).await,
+        Call::CreateEvent { namespace } => events::create(&door, namespace, &asked, body).await,
+        Call::ListEvents { namespace } => events::list(&door, namespace, &asked),
         Call::Unknown => Err(Refusal::not_implemented(format!("{} {}", parts.method, asked.path)).into()),
     };
     answered.unwrap_or_else(|unanswered| match unanswered {

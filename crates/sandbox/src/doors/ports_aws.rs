@@ -127,6 +127,15 @@ impl Queue for QueueDoor {
         let (waiting, in_flight) = depth.ok_or_else(|| no_queue(queue::Refusal::NoQueue))?;
         Ok(Depth { waiting, in_flight })
     }
+
+    async fn dead_letters(&self) -> Result<u64, Fault> {
+        let look = |world: &mut World| {
+            let redrive = world.queues.get(&self.name).and_then(|queue| queue.redrive.clone());
+            let to = redrive.and_then(|redrive| world.queues.get(&redrive.to));
+            to.map_or(0, |queue| queue.depth(world.now()).0)
+        };
+        self.sandbox.call("sqs.GetQueueAttributes", false, look).await
+    }
 }
 
 #[async_trait]
@@ -315,6 +324,7 @@ fn perform(world: &mut World, call: &GroupCall) -> Result<Settled, Fault> {
         ) => Ok(Settled::Gone),
         Err(
             refusal @ (Refusal::NothingNamed
+            | Refusal::NoHook(_)
             | Refusal::BelowMinimum(_)
             | Refusal::AboveMaximum(..)
             | Refusal::UnderMinimum(..)

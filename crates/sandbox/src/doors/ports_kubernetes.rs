@@ -1,40 +1,48 @@
 //! Door one, the Kubernetes half: the engine's port on one cluster of a world in this process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use offramp_core::{
-    BudgetName, ClusterName, InstanceId, Node, NodeName, NodeOwner, NoticeId, Pod, PodRef, Record, Seen,
-    TargetGroupArn, TargetKey, Timestamp,
+use offramp_core::{BudgetName, ClusterName, InstanceId, Node, NodeName, Pod, PodRef, Record, Seen};
+use offramp_engine::{
+    Announcement, Cluster, ClusterCall, Fault, RECORD_ANNOTATION, Seats, Settled, node_owner, read_record,
+    write_record,
 };
-use offramp_engine::{Cluster, ClusterCall, Fault, Settled};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::witness::Deed;
 use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NodePatch};
 use crate::{Sandbox, World};
 
-/// Where the record is on a node.
-const RECORD: &str = "offramp.dev/record";
 /// The kubelet puts it on the API's copy of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Asks that a pod be left to finish by itself.
 const LET_FINISH: &str = "offramp.dev/let-finish";
 
-/// One cluster of a sandbox. Its view is never behind the API server; while that one does not answer,
-/// nothing is known.
+/// One cluster of a sandbox, seen by watches that began when this was made, and are as late as the cluster
+/// says ([`cluster::ViewLag`]). While the API server does not answer, nothing is known.
 #[derive(Clone, Debug)]
 pub struct ClusterDoor {
     sandbox: Sandbox,
     name: ClusterName,
+    /// The version at which everything was listed.
+    listed: u64,
+    seats: Option<Arc<Seats>>,
 }
 
 impl ClusterDoor {
     /// A port for the cluster of this name.
     pub fn new(sandbox: &Sandbox, name: &ClusterName) -> Self {
-        Self { sandbox: sandbox.clone(), name: name.clone() }
+        let listed = sandbox.peek(|world| world.clusters.get(name).map_or(0, |cluster| cluster.version));
+        Self { sandbox: sandbox.clone(), name: name.clone(), listed, seats: None }
+    }
+
+    /// The same port with no more than these calls at a time.
+    #[must_use]
+    pub fn with_seats(self, seats: Arc<Seats>) -> Self {
+        Self { seats: Some(seats), ..self }
     }
 
     /// Looks at the cluster as far as its API server answers.
@@ -116,15 +124,18 @@ impl Cluster for ClusterDoor {
     }
 
     fn node(&self, instance: &InstanceId) -> Seen<Node> {
-        self.look(|cluster| cluster.node_of(instance).map_or(Seen::Gone, |stored| Seen::Known(node(stored))))
+        let view = |cluster: &cluster::Cluster| cluster.view(self.listed).node_of(instance).map(node);
+        self.look(|cluster| view(cluster).map_or(Seen::Gone, Seen::Known))
     }
 
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
         self.look(|cluster| {
-            if !cluster.nodes.contains_key(node) {
+            let view = cluster.view(self.listed);
+            if !view.has_node(node) {
                 return Seen::Gone;
             }
-            Seen::Known(cluster.pods_of_node(node).map(|stored| pod(cluster, stored)).collect())
+            let pods = view.pods_of_node(node);
+            Seen::Known(pods.into_iter().map(|stored| pod(cluster, stored)).collect())
         })
     }
 
@@ -137,6 +148,34 @@ impl Cluster for ClusterDoor {
             |world: &mut World| world.clusters.get_mut(&self.name).map(|cluster| cluster.watch(instance));
         // A cluster that does not exist never changes.
         self.sandbox.read(watch).unwrap_or_else(|| watch::channel(0).1)
+    }
+
+    /// Stored at once. It moves nothing in the world, so nobody is woken.
+    fn announce(&self, node: &NodeName, announcement: Announcement) {
+        let Announcement { reason, text } = announcement;
+        let (name, at) = (node.as_str().to_owned(), self.sandbox.now());
+        let event = cluster::Event {
+            name: format!("{name}.{}", at.as_millis()),
+            namespace: "default".to_owned(),
+            at,
+            kind: if reason.is_warning() { "Warning" } else { "Normal" }.to_owned(),
+            reason: reason.as_str().to_owned(),
+            note: text,
+            regarding: cluster::Regarding {
+                kind: "Node".to_owned(),
+                uid: name.clone(),
+                name,
+                namespace: String::new(),
+            },
+            reported_by: "offramp".to_owned(),
+        };
+        if let Some(cluster) = self.sandbox.lock().clusters.get_mut(&self.name) {
+            cluster.put_event(event);
+        }
+    }
+
+    fn seats(&self) -> Option<&Seats> {
+        self.seats.as_deref()
     }
 
     async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
@@ -158,12 +197,11 @@ impl Cluster for ClusterDoor {
 }
 
 fn recorded(record: &Record, exclude: bool, guard: &str) -> Result<NodePatch, Fault> {
-    let text = serde_json::to_string(&Written::from(record))
-        .map_err(|error| Fault::Invalid(format!("writing a node's record: {error}")))?;
+    let text = write_record(record);
     let label = exclude.then(|| (EXCLUDE_LABEL.to_owned(), Some("true".to_owned())));
     Ok(NodePatch {
         labels: label.into_iter().collect(),
-        annotations: BTreeMap::from([(RECORD.to_owned(), Some(text))]),
+        annotations: text.into_iter().map(|text| (RECORD_ANNOTATION.to_owned(), Some(text))).collect(),
         resource_version: Some(version(guard)?),
         ..NodePatch::default()
     })
@@ -174,7 +212,7 @@ fn released(record: &Record, resource_version: &str) -> Result<NodePatch, Fault>
     Ok(NodePatch {
         unschedulable: record.cordoned.then_some(false),
         labels: label.into_iter().collect(),
-        annotations: BTreeMap::from([(RECORD.to_owned(), None)]),
+        annotations: BTreeMap::from([(RECORD_ANNOTATION.to_owned(), None)]),
         resource_version: Some(version(resource_version)?),
         ..NodePatch::default()
     })
@@ -185,7 +223,6 @@ fn version(text: &str) -> Result<u64, Fault> {
 }
 
 fn node(stored: &cluster::Node) -> Node {
-    let record = stored.annotations.get(RECORD).and_then(|text| serde_json::from_str::<Written>(text).ok());
     Node {
         name: stored.name.clone(),
         ready: stored.ready,
@@ -193,23 +230,10 @@ fn node(stored: &cluster::Node) -> Node {
         ready_since: stored.ready_since,
         cordoned: stored.unschedulable,
         excluded: stored.labels.contains_key(EXCLUDE_LABEL),
-        record: record.and_then(Written::record),
-        owner: owner(&stored.labels),
+        record: stored.annotations.get(RECORD_ANNOTATION).map(|text| read_record(text)),
+        owner: node_owner(&stored.labels),
         selected: true,
         resource_version: stored.version.to_string(),
-    }
-}
-
-/// Auto Mode is Karpenter underneath, and its nodes carry Karpenter's label as well: it goes first.
-fn owner(labels: &BTreeMap<String, String>) -> NodeOwner {
-    if labels.get("eks.amazonaws.com/compute-type").is_some_and(|kind| kind == "auto") {
-        NodeOwner::AutoMode
-    } else if labels.contains_key("karpenter.sh/nodepool") {
-        NodeOwner::Karpenter
-    } else if labels.contains_key("eks.amazonaws.com/nodegroup") {
-        NodeOwner::ManagedNodeGroup
-    } else {
-        NodeOwner::SelfManaged
     }
 }
 
@@ -228,63 +252,6 @@ fn pod(cluster: &cluster::Cluster, stored: &cluster::Pod) -> Pod {
             || cluster.services.values().any(|service| service.local && service.selects(stored)),
         let_finish: stored.annotations.get(LET_FINISH).is_some_and(|value| value == "true"),
         ends_at: stored.deletion,
-    }
-}
-
-/// The annotation: version 1 of the format that the adapter for real clusters writes.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    v: u32,
-    since: String,
-    notices: BTreeSet<String>,
-    cordoned: bool,
-    excluded: bool,
-    targets: Vec<WrittenTarget>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WrittenTarget {
-    group: String,
-    instance: String,
-    port: u16,
-}
-
-impl From<&Record> for Written {
-    fn from(record: &Record) -> Self {
-        let target = |key: &TargetKey| WrittenTarget {
-            group: key.group.to_string(),
-            instance: key.instance.to_string(),
-            port: key.port,
-        };
-        Self {
-            v: 1,
-            since: jiff::Timestamp::from_millisecond(record.since.as_millis())
-                .map_or_else(|_| String::new(), |since| since.to_string()),
-            notices: record.notices.iter().map(NoticeId::to_string).collect(),
-            cordoned: record.cordoned,
-            excluded: record.excluded,
-            targets: record.targets.iter().map(target).collect(),
-        }
-    }
-}
-
-impl Written {
-    fn record(self) -> Option<Record> {
-        let target = |written: WrittenTarget| {
-            Some(TargetKey {
-                group: TargetGroupArn::new(written.group),
-                instance: InstanceId::parse(&written.instance)?,
-                port: written.port,
-            })
-        };
-        let since = self.since.parse::<jiff::Timestamp>().ok()?;
-        Some(Record {
-            since: Timestamp::from_millis(since.as_millisecond()),
-            notices: self.notices.into_iter().map(NoticeId::new).collect(),
-            cordoned: self.cordoned,
-            excluded: self.excluded,
-            targets: self.targets.into_iter().map(target).collect::<Option<_>>()?,
-        })
     }
 }
 

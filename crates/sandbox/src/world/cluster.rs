@@ -2,11 +2,13 @@
 
 mod controllers;
 mod endpoints;
+mod events;
 mod index;
 mod kubelet;
 mod load_balancer_controller;
 mod nodes;
 mod store;
+mod view;
 mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +18,8 @@ use offramp_core::{ClusterName, InstanceId, NodeName, PodRef, PodUid, TargetGrou
 
 use super::World;
 pub use endpoints::{Endpoint, EndpointState};
+pub use events::{Event, Regarding};
+pub use view::{View, ViewLag};
 pub use writes::{ApiError, NodePatch};
 
 /// (namespace, name).
@@ -40,8 +44,14 @@ pub struct Cluster {
     pub version: u64,
     /// Every change, newest last, for watches. Older ones are forgotten (410 Gone).
     pub changes: VecDeque<Change>,
+    /// The newest Events, oldest first.
+    pub events: VecDeque<Event>,
     /// Until when the API server does not answer.
     pub away_until: Option<Timestamp>,
+    /// How late the watches are.
+    pub view_lag: ViewLag,
+    /// What they have yet to show.
+    unseen: view::Unseen,
     /// Lookups beside the objects.
     pub(crate) index: index::Index,
 }
@@ -295,6 +305,8 @@ pub(crate) enum Due {
     NodeDeleted(NodeName),
     /// The API server answers again.
     ApiServerBack,
+    /// Late watches show a change.
+    WatchesShow,
 }
 
 /// The exclude label, the key.
@@ -312,7 +324,10 @@ impl Cluster {
             services: BTreeMap::new(),
             version: 1,
             changes: VecDeque::new(),
+            events: VecDeque::new(),
             away_until: None,
+            view_lag: ViewLag::default(),
+            unseen: view::Unseen::default(),
             index: index::Index::default(),
         }
     }
@@ -356,6 +371,12 @@ impl World {
             Due::BalancerController => self.fill_target_groups(name),
             Due::MachineEnds(instance) => self.machine_ends(name, &instance),
             Due::NodeDeleted(node) => self.node_deleted(name, &node),
+            Due::WatchesShow => {
+                let now = self.now;
+                if let Some(cluster) = self.clusters.get_mut(name) {
+                    cluster.show(now);
+                }
+            }
             Due::ApiServerBack => {
                 if let Some(cluster) = self.clusters.get_mut(name) {
                     cluster.wake_all();

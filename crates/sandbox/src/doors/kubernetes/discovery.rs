@@ -94,6 +94,16 @@ fn resources(group_version: &str) -> Value {
             }));
         }
     }
+    if group_version == "v1" {
+        resources.push(json!({
+            "name": "events",
+            "singularName": "event",
+            "namespaced": true,
+            "kind": "Event",
+            "verbs": ["list"],
+            "shortNames": ["ev"],
+        }));
+    }
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",

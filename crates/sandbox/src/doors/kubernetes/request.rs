@@ -29,6 +29,8 @@ pub(super) enum Call<'a> {
     PatchNode { name: &'a str },
     Evict { namespace: &'a str, name: &'a str },
     DeletePod { namespace: &'a str, name: &'a str },
+    CreateEvent { namespace: &'a str },
+    ListEvents { namespace: Option<&'a str> },
     Unknown,
 }
 
@@ -94,6 +96,9 @@ impl<'a> Call<'a> {
         if let Some(document) = Document::parse(method, &asked.path) {
             return Self::Document(document);
         }
+        if let Some(call) = Self::about_events(method, asked) {
+            return call;
+        }
         let Some(resource) = Resource::parse(&asked.path) else { return Self::Unknown };
         let Resource { kind, namespace, name, subresource } = resource;
         match (method.as_str(), kind, namespace, name, subresource) {
@@ -115,6 +120,20 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Events are written in their own API group, and read in the core group, where `kubectl` looks.
+    fn about_events(method: &Method, asked: &'a Asked) -> Option<Self> {
+        let path = asked.path.as_str();
+        let of_namespace = |rest: &'a str| rest.strip_prefix("namespaces/")?.strip_suffix("/events");
+        if *method == Method::POST {
+            let namespace = of_namespace(path.strip_prefix("/apis/events.k8s.io/v1/")?)?;
+            return Some(Self::CreateEvent { namespace });
+        }
+        let rest =
+            path.strip_prefix("/api/v1/").filter(|_| *method == Method::GET && !asked.is_set("watch"))?;
+        let namespace = of_namespace(rest);
+        (rest == "events" || namespace.is_some()).then_some(Self::ListEvents { namespace })
+    }
+
     /// The name under which the world counts it.
     pub(super) fn name(&self) -> String {
         match self {
@@ -125,6 +144,8 @@ impl<'a> Call<'a> {
             Self::PatchNode { .. } => "kubernetes.PATCH node".to_owned(),
             Self::Evict { .. } => "kubernetes.POST eviction".to_owned(),
             Self::DeletePod { .. } => "kubernetes.DELETE pod".to_owned(),
+            Self::CreateEvent { .. } => "kubernetes.POST event".to_owned(),
+            Self::ListEvents { .. } => "kubernetes.GET events".to_owned(),
             Self::Unknown => "kubernetes.unknown".to_owned(),
         }
     }
@@ -192,6 +213,11 @@ mod tests {
         check("GET", "/api/v1/poddisruptionbudgets", "kubernetes.unknown");
         check("GET", "/apis/apps/v1/namespaces/x/daemonsets/y", "kubernetes.GET daemonset");
         check("GET", "/apis/apps/v1/daemonsets?watch=true", "kubernetes.unknown");
+        check("POST", "/apis/events.k8s.io/v1/namespaces/default/events", "kubernetes.POST event");
+        check("POST", "/api/v1/namespaces/default/events", "kubernetes.unknown");
+        check("GET", "/api/v1/events?fieldSelector=involvedObject.kind%3DNode", "kubernetes.GET events");
+        check("GET", "/api/v1/namespaces/default/events", "kubernetes.GET events");
+        check("GET", "/api/v1/events?watch=true", "kubernetes.unknown");
         check("GET", "/openapi/v3", "kubernetes.unknown");
     }
 }

@@ -147,7 +147,7 @@ async fn clients_discover_what_there_is() {
     let core = server.get("/api/v1?timeout=32s").await;
     assert_eq!(
         texts(&core["resources"], |resource| &resource["name"]),
-        ["nodes", "pods", "pods/eviction", "services"]
+        ["nodes", "pods", "pods/eviction", "services", "events"]
     );
     assert_eq!(server.get("/apis/policy/v1").await["resources"][0]["shortNames"], json!(["pdb"]));
     assert_eq!(server.get("/apis/apps/v1").await["resources"][0]["verbs"], json!(["get", "list"]));
@@ -465,6 +465,51 @@ async fn tables_are_watched_with_columns_once() {
     assert_eq!((&event["type"], &event["object"]["columnDefinitions"]), (&"MODIFIED".into(), &json!([])));
     assert_eq!(event["object"]["rows"][0]["cells"][1], "Ready,SchedulingDisabled");
     assert_eq!(event["object"]["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+}
+
+#[tokio::test]
+async fn events_are_taken_and_listed_for_their_object() {
+    const POST: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let server = Server::start().await;
+    let event = |node: &str, uid: &str| {
+        json!({
+            "metadata": { "name": format!("{node}.1"), "namespace": "default" },
+            "eventTime": "2026-03-14T09:00:00.000001Z", "type": "Warning", "reason": "HeldBack",
+            "action": "TakeOutOfService", "note": "Holding back.", "reportingController": "offramp",
+            "reportingInstance": "offramp", "regarding": { "kind": "Node", "name": node, "uid": uid },
+        })
+    };
+    let post = async |event: Value| server.call("POST", POST, "", &event.to_string()).await;
+    let (code, answer) = post(event("n1", "n1")).await;
+    assert_eq!((code, &answer["reason"]), (201, &json!("HeldBack")));
+    post(event("n2", "n2")).await;
+    assert_eq!(server.sandbox.peek(|world| world.calls["kubernetes.POST event"]), 2);
+
+    // What `kubectl describe node n1` asks for, the second time.
+    let selector =
+        "involvedObject.kind=Node,involvedObject.name=n1,involvedObject.namespace=,involvedObject.uid=";
+    let selected = |uid: &str| format!("/api/v1/events?fieldSelector={selector}{uid}&limit=500");
+    let list = server.get(&selected("n1")).await;
+    assert_eq!(texts(&list["items"], |event| &event["message"]), ["Holding back."]);
+    assert_eq!(list["items"][0]["involvedObject"]["name"], "n1");
+    assert_eq!(list["items"][0]["eventTime"], "2026-03-14T09:00:00.000000Z");
+    assert_eq!(server.get(&selected("another")).await["items"], json!([]));
+    let all = server.get("/api/v1/namespaces/default/events").await;
+    assert_eq!(texts(&all["items"], |event| &event["metadata"]["name"]), ["n1.1", "n2.1"]);
+    assert_eq!(server.get("/api/v1/namespaces/shop/events").await["items"], json!([]));
+
+    // What a real API server refuses: an object of another namespace, an unknown type, nobody to say so.
+    let mut elsewhere = event("n1", "n1");
+    elsewhere["regarding"]["namespace"] = json!("shop");
+    let mut odd = event("n1", "n1");
+    odd["type"] = json!("Odd");
+    let mut anonymous = event("n1", "n1");
+    anonymous["reportingInstance"] = json!("");
+    let mut endless = event("n1", "n1");
+    endless["note"] = json!("x".repeat(1025));
+    for event in [elsewhere, odd, anonymous, endless] {
+        assert_eq!(post(event).await.0, 400);
+    }
 }
 
 #[tokio::test]

@@ -265,7 +265,7 @@ fn unanswered(error: ApiError, kind: Kind, name: &str) -> Unanswered {
     Refusal::of(error, kind, name).map_or(Unanswered::Away, Unanswered::Refused)
 }
 
-fn parse<'a, T: Deserialize<'a>>(asked: &Asked, body: &'a [u8]) -> Result<T, Refusal> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(asked: &Asked, body: &'a [u8]) -> Result<T, Refusal> {
     match asked.content_type() {
         "" | "application/json" => {}
         other => {
@@ -276,7 +276,7 @@ fn parse<'a, T: Deserialize<'a>>(asked: &Asked, body: &'a [u8]) -> Result<T, Ref
     serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("invalid body: {error}")))
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
+pub(super) async fn read(body: Body) -> Result<Bytes, Refusal> {
     to_bytes(body, LARGEST_BODY)
         .await
         .map_err(|error| Refusal::bad_request(format!("reading the body of the request: {error}")))

@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use offramp_core::{NoticeId, TargetGroupArn, TargetKey, Timestamp};
 use offramp_engine::Clock;
 
 use super::*;
@@ -168,4 +171,180 @@ async fn calls_are_counted_and_go_wrong_as_planned() {
     assert_eq!(door.perform(&call).await, Ok(Settled::Done));
     assert!(seen(&door, &instance).excluded);
     sandbox.peek(|world| assert_eq!(world.calls["kubernetes.PATCH node"], 2));
+}
+
+/// Lets the time pass, with whatever happens by itself.
+async fn pass(sandbox: &Sandbox, millis: u64) {
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(millis)) => {}
+        () = sandbox.run() => {}
+    }
+    sandbox.with(|_| ());
+}
+
+fn late(sandbox: &Sandbox, nodes: u64, pods: u64) {
+    let view_lag =
+        cluster::ViewLag { nodes: Duration::from_millis(nodes), pods: Duration::from_millis(pods) };
+    sandbox.with(|world| world.clusters.values_mut().for_each(|cluster| cluster.view_lag = view_lag));
+}
+
+fn label(sandbox: &Sandbox, door: &ClusterDoor, node: &NodeName, value: &str) {
+    let labels = BTreeMap::from([("team".to_owned(), Some(value.to_owned()))]);
+    let patch = NodePatch { labels, ..NodePatch::default() };
+    sandbox.with(|world| world.patch_node(&door.name, node, patch)).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_watch_shows_the_past_and_a_write_meets_the_present() {
+    let (sandbox, door) = sandbox();
+    let instance = instance(&sandbox);
+    let before = seen(&door, &instance);
+    late(&sandbox, 3_000, 1_000);
+    let mut changes = door.changes(&instance);
+    let isolate = |guard: &str| ClusterCall::Isolate {
+        node: before.name.clone(),
+        exclude: true,
+        record: record(&instance),
+        guard: guard.to_owned(),
+    };
+    assert_eq!(door.perform(&isolate(&before.resource_version)).await, Ok(Settled::Done));
+    assert_eq!(seen(&door, &instance), before);
+    assert_eq!(door.perform(&isolate(&before.resource_version)).await, Ok(Settled::Changed));
+
+    let api = pods(&door, &before)["api"].clone();
+    let evict = ClusterCall::Evict { pod: api.pod.clone(), grace: None };
+    assert_eq!(door.perform(&evict).await, Ok(Settled::Done));
+    assert_eq!(pods(&door, &before)["api"], api);
+    pass(&sandbox, 999).await;
+    assert!(!changes.has_changed().unwrap());
+    pass(&sandbox, 1).await;
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert!(pods(&door, &before)["api"].ends_at.is_some());
+    assert_eq!(seen(&door, &instance), before);
+
+    pass(&sandbox, 2_000).await;
+    assert!(changes.has_changed().unwrap());
+    let after = seen(&door, &instance);
+    assert!(after.cordoned && after.record.is_some() && after.resource_version != before.resource_version);
+    // Its process takes six seconds to end, and the watch one more to say so.
+    pass(&sandbox, 3_000).await;
+    assert_eq!(door.perform(&evict).await, Ok(Settled::Gone));
+    assert!(pods(&door, &before).contains_key("api"));
+    pass(&sandbox, 1_000).await;
+    assert!(!pods(&door, &before).contains_key("api"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_watch_shows_every_version_in_order_and_never_goes_back() {
+    let (sandbox, door) = sandbox();
+    let instance = instance(&sandbox);
+    let name = seen(&door, &instance).name;
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut stored, mut shown) = (Vec::new(), Vec::new());
+    for step in 0..400 {
+        if random.u8(0..4) == 0 {
+            late(&sandbox, random.u64(0..3_000), 0);
+        }
+        if random.u8(0..3) == 0 {
+            label(&sandbox, &door, &name, &step.to_string());
+        }
+        let version = sandbox.peek(|world| world.clusters[&door.name].nodes[&name].version);
+        stored.push((sandbox.now(), version));
+        shown.push((sandbox.now(), seen(&door, &instance).resource_version.parse::<u64>().unwrap()));
+        pass(&sandbox, random.u64(0..500)).await;
+    }
+    assert!(shown.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{shown:?}");
+    for (at, version) in &shown {
+        let of_late = stored.iter().filter(|(then, _)| then <= at);
+        let (since, _) = of_late.clone().find(|(_, other)| other == version).unwrap();
+        let next = of_late.clone().find(|(then, other)| then >= since && other > version);
+        // What came after it is younger than the longest lag.
+        assert!(next.is_none_or(|(then, _)| at.since(*then) < Duration::from_secs(3)), "{at:?} {version}");
+    }
+    assert!(shown.iter().zip(&stored).any(|(shown, stored)| shown.1 < stored.1), "it was never late");
+    late(&sandbox, 0, 0);
+    pass(&sandbox, 3_000).await;
+    assert_eq!(seen(&door, &instance).resource_version, stored.last().unwrap().1.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_not_written_over() {
+    let (sandbox, door) = sandbox();
+    let instance = instance(&sandbox);
+    let name = seen(&door, &instance).name;
+    let newer = r#"{"v":2,"since":"2026-03-20T09:46:40Z"}"#;
+    let annotations = BTreeMap::from([(RECORD_ANNOTATION.to_owned(), Some(newer.to_owned()))]);
+    let patch = NodePatch { annotations, ..NodePatch::default() };
+    sandbox.with(|world| world.patch_node(&door.name, &name, patch)).unwrap();
+    let before = seen(&door, &instance);
+    let record = before.record.unwrap();
+    assert!(record.is_foreign());
+    let guard = before.resource_version;
+    door.perform(&ClusterCall::Isolate { node: name.clone(), exclude: true, record, guard }).await.unwrap();
+    let after = seen(&door, &instance);
+    assert!(after.cordoned && after.excluded);
+    let annotations = sandbox.peek(|world| world.clusters[&door.name].nodes[&name].annotations.clone());
+    assert_eq!(annotations[RECORD_ANNOTATION], newer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_lists_anew_sees_what_another_watch_has_yet_to_show() {
+    let (sandbox, door) = sandbox();
+    let instance = instance(&sandbox);
+    let node = seen(&door, &instance);
+    late(&sandbox, 3_000, 3_000);
+    let pod = pods(&door, &node)["api"].pod.clone();
+    label(&sandbox, &door, &node.name, "red");
+    door.perform(&ClusterCall::Delete { pod, grace: Duration::from_secs(9) }).await.unwrap();
+    let fresh = ClusterDoor::new(&sandbox, &door.name);
+    label(&sandbox, &door, &node.name, "blue");
+    let truth = sandbox.peek(|world| world.clusters[&door.name].nodes[&node.name].version.to_string());
+    let versions: Vec<String> = [&door, &fresh].map(|door| seen(door, &instance).resource_version).into();
+    assert!(versions[0] == node.resource_version && versions[1] != versions[0] && versions[1] != truth);
+    assert!(pods(&door, &node)["api"].ends_at.is_none());
+    assert!(pods(&fresh, &node)["api"].ends_at.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_new_or_gone_is_so_a_little_later() {
+    let (sandbox, door) = sandbox();
+    let old = instance(&sandbox);
+    let node = seen(&door, &old);
+    late(&sandbox, 2_000, 0);
+    sandbox.with(|world| world.terminate_instance(&old));
+    // The other one is launched for it, in eight seconds.
+    let (mut joined, mut left) = (None, None);
+    for _ in 0..400 {
+        pass(&sandbox, 100).await;
+        sandbox.peek(|world| {
+            let nodes = &world.clusters[&door.name].nodes;
+            let there = nodes.values().find(|other| other.created > node.ready_since);
+            joined = joined.take().or(there.map(|new| (new.instance.clone(), world.now())));
+            left = left.or((!nodes.contains_key(&node.name)).then(|| world.now()));
+        });
+        let shows = |at: offramp_core::Timestamp| sandbox.now().since(at) >= Duration::from_secs(2);
+        if let Some((new, at)) = &joined {
+            assert_eq!(door.node(new).known().is_some(), shows(*at));
+        }
+        assert_eq!(door.node(&old) == Seen::Gone, left.is_some_and(shows));
+        assert_eq!(door.pods(&node.name) == Seen::Gone, left.is_some_and(shows));
+    }
+    assert!(joined.is_some() && left.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_alone_wakes_nobody_and_is_shown() {
+    let (sandbox, door) = sandbox();
+    let instance = instance(&sandbox);
+    let before = seen(&door, &instance);
+    for lag in [0, 2_000] {
+        late(&sandbox, lag, 0);
+        let changes = door.changes(&instance);
+        label(&sandbox, &door, &before.name, &lag.to_string());
+        pass(&sandbox, lag).await;
+        let now = sandbox.peek(|world| world.clusters[&door.name].nodes[&before.name].version);
+        assert_eq!(seen(&door, &instance).resource_version, now.to_string());
+        assert!(!changes.has_changed().unwrap());
+    }
 }

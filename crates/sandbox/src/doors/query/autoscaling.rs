@@ -1,11 +1,13 @@
 //! Auto Scaling (API version 2011-01-01).
 
+use std::time::Duration;
+
 use offramp_core::{GroupName, HookName, HookToken, InstanceId};
 
 use super::{Answer, Form, Refused, Xml, page};
 use crate::World;
 use crate::world::events;
-use crate::world::groups::{self, ActionResult, Described, Group, Hook};
+use crate::world::groups::{self, ActionResult, Described, Group, Hook, Transition};
 
 /// Performs one action.
 pub(super) fn perform(world: &mut World, action: &str, form: &Form) -> Answer {
@@ -17,20 +19,17 @@ pub(super) fn perform(world: &mut World, action: &str, form: &Form) -> Answer {
         "DescribeAutoScalingGroups" => groups(world, form),
         "DescribeLifecycleHooks" => hooks(world, form),
         "CompleteLifecycleAction" => {
-            let result = match form.required("LifecycleActionResult")? {
-                "CONTINUE" => ActionResult::Continue,
-                "ABANDON" => ActionResult::Abandon,
-                other => {
-                    return Err(Refused::validation(format!(
-                        "Lifecycle action result {other} is not valid: it must be CONTINUE or ABANDON"
-                    )));
-                }
-            };
+            let result = action_result(form.required("LifecycleActionResult")?)?;
             world.complete_action(&answer(form)?, result)?;
             Ok(Xml::default())
         }
         "RecordLifecycleActionHeartbeat" => {
             world.heartbeat(&answer(form)?)?;
+            Ok(Xml::default())
+        }
+        "PutLifecycleHook" => put_hook(world, form),
+        "DeleteLifecycleHook" => {
+            world.delete_hook(&group_name(form)?, &hook_name(form)?)?;
             Ok(Xml::default())
         }
         "DetachInstances" => detach(world, form),
@@ -163,6 +162,53 @@ fn hooks(world: &World, form: &Form) -> Answer {
     Ok(xml)
 }
 
+/// Neither notification targets nor roles: events go to the world's own queue.
+fn put_hook(world: &mut World, form: &Form) -> Answer {
+    let known = [
+        "Action",
+        "Version",
+        "AutoScalingGroupName",
+        "LifecycleHookName",
+        "LifecycleTransition",
+        "HeartbeatTimeout",
+        "DefaultResult",
+        "NotificationMetadata",
+    ];
+    if let Some(other) = form.0.keys().find(|name| !known.contains(&name.as_str())) {
+        return Err(Refused::not_implemented(&format!("PutLifecycleHook with {other}")));
+    }
+    let name = hook_name(form)?;
+    let usual = Hook::terminating(name.as_str());
+    let transition = match form.required("LifecycleTransition")? {
+        "autoscaling:EC2_INSTANCE_TERMINATING" => Transition::Terminating,
+        "autoscaling:EC2_INSTANCE_LAUNCHING" => Transition::Launching,
+        other => return Err(Refused::validation(format!("Not a lifecycle transition: {other}"))),
+    };
+    let seconds = form.text("HeartbeatTimeout").map(|text| {
+        let seconds = text.parse().ok().filter(|seconds| (30..=7_200).contains(seconds));
+        seconds.ok_or_else(|| Refused::validation("HeartbeatTimeout must be between 30 and 7200 seconds."))
+    });
+    let hook = Hook {
+        transition,
+        heartbeat_timeout: seconds.transpose()?.map_or(usual.heartbeat_timeout, Duration::from_secs),
+        default_result: form.text("DefaultResult").map_or(Ok(usual.default_result), action_result)?,
+        metadata: form.text("NotificationMetadata").map(str::to_owned),
+        name,
+    };
+    world.put_hook(&group_name(form)?, hook)?;
+    Ok(Xml::default())
+}
+
+fn action_result(text: &str) -> Result<ActionResult, Refused> {
+    match text {
+        "CONTINUE" => Ok(ActionResult::Continue),
+        "ABANDON" => Ok(ActionResult::Abandon),
+        other => Err(Refused::validation(format!(
+            "Lifecycle action result {other} is not valid: it must be CONTINUE or ABANDON"
+        ))),
+    }
+}
+
 /// At most 20 ids.
 fn detach(world: &mut World, form: &Form) -> Answer {
     let group = group_name(form)?;
@@ -237,7 +283,7 @@ fn answer(form: &Form) -> Result<groups::Answer, Refused> {
     }
     Ok(groups::Answer {
         group: group_name(form)?,
-        hook: HookName::new(form.required("LifecycleHookName")?),
+        hook: hook_name(form)?,
         token: token.map(HookToken::new),
         instance: form.text("InstanceId").map(instance_id).transpose()?,
     })
@@ -245,6 +291,10 @@ fn answer(form: &Form) -> Result<groups::Answer, Refused> {
 
 fn group_name(form: &Form) -> Result<GroupName, Refused> {
     form.required("AutoScalingGroupName").map(GroupName::from)
+}
+
+fn hook_name(form: &Form) -> Result<HookName, Refused> {
+    form.required("LifecycleHookName").map(HookName::new)
 }
 
 fn instance_id(text: &str) -> Result<InstanceId, Refused> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use offramp_core::{InstanceId, NodeName, PodUid};
+use offramp_core::{InstanceId, NodeName, PodUid, Timestamp};
 use tokio::sync::watch;
 
 use super::endpoints::Endpoints;
@@ -96,15 +96,9 @@ impl Cluster {
         all.for_each(|sender| sender.send_modify(|value| *value += 1));
     }
 
-    fn wake(&self, instance: &InstanceId) {
+    pub(super) fn wake(&self, instance: &InstanceId) {
         let watchers = self.index.watchers.get(instance).into_iter().flatten();
         watchers.for_each(|sender| sender.send_modify(|value| *value += 1));
-    }
-
-    fn wake_node(&self, node: Option<&NodeName>) {
-        if let Some(node) = node.and_then(|name| self.nodes.get(name)) {
-            self.wake(&node.instance);
-        }
     }
 
     fn log(&mut self, verb: Verb, object: Object) {
@@ -138,7 +132,8 @@ impl Cluster {
         self.log(if known { Verb::Modified } else { Verb::Added }, Object::Service(service));
     }
 
-    pub(super) fn put_pod(&mut self, mut pod: Pod) {
+    /// Says when the watches show it, where that is not at once; so do those below.
+    pub(super) fn put_pod(&mut self, now: Timestamp, mut pod: Pod) -> Option<Timestamp> {
         self.version += 1;
         pod.version = self.version;
         let key = key_of(&pod);
@@ -163,14 +158,16 @@ impl Cluster {
             let healthy = self.index.healthy_by_budget.entry(budget).or_default();
             keep(healthy, &key, is_healthy(&pod));
         }
-        let known = self.pods.insert(key, pod.clone()).is_some();
+        let before = self.pods.insert(key, pod.clone());
         self.check_endpoints_of(&pod.pod.uid);
-        self.wake_node(pod.node.as_ref());
-        self.log(if known { Verb::Modified } else { Verb::Added }, Object::Pod(pod));
+        let (uid, node) = (pod.pod.uid.clone(), pod.node.clone());
+        self.log(if before.is_some() { Verb::Modified } else { Verb::Added }, Object::Pod(pod));
+        self.pod_changed(now, &uid, node.as_ref(), before)
     }
 
-    pub(super) fn take_pod(&mut self, key: &Key) -> Option<Pod> {
+    pub(super) fn take_pod(&mut self, now: Timestamp, key: &Key) -> Option<(Pod, Option<Timestamp>)> {
         let mut pod = self.pods.remove(key)?;
+        let before = pod.clone();
         self.version += 1;
         pod.version = self.version;
         self.index.pods_by_uid.remove(&pod.pod.uid);
@@ -188,27 +185,30 @@ impl Cluster {
             }
             self.index.changed_workloads.insert(owner.uid.clone());
         }
-        self.wake_node(pod.node.as_ref());
         self.log(Verb::Deleted, Object::Pod(pod.clone()));
-        Some(pod)
+        let shown_at = self.pod_changed(now, &pod.pod.uid, pod.node.as_ref(), Some(before));
+        Some((pod, shown_at))
     }
 
-    pub(super) fn put_node(&mut self, mut node: Node) {
+    pub(super) fn put_node(&mut self, now: Timestamp, mut node: Node) -> Option<Timestamp> {
         self.version += 1;
         node.version = self.version;
         self.index.nodes_by_instance.insert(node.instance.clone(), node.name.clone());
-        let known = self.nodes.insert(node.name.clone(), node.clone()).is_some();
-        self.wake(&node.instance);
-        self.log(if known { Verb::Modified } else { Verb::Added }, Object::Node(node));
+        let before = self.nodes.insert(node.name.clone(), node.clone());
+        let instance = node.instance.clone();
+        self.log(if before.is_some() { Verb::Modified } else { Verb::Added }, Object::Node(node));
+        self.node_changed(now, &instance, before)
     }
 
-    pub(super) fn take_node(&mut self, name: &NodeName) {
-        let Some(mut node) = self.nodes.remove(name) else { return };
+    pub(super) fn take_node(&mut self, now: Timestamp, name: &NodeName) -> Option<Timestamp> {
+        let mut node = self.nodes.remove(name)?;
+        let before = node.clone();
         self.version += 1;
         node.version = self.version;
         self.index.nodes_by_instance.remove(&node.instance);
-        self.wake(&node.instance);
         self.log(Verb::Deleted, Object::Node(node));
+        let instance = before.instance.clone();
+        self.node_changed(now, &instance, Some(before))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use offramp_core::{ClusterName, NodeName};
+use offramp_core::{ClusterName, NodeName, Timestamp};
 
 use super::endpoints::{Spread, endpoint_of};
 use super::index::key_of;
@@ -49,7 +49,8 @@ impl World {
         let before = stored.and_then(endpoint_of);
         let after = endpoint_of(&pod);
         let spread = (before != after).then(|| cluster.spread(&pod, after));
-        cluster.put_pod(pod.clone());
+        let shown_at = cluster.put_pod(self.now, pod.clone());
+        self.watches_show_at(name, shown_at);
         if accepted != pod.accepts(self.now) {
             self.backends_changed();
         }
@@ -62,8 +63,9 @@ impl World {
     /// Takes a pod out of the store.
     pub(super) fn remove_pod(&mut self, name: &ClusterName, key: &Key) {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
-        let Some(pod) = cluster.take_pod(key) else { return };
+        let Some((pod, shown_at)) = cluster.take_pod(self.now, key) else { return };
         let spread = endpoint_of(&pod).is_some().then(|| cluster.spread(&pod, None));
+        self.watches_show_at(name, shown_at);
         if pod.accepts(self.now) {
             self.backends_changed();
         }
@@ -82,7 +84,8 @@ impl World {
         // Cordons and labels are of no interest to DaemonSets and to requests.
         let works = |node: &Node| (node.instance.clone(), node.powered, node.ready);
         let works_as_before = stored.is_some_and(|stored| works(stored) == works(&node));
-        cluster.put_node(node);
+        let shown_at = cluster.put_node(self.now, node);
+        self.watches_show_at(name, shown_at);
         if was_balanced != is_balanced {
             self.fill_target_groups_soon(name);
         }
@@ -97,7 +100,8 @@ impl World {
     pub(super) fn remove_node(&mut self, name: &ClusterName, node: &NodeName) {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         let before = cluster.nodes.get(node).is_some_and(Node::is_balanced);
-        cluster.take_node(node);
+        let shown_at = cluster.take_node(self.now, node);
+        self.watches_show_at(name, shown_at);
         if before {
             self.fill_target_groups_soon(name);
         }
@@ -118,6 +122,12 @@ impl World {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
         if !std::mem::replace(&mut cluster.index.reconcile_is_due, true) {
             self.cluster_after(name, Duration::ZERO, Due::Reconcile);
+        }
+    }
+
+    fn watches_show_at(&mut self, name: &ClusterName, at: Option<Timestamp>) {
+        if let Some(at) = at {
+            self.cluster_after(name, self.now.until(at), Due::WatchesShow);
         }
     }
 

@@ -3,7 +3,7 @@
 use offramp_core::{GroupName, HookName, HookToken, InstanceId};
 use serde_json::json;
 
-use super::{ActionResult, Due, Hook, LifecycleAction, MemberState, Refusal, Transition};
+use super::{ActionResult, Due, Hook, LifecycleAction, Member, MemberState, Refusal, Transition};
 use crate::world::events::TERMINATE_ACTION;
 use crate::world::{Due as WorldDue, World};
 
@@ -46,6 +46,38 @@ impl World {
         self.tell(format!("{} of {id} gets a heartbeat", answer.hook));
         let due = Due::ActionTimeout(answer.group.clone(), id, token);
         self.after(now.until(until), WorldDue::Group(due));
+        Ok(())
+    }
+
+    /// PutLifecycleHook: makes a hook, or takes the place of the one with its name.
+    pub fn put_hook(&mut self, group: &GroupName, hook: Hook) -> Result<(), Refusal> {
+        let found = self.groups.groups.get_mut(group).ok_or_else(|| Refusal::NoGroup(group.clone()))?;
+        match found.spec.hooks.iter_mut().find(|other| other.name == hook.name) {
+            Some(other) => *other = hook,
+            None => found.spec.hooks.push(hook),
+        }
+        Ok(())
+    }
+
+    /// DeleteLifecycleHook: the hook's open actions are completed first, for terminating instances with CONTINUE
+    /// (ASG API).
+    pub fn delete_hook(&mut self, group: &GroupName, name: &HookName) -> Result<(), Refusal> {
+        let found = self.groups.get(group).ok_or_else(|| Refusal::NoGroup(group.clone()))?;
+        let is_it = |hook: &Hook| hook.name == *name;
+        if !found.spec.hooks.iter().any(is_it) {
+            return Err(Refusal::NoHook(name.clone()));
+        }
+        let of_member = |(id, member): (&InstanceId, &Member)| {
+            let open = member.actions.iter().find(|action| action.hook == *name)?;
+            Some((id.clone(), open.token.clone()))
+        };
+        let open: Vec<(InstanceId, HookToken)> = found.members.iter().filter_map(of_member).collect();
+        for (id, token) in open {
+            self.close_action(group, &id, &token, ActionResult::Continue);
+        }
+        if let Some(found) = self.groups.groups.get_mut(group) {
+            found.spec.hooks.retain(|hook| !is_it(hook));
+        }
         Ok(())
     }
 

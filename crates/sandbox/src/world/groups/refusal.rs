@@ -1,6 +1,6 @@
 //! What Auto Scaling says when it refuses, in its own words.
 
-use offramp_core::{GroupName, HookToken, InstanceId};
+use offramp_core::{GroupName, HookName, HookToken, InstanceId};
 
 /// Why Auto Scaling refuses: all of them are ValidationError.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,6 +8,9 @@ pub enum Refusal {
     /// There is no such group.
     #[error("AutoScalingGroup name not found - AutoScalingGroup {0} not found")]
     NoGroup(GroupName),
+    /// There is no such hook.
+    #[error("Lifecycle hook {0} not found.")]
+    NoHook(HookName),
     /// It is in no group.
     #[error("Instance Id not found - No managed instance found for instance ID: {0}")]
     NoMember(InstanceId),

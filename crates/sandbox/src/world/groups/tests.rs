@@ -366,6 +366,25 @@ fn a_member_terminated_by_hand_gets_its_hook_after_it_is_shut_down() {
 }
 
 #[test]
+fn hooks_come_and_go() {
+    let mut world = running(|_| spec(Vec::new()));
+    assert_eq!(world.delete_hook(&name(), &HookName::new("drain")), Err(Refusal::NoHook("drain".into())));
+    world.put_hook(&name(), hook("drain")).unwrap();
+    let longer = Hook { heartbeat_timeout: Duration::from_secs(600), ..hook("drain") };
+    world.put_hook(&name(), longer.clone()).unwrap();
+    world.put_hook(&name(), hook("logs")).unwrap();
+    assert_eq!(world.groups.get(&name()).unwrap().spec.hooks, [longer, hook("logs")]);
+
+    let id = first(&world);
+    world.terminate_in_group(&id, false).unwrap();
+    pass(&mut world, 2);
+    world.delete_hook(&name(), &HookName::new("drain")).unwrap();
+    assert_eq!(state(&world, &id), Some(MemberState::TerminatingWait), "the other hook holds it");
+    world.delete_hook(&name(), &HookName::new("logs")).unwrap();
+    assert_eq!(state(&world, &id), Some(MemberState::TerminatingProceed));
+}
+
+#[test]
 fn describes_may_lag_behind() {
     let mut world = running(|_| spec(vec![hook("drain")]));
     world.groups.describe_lag = Duration::from_secs(5);

@@ -1,4 +1,6 @@
-//! The annotation on a node that says what offramp changed there: JSON with a format version.
+//! The annotation on a node that says what offramp changed there: JSON with a format version. It is the
+//! engine's, because every adapter has to write and read the same: replicas of two versions may work side
+//! by side during an upgrade, and one undoes what another did.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +8,10 @@ use offramp_core::{InstanceId, NoticeId, Record, TargetGroupArn, TargetKey, Time
 use serde::{Deserialize, Serialize};
 
 /// The annotation's key.
-pub(crate) const ANNOTATION: &str = "offramp.dev/record";
+pub const RECORD_ANNOTATION: &str = "offramp.dev/record";
 
 /// The version that this program writes and understands.
 const VERSION: u32 = 1;
-
-/// Stands among the notices of a record that could not be read. No job has a notice of this name, so
-/// no job ever takes the record for its own and undoes it.
-const FOREIGN: &str = "record-of-another-version";
 
 /// Format version 1.
 #[derive(Serialize, Deserialize)]
@@ -40,30 +38,34 @@ struct Outline {
     since: Option<String>,
 }
 
-/// The annotation's text.
-pub(crate) fn write(record: &Record) -> Result<String, serde_json::Error> {
+/// The annotation's text, or nothing for a record that stands for one that could not be read: that
+/// annotation is to be left as it is.
+pub fn write_record(record: &Record) -> Option<String> {
     let Record { since, notices, cordoned, excluded, targets } = record;
     let target = |target: &TargetKey| WrittenTarget {
         group: target.group.as_str().to_owned(),
         instance: target.instance.as_str().to_owned(),
         port: target.port,
     };
-    serde_json::to_string(&Written {
+    let written = Written {
         v: VERSION,
         since: time_in_words(*since),
         notices: notices.iter().map(|notice| notice.as_str().to_owned()).collect(),
         cordoned: *cordoned,
         excluded: *excluded,
         targets: targets.iter().map(target).collect(),
-    })
+    };
+    // Texts, numbers and lists can always be written.
+    if record.is_foreign() { None } else { serde_json::to_string(&written).ok() }
 }
 
-/// Reads the annotation. A record that is damaged or of another version becomes one that is *not ours
-/// to undo*: it names nothing that we changed, and one notice that no job has. So the node counts as
-/// leaving (the safety gate does not rely on it), nothing of it is ever taken away, and a notice about
-/// the node is served like any other.
-pub(crate) fn read(text: &str) -> Record {
-    understood(text).unwrap_or_else(|| foreign(text))
+/// Reads the annotation. One that is damaged or of another version becomes [`Record::foreign`].
+pub fn read_record(text: &str) -> Record {
+    understood(text).unwrap_or_else(|| {
+        let outline: Option<Outline> = serde_json::from_str(text).ok();
+        let since = outline.and_then(|outline| outline.since).and_then(|since| time(&since));
+        Record::foreign(since.unwrap_or(Timestamp::from_millis(0)))
+    })
 }
 
 fn understood(text: &str) -> Option<Record> {
@@ -83,18 +85,6 @@ fn understood(text: &str) -> Option<Record> {
         excluded,
         targets: targets.into_iter().map(target).collect::<Option<_>>()?,
     })
-}
-
-fn foreign(text: &str) -> Record {
-    let outline: Option<Outline> = serde_json::from_str(text).ok();
-    let since = outline.and_then(|outline| outline.since).and_then(|since| time(&since));
-    Record {
-        since: since.unwrap_or(Timestamp::from_millis(0)),
-        notices: BTreeSet::from([NoticeId::from(FOREIGN)]),
-        cordoned: false,
-        excluded: false,
-        targets: BTreeSet::new(),
-    }
 }
 
 fn time(text: &str) -> Option<Timestamp> {
@@ -127,26 +117,27 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        assert_eq!(read(&write(&record()).unwrap()), record());
+        assert_eq!(read_record(&write_record(&record()).unwrap()), record());
     }
 
     #[test]
     fn the_format_is_stable() {
         assert_eq!(
-            write(&record()).unwrap(),
+            write_record(&record()).unwrap(),
             r#"{"v":1,"since":"2026-03-20T09:46:40.123Z","notices":["a","b"],"cordoned":true,"excluded":false,"targets":[{"group":"arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1","instance":"i-0b1c2d3e4f5061728","port":30080}]}"#
         );
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_ours_to_undo() {
+    fn what_cannot_be_read_is_not_ours_to_write_or_to_undo() {
         let check = |text: &str, since: i64| {
-            let read = read(text);
-            assert_eq!(read.since, Timestamp::from_millis(since), "{text}");
+            let mut read = read_record(text);
+            assert_eq!(read, Record::foreign(Timestamp::from_millis(since)), "{text}");
             assert!(!read.cordoned && !read.excluded && read.targets.is_empty(), "{text}");
-            assert_eq!(read.notices, BTreeSet::from([NoticeId::from(FOREIGN)]), "{text}");
+            read.notices.insert(NoticeId::from("ours"));
+            assert_eq!(write_record(&read), None, "{text}");
         };
-        let text = write(&record()).unwrap();
+        let text = write_record(&record()).unwrap();
         check(&text.replace("\"v\":1", "\"v\":2"), 1_774_000_000_123);
         check(&text.replace("i-0b1c2d3e4f5061728", "somewhere"), 1_774_000_000_123);
         check(&text.replace("2026-", "spring "), 0);

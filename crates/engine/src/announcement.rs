@@ -1,0 +1,268 @@
+//! What a node's Events tell, so that `kubectl describe node` answers "what is happening to it". The one
+//! place that turns what a job does into announcements.
+
+use offramp_core::{Action, Outcome, Reason, Stage, Trigger, in_words};
+
+use std::time::Duration;
+
+use crate::fact::{JobOutcome, action_name};
+
+/// One Event of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// What it is about.
+    pub reason: EventReason,
+    /// A sentence.
+    pub text: String,
+}
+
+/// The reason of an Event, as tools filter by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventReason {
+    /// The node is cordoned.
+    Isolated,
+    /// The node is being taken out of its load balancers.
+    Deregistering,
+    /// Its pods are being evicted.
+    Draining,
+    /// Its group is told to replace it.
+    Detaching,
+    /// Its targets finish their last requests.
+    Quiescing,
+    /// The hook is being answered.
+    Completing,
+    /// Everything owed is done: the instance may go.
+    Removed,
+    /// It stays after all: its targets are being registered again.
+    Registering,
+    /// It stays after all: label, cordon and record are being taken away.
+    Releasing,
+    /// What was done has been undone.
+    Returned,
+    /// The gate holds the removal back.
+    HeldBack,
+    /// Time is up, and the hook is being answered with something left.
+    DeadlineReached,
+    /// A pod was deleted without asking its disruption budget, because the deadline came.
+    PodDeleted,
+    /// A permission is missing.
+    ActionDenied,
+}
+
+impl EventReason {
+    /// Every reason.
+    pub const ALL: [Self; 14] = [
+        Self::Isolated,
+        Self::Deregistering,
+        Self::Draining,
+        Self::Detaching,
+        Self::Quiescing,
+        Self::Completing,
+        Self::Removed,
+        Self::Registering,
+        Self::Releasing,
+        Self::Returned,
+        Self::HeldBack,
+        Self::DeadlineReached,
+        Self::PodDeleted,
+        Self::ActionDenied,
+    ];
+
+    /// The word that stands in the Event.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Isolated => "Isolated",
+            Self::Deregistering => "Deregistering",
+            Self::Draining => "Draining",
+            Self::Detaching => "Detaching",
+            Self::Quiescing => "Quiescing",
+            Self::Completing => "Completing",
+            Self::Removed => "Removed",
+            Self::Registering => "Registering",
+            Self::Releasing => "Releasing",
+            Self::Returned => "Returned",
+            Self::HeldBack => "HeldBack",
+            Self::DeadlineReached => "DeadlineReached",
+            Self::PodDeleted => "PodDeleted",
+            Self::ActionDenied => "ActionDenied",
+        }
+    }
+
+    /// Its Event has the type Warning; the others are Normal.
+    pub const fn is_warning(self) -> bool {
+        match self {
+            Self::HeldBack | Self::DeadlineReached | Self::PodDeleted | Self::ActionDenied => true,
+            Self::Isolated
+            | Self::Deregistering
+            | Self::Draining
+            | Self::Detaching
+            | Self::Quiescing
+            | Self::Completing
+            | Self::Removed
+            | Self::Registering
+            | Self::Releasing
+            | Self::Returned => false,
+        }
+    }
+}
+
+impl Announcement {
+    fn new(reason: EventReason, text: String) -> Option<Self> {
+        Some(Self { reason, text })
+    }
+
+    pub(crate) fn isolated(trigger: Trigger, since_event: Duration) -> Option<Self> {
+        let text = format!("Cordoned for a {} notice, {} old.", trigger.as_str(), in_words(since_event));
+        Self::new(EventReason::Isolated, text)
+    }
+
+    /// A job is at another stage (`begun`), or at the same for another reason.
+    pub(crate) fn of_step(stage: Stage, begun: bool, reason: &Reason) -> Option<Self> {
+        let about = match (reason, stage) {
+            (Reason::GateClosed { .. }, _) => EventReason::HeldBack,
+            (Reason::DeadlineReached { .. }, _) => EventReason::DeadlineReached,
+            _ if !begun => return None,
+            // The cordon is announced when it is there.
+            (_, Stage::Isolate) => return None,
+            (_, Stage::Deregister) => EventReason::Deregistering,
+            (_, Stage::Drain) => EventReason::Draining,
+            (_, Stage::Detach) => EventReason::Detaching,
+            (_, Stage::Quiesce) => EventReason::Quiescing,
+            (_, Stage::Complete) => EventReason::Completing,
+            (_, Stage::Register) => EventReason::Registering,
+            (_, Stage::Release) => EventReason::Releasing,
+        };
+        Self::new(about, sentence(&reason.to_string()))
+    }
+
+    pub(crate) fn of_action(action: &Action, outcome: &Outcome) -> Option<Self> {
+        match (action, outcome) {
+            (Action::Delete { pod, grace }, Outcome::Done) => {
+                let text = format!(
+                    "Deleted pod {pod} with {} to end, because the deadline comes: its disruption budget was not \
+                     asked.",
+                    in_words(*grace)
+                );
+                Self::new(EventReason::PodDeleted, text)
+            }
+            // These may begin while an earlier stage is still waited for.
+            (Action::Evict { .. }, Outcome::Done | Outcome::Blocked { .. }) => {
+                let text = "The pods are being evicted, as their disruption budgets allow.".to_owned();
+                Self::new(EventReason::Draining, text)
+            }
+            (Action::Detach { group } | Action::TerminateThroughGroup { group }, Outcome::Done) => {
+                Self::new(EventReason::Detaching, format!("Told {group} to replace the instance now."))
+            }
+            // Not the object and not the answer: one Event is enough for all pods of the node.
+            (_, Outcome::Denied) => {
+                let action = action_name(action).replace('_', " ");
+                let text =
+                    format!("Not permitted: {action}. The log of offramp says what has to be allowed.");
+                Self::new(EventReason::ActionDenied, text)
+            }
+            _ => None,
+        }
+    }
+
+    /// A job is over. One that did nothing to the node is not worth a word.
+    pub(crate) fn of_end(
+        outcome: JobOutcome,
+        last: Option<Stage>,
+        reason: &str,
+        took: Duration,
+    ) -> Option<Self> {
+        let took = in_words(took);
+        match (outcome, last) {
+            (JobOutcome::Left, Some(_)) => {
+                Self::new(EventReason::Removed, format!("Everything owed was done within {took}: {reason}."))
+            }
+            (JobOutcome::Returned, Some(Stage::Register | Stage::Release)) => {
+                Self::new(EventReason::Returned, format!("In service again after {took}: {reason}."))
+            }
+            _ => None,
+        }
+    }
+
+    /// Two of a job with the same key say the same: a pod is deleted once, a permission is missing until
+    /// it is there, and a stage may be left and entered again when a read fails in between.
+    pub(crate) fn key(&self) -> (EventReason, Option<String>) {
+        let several = matches!(self.reason, EventReason::PodDeleted | EventReason::ActionDenied);
+        (self.reason, several.then(|| self.text.clone()))
+    }
+}
+
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use offramp_core::{GroupName, PodRef, PodUid};
+
+    use super::*;
+
+    #[test]
+    fn reasons_are_single_words_of_their_own() {
+        let words: std::collections::BTreeSet<&str> =
+            EventReason::ALL.map(EventReason::as_str).into_iter().collect();
+        assert_eq!(words.len(), EventReason::ALL.len());
+        for word in words {
+            assert!(word.starts_with(|first: char| first.is_ascii_uppercase()), "{word}");
+            assert!(word.chars().all(|letter| letter.is_ascii_alphabetic()), "{word}");
+        }
+    }
+
+    #[test]
+    fn stages_are_announced_when_they_begin_and_troubles_whenever_they_come() {
+        let check = |stage: Stage, begun: bool, reason: Reason, expect: Option<(EventReason, &str)>| {
+            let said = Announcement::of_step(stage, begun, &reason);
+            assert_eq!(said.as_ref().map(|said| (said.reason, said.text.as_str())), expect);
+        };
+        let settling = "Draining: empty, watching for pods bound just before the cordon.";
+        check(Stage::Drain, true, Reason::Settling, Some((EventReason::Draining, settling)));
+        check(Stage::Drain, false, Reason::Settling, None);
+        check(Stage::Isolate, true, Reason::Isolating, None);
+        let group = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1".into();
+        let closed = Reason::GateClosed { group, left: Duration::from_secs(60) };
+        let held = Announcement::of_step(Stage::Deregister, false, &closed).unwrap();
+        assert!(held.reason == EventReason::HeldBack && held.reason.is_warning());
+        assert!(held.text.starts_with("Holding back: the last healthy target of "), "{}", held.text);
+        let late = Reason::DeadlineReached { pods: 2, targets: 0 };
+        let late = Announcement::of_step(Stage::Complete, true, &late).unwrap();
+        assert_eq!(late.reason, EventReason::DeadlineReached);
+    }
+
+    #[test]
+    fn only_what_an_operator_should_know_of_an_action_is_announced() {
+        let pod = PodRef { namespace: "shop".to_owned(), name: "web-1".to_owned(), uid: PodUid::new("u") };
+        let grace = Duration::from_secs(30);
+        let (evict, delete) =
+            (Action::Evict { pod: pod.clone(), grace: None }, Action::Delete { pod, grace });
+        let group = GroupName::new("workers");
+        let said = |action: &Action, outcome: Outcome| Announcement::of_action(action, &outcome);
+        let deleted = said(&delete, Outcome::Done).unwrap();
+        assert!(deleted.reason == EventReason::PodDeleted && deleted.text.contains("shop/web-1"));
+        let denied = said(&Action::TerminateThroughGroup { group }, Outcome::Denied).unwrap();
+        assert_eq!(denied.reason, EventReason::ActionDenied);
+        assert!(denied.text.starts_with("Not permitted: terminate through group."), "{}", denied.text);
+        let refused = said(&evict, Outcome::Blocked { budget: None }).unwrap();
+        assert_eq!(refused.reason, EventReason::Draining);
+        assert_eq!(refused.key(), said(&evict, Outcome::Done).unwrap().key(), "and this is told once");
+        assert_eq!(said(&evict, Outcome::Retry), None);
+        assert_eq!(said(&delete, Outcome::Gone), None);
+    }
+
+    #[test]
+    fn a_job_that_did_nothing_ends_without_a_word() {
+        let said = |outcome, last| {
+            let said = Announcement::of_end(outcome, last, "it is over", Duration::from_secs(90));
+            said.map(|said| said.reason)
+        };
+        assert_eq!(said(JobOutcome::Left, Some(Stage::Complete)), Some(EventReason::Removed));
+        assert_eq!(said(JobOutcome::Left, None), None);
+        assert_eq!(said(JobOutcome::Returned, Some(Stage::Release)), Some(EventReason::Returned));
+        assert_eq!(said(JobOutcome::Returned, Some(Stage::Isolate)), None);
+        assert_eq!(said(JobOutcome::Stopped, Some(Stage::Drain)), None);
+    }
+}

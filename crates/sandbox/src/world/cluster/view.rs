@@ -1,0 +1,166 @@
+//! What watches show of a cluster while they are late: the world as it was a moment ago.
+//!
+//! Each change of a node or a pod that the watches have yet to show waits here, with what they show until
+//! then. Changes of one kind are shown in the order in which they were made, as one connection sends them,
+//! so that no object ever goes back. Everything else is seen as it is, Services at all times: they hardly
+//! ever change. Writes know nothing of this; they meet the objects as they are stored.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use offramp_core::{InstanceId, NodeName, PodUid, Timestamp};
+use offramp_engine::RECORD_ANNOTATION;
+
+use super::index::key_of;
+use super::{Cluster, EXCLUDE_LABEL, Node, Pod};
+
+/// How late the watches of a cluster are. A bare watch under a storm was 1.5 to 3.4 s late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ViewLag {
+    /// The watch of nodes.
+    pub nodes: Duration,
+    /// The watch of pods.
+    pub pods: Duration,
+}
+
+/// What a worker sees whose watches began at some version.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    cluster: &'a Cluster,
+    listed: u64,
+}
+
+/// The changes that no watch has shown yet, in the order in which they were made.
+#[derive(Debug, Default)]
+pub(super) struct Unseen {
+    nodes: VecDeque<Late<InstanceId, Node>>,
+    pods: VecDeque<Late<PodUid, Pod>>,
+}
+
+/// One such change.
+#[derive(Debug)]
+struct Late<K, T> {
+    shown_at: Timestamp,
+    /// The resourceVersion that it made.
+    version: u64,
+    of: K,
+    /// What the watch shows until then: nothing where it is new.
+    before: Option<T>,
+    /// Who waits for it.
+    wakes: Option<InstanceId>,
+}
+
+impl Cluster {
+    /// What a worker sees that has listed everything at this version, and has watched since.
+    pub fn view(&self, listed: u64) -> View<'_> {
+        View { cluster: self, listed }
+    }
+
+    /// A node has changed. Says when the watches show it, where that is not at once.
+    pub(super) fn node_changed(
+        &mut self,
+        now: Timestamp,
+        instance: &InstanceId,
+        before: Option<Node>,
+    ) -> Option<Timestamp> {
+        let same = before.as_ref().zip(self.node_of(instance)).is_some_and(|(old, new)| looks_like(old, new));
+        let wakes = (!same).then(|| instance.clone());
+        let Some(shown_at) = due(&self.unseen.nodes, now, self.view_lag.nodes) else {
+            wakes.iter().for_each(|instance| self.wake(instance));
+            return None;
+        };
+        let of = instance.clone();
+        self.unseen.nodes.push_back(Late { shown_at, version: self.version, of, before, wakes });
+        Some(shown_at)
+    }
+
+    /// A pod has changed that is bound to this node. Says when the watches show it, where that is not at
+    /// once.
+    pub(super) fn pod_changed(
+        &mut self,
+        now: Timestamp,
+        uid: &PodUid,
+        node: Option<&NodeName>,
+        before: Option<Pod>,
+    ) -> Option<Timestamp> {
+        let wakes = node.and_then(|node| self.instance_of(node));
+        let Some(shown_at) = due(&self.unseen.pods, now, self.view_lag.pods) else {
+            wakes.iter().for_each(|instance| self.wake(instance));
+            return None;
+        };
+        let (of, version) = (uid.clone(), self.version);
+        self.unseen.pods.push_back(Late { shown_at, version, of, before, wakes });
+        Some(shown_at)
+    }
+
+    /// The watches show what they have to show by now.
+    pub(super) fn show(&mut self, now: Timestamp) {
+        let mut woken = take_shown(&mut self.unseen.nodes, now);
+        woken.extend(take_shown(&mut self.unseen.pods, now));
+        woken.iter().for_each(|instance| self.wake(instance));
+    }
+
+    /// The instance behind a node that is there, or that some watch still shows.
+    fn instance_of(&self, node: &NodeName) -> Option<InstanceId> {
+        let shown = self.unseen.nodes.iter().filter_map(|late| late.before.as_ref());
+        let node = self.nodes.get(node).or_else(|| shown.into_iter().find(|shown| shown.name == *node))?;
+        Some(node.instance.clone())
+    }
+}
+
+impl<'a> View<'a> {
+    /// The node of an instance.
+    pub fn node_of(&self, instance: &InstanceId) -> Option<&'a Node> {
+        match self.unseen(&self.cluster.unseen.nodes).find(|late| late.of == *instance) {
+            Some(late) => late.before.as_ref(),
+            None => self.cluster.node_of(instance),
+        }
+    }
+
+    /// Whether there is a node of this name.
+    pub fn has_node(&self, name: &NodeName) -> bool {
+        let instance = self.cluster.instance_of(name);
+        instance.and_then(|instance| self.node_of(&instance)).is_some_and(|node| node.name == *name)
+    }
+
+    /// The pods bound to a node, by namespace and name.
+    pub fn pods_of_node(&self, node: &NodeName) -> Vec<&'a Pod> {
+        let mut held: BTreeMap<&PodUid, Option<&Pod>> = BTreeMap::new();
+        for late in self.unseen(&self.cluster.unseen.pods) {
+            held.entry(&late.of).or_insert(late.before.as_ref());
+        }
+        let as_it_is = self.cluster.pods_of_node(node).filter(|pod| !held.contains_key(&pod.pod.uid));
+        let as_it_was = held.values().flatten().copied().filter(|pod| pod.node.as_ref() == Some(node));
+        let mut pods: Vec<&Pod> = as_it_is.chain(as_it_was).collect();
+        pods.sort_by_key(|pod| key_of(pod));
+        pods
+    }
+
+    fn unseen<K, T>(&self, all: &'a VecDeque<Late<K, T>>) -> impl Iterator<Item = &'a Late<K, T>> {
+        let listed = self.listed;
+        all.iter().filter(move |late| late.version > listed)
+    }
+}
+
+/// Nothing has changed that a worker cares about: a new resourceVersion alone wakes nobody, as with the
+/// adapter for real clusters.
+fn looks_like(old: &Node, new: &Node) -> bool {
+    let looks = |node: &Node| {
+        let excluded = node.labels.contains_key(EXCLUDE_LABEL);
+        let record = node.annotations.get(RECORD_ANNOTATION).cloned();
+        (node.ready, node.ready_since, node.unschedulable, excluded, record)
+    };
+    looks(old) == looks(new)
+}
+
+/// When a change of this moment is shown, where that is not at once: never before an earlier one.
+fn due<K, T>(unseen: &VecDeque<Late<K, T>>, now: Timestamp, lag: Duration) -> Option<Timestamp> {
+    let earliest = now + lag;
+    let shown_at = unseen.back().map_or(earliest, |last| last.shown_at.max(earliest));
+    (shown_at > now).then_some(shown_at)
+}
+
+fn take_shown<K, T>(unseen: &mut VecDeque<Late<K, T>>, now: Timestamp) -> Vec<InstanceId> {
+    let count = unseen.iter().take_while(|late| late.shown_at <= now).count();
+    unseen.drain(..count).filter_map(|late| late.wakes).collect()
+}

@@ -1,0 +1,418 @@
+"""The stage of the walk: emulators of AWS and of two clusters, and what stands in for what they lack.
+
+| the page speaks to | on the walk |
+|---|---|
+| CloudFormation, SQS, EventBridge, IAM, EKS, STS | ministack |
+| Auto Scaling, Elastic Load Balancing, nodes, pods, Events | `offramp sandbox`, one for each cluster |
+| Deployments, ConfigMaps, Secrets and the like | this file: it keeps what is applied, and runs the Deployment's container as a process |
+| helm | the real helm, as `helm template`, and the same |
+"""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import yaml
+
+from course import bridge, sandbox
+from servers import ACCOUNT, REGION, emulator, free_port, until
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+TOOLS = ROOT / ".cache" / "bin"
+CLUSTER, GROUP = "blue", "workers"
+REMOTE, REMOTE_GROUP = "green", "green-workers"
+NODE_ROLE = "nodes"
+STACK = "offramp"
+TOKEN = "a-token"
+# Where the chart mounts what a pod reads.
+MOUNTS = "/etc/offramp"
+
+
+class Refused(Exception):
+    """What a command is told when it asks for something that is not there."""
+
+
+class Stage:
+    def __init__(self, folder, binary):
+        self.folder, self.binary = folder, binary
+        self.work = folder / "checkout"
+        self._stack = contextlib.ExitStack()
+        self._bridge = None
+        self._lock = threading.Lock()
+        # By context, kind and name.
+        self.objects = {}
+        self.worker = None
+        self._rollouts = 0
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            for name in ("ministack", "blue", "green", "worker", "home"):
+                (self.folder / name).mkdir()
+            # The page writes files beside it. Everything else of the checkout is the checkout's.
+            self.work.mkdir()
+            for name in ("infra", "docs"):
+                (self.work / name).symlink_to(ROOT / name)
+            self.aws = stack.enter_context(emulator(self.folder / "ministack"))
+            self.here = stack.enter_context(sandbox(self.binary, self.folder / "blue", nodes=4))
+            self.there = stack.enter_context(sandbox(self.binary, self.folder / "green", nodes=2))
+            self._prepare()
+            self._serve(stack)
+            stack.callback(self._end_worker, signal.SIGKILL)
+            stack.callback(self._cross, False)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def _prepare(self):
+        """What somebody has who begins to read: an account with two clusters, their groups, and a role of nodes."""
+        autoscaling = self.aws.client("autoscaling")
+        for group in (GROUP, REMOTE_GROUP):
+            autoscaling.create_auto_scaling_group(
+                AutoScalingGroupName=group,
+                LaunchConfigurationName="nodes",
+                MinSize=0,
+                MaxSize=10,
+                AvailabilityZones=[f"{REGION}a"],
+            )
+        trust = {"Version": "2012-10-17", "Statement": []}
+        self.aws.client("iam").create_role(RoleName=NODE_ROLE, AssumeRolePolicyDocument=json.dumps(trust))
+        self.aws.client("eks").create_cluster(
+            name=CLUSTER, roleArn=f"arn:aws:iam::{ACCOUNT}:role/eks", resourcesVpcConfig={"subnetIds": ["a", "b"]}
+        )
+        self.hooks_as_deployed()
+        with open(self.here.kubeconfig) as file:
+            both = yaml.safe_load(file)
+        both["clusters"].append({"name": REMOTE, "cluster": {"server": self.there.kubernetes}})
+        both["contexts"].append({"name": REMOTE, "context": {"cluster": REMOTE, "user": both["users"][0]["name"]}})
+        (self.folder / "kubeconfig").write_text(yaml.safe_dump(both))
+
+    # --- AWS
+
+    def hooks_as_deployed(self):
+        """The sandbox's group has the hooks that the emulator's group of that name has."""
+        world, name = self.here.client("autoscaling"), {"AutoScalingGroupName": GROUP}
+        deployed = self.aws.client("autoscaling").describe_lifecycle_hooks(**name)["LifecycleHooks"]
+        there = world.describe_lifecycle_hooks(**name)["LifecycleHooks"]
+        for hook in deployed:
+            world.put_lifecycle_hook(**hook)
+        for gone in {hook["LifecycleHookName"] for hook in there} - {hook["LifecycleHookName"] for hook in deployed}:
+            world.delete_lifecycle_hook(LifecycleHookName=gone, **name)
+
+    def after_a_command(self):
+        """What AWS does by itself: hooks and rules work from the moment on that they are deployed."""
+        self.hooks_as_deployed()
+        self._cross(STACK in self.stacks())
+
+    def stacks(self):
+        found = self.aws.stacks.describe_stacks()["Stacks"]
+        return {stack["StackName"] for stack in found if not stack["StackStatus"].startswith("DELETE")}
+
+    def _cross(self, there):
+        if there and self._bridge is None:
+            url = self.aws.physical(STACK)["Queue"]
+            self._bridge = contextlib.ExitStack()
+            self._bridge.enter_context(bridge(self.aws, STACK, self.here, url))
+        elif not there and self._bridge is not None:
+            crossing, self._bridge = self._bridge, None
+            crossing.close()
+
+    # --- The programs that are stood in for
+
+    def _serve(self, stack):
+        stage = self
+
+        class Door(BaseHTTPRequestHandler):
+            def do_POST(self):
+                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = json.dumps(stage.answer(asked)).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
+        self.address = f"http://127.0.0.1:{server.server_port}"
+        missing = () if shutil.which("curl") else ("curl",)
+        for folder, programs in (("bin", ("kubectl", "helm", *missing)), ("bin-aws", ("aws", "docker"))):
+            for program in programs:
+                file = self.folder / folder / program
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "stand_in.py"}" "$0" "$@"\n')
+                file.chmod(0o755)
+
+    def answer(self, asked):
+        answer = {
+            "kubectl": self._kubectl,
+            "helm": self._helm,
+            "curl": self._curl,
+            "aws": self._spelling,
+            "docker": lambda *_: "",
+        }
+        try:
+            with self._lock:
+                told = answer[asked["program"]](asked["arguments"], asked["input"])
+        except (Refused, AssertionError) as error:
+            return {"code": 1, "output": f"{error}\n"}
+        return {"run": told} if isinstance(told, list) else {"code": 0, "output": told}
+
+    def _spelling(self, arguments, _):
+        """Commands that only AWS can answer. The real CLI refuses what it does not know before it connects."""
+        environment = self.environment() | {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+        environment = {name: value for name, value in environment.items() if not name.startswith("AWS_ENDPOINT_URL_")}
+        ran = subprocess.run([aws_cli(), *arguments], env=environment, cwd=self.work, capture_output=True, text=True)
+        if "Could not connect to the endpoint URL" not in ran.stderr:
+            raise Refused(ran.stderr)
+        return "EXAMPLE\n"
+
+    def _curl(self, arguments, _):
+        """For a machine that has none. The page asks for pages of the worker and nothing else."""
+        with urlopen(f"http://{arguments[-1].removeprefix('http://')}", timeout=10) as answer:
+            return answer.read().decode()
+
+    def _helm(self, arguments, _):
+        verb, *rest = arguments
+        installs = "--install" in rest
+        name, *rest = [word for word in rest if word not in ("--install", "--create-namespace")]
+        if verb == "uninstall":
+            self._end_worker(signal.SIGTERM)
+            self.objects = {key: found for key, found in self.objects.items() if key[:2] != ("helm", name)}
+            return f'release "{name}" uninstalled\n'
+        if verb != "upgrade":
+            raise Refused(f"no stand-in for helm {verb}")
+        if not installs and ("helm", name) not in self.objects:
+            raise Refused(f'"{name}" has no deployed releases')
+        manifests = self._said_by([TOOLS / "helm", "template", name, *rest])
+        self.objects["helm", name] = True
+        return self._apply(CLUSTER, manifests)
+
+    def _kubectl(self, arguments, given):
+        real = [str(TOOLS / "kubectl"), *arguments]
+        words, context, namespace = [], CLUSTER, None
+        rest = iter(arguments)
+        for word in rest:
+            if word == "--context":
+                context = next(rest)
+            elif word in ("-n", "--namespace"):
+                namespace = next(rest)
+            else:
+                words.append(word)
+        verb, *rest = words
+        # What the sandbox has.
+        if namespace is None and verb in ("get", "describe", "wait", "config"):
+            return real
+        if verb == "apply":
+            return self._apply(context, self._read(rest, given))
+        if verb == "delete" and rest[0] == "-f":
+            return self._delete(context, self._read(rest, given))
+        if (verb, *rest[:1]) == ("delete", "namespace"):
+            return f'namespace "{rest[1]}" deleted\n'
+        if verb == "create":
+            return self._apply(context, self._said_by([*real, "--dry-run=client", "-o", "yaml"]))
+        if verb in ("annotate", "label"):
+            self._object(context, rest[0], rest[1])
+            return f"{rest[0]}/{rest[1]} {verb}d\n"
+        if (verb, *rest[:1]) == ("get", "secret"):
+            secret = self._object(context, "secret", rest[1])
+            assert secret["type"] == "kubernetes.io/service-account-token", secret
+            key = "ca.crt" if "ca" in rest[-1] else "token"
+            return base64.b64encode(self._credentials()[key].encode()).decode()
+        if verb == "get" and rest == ["pods"]:
+            return f"NAME      READY   STATUS    RESTARTS   AGE\nofframp   {int(self.is_ready())}/1     Running   0          1m\n"
+        if verb == "logs":
+            return self.worker.log.read_text()
+        if verb == "port-forward":
+            until("the worker serves", self.admin)
+            return f"Forwarding from {self.admin()} -> 9090\n"
+        if (verb, *rest[:1]) == ("rollout", "status"):
+            until("the worker is ready", self.is_ready)
+            return "successfully rolled out\n"
+        if (verb, *rest[:1]) == ("rollout", "restart"):
+            self._roll_out()
+            return "restarted\n"
+        raise Refused(f"no stand-in for kubectl {' '.join(arguments)}")
+
+    def _said_by(self, command):
+        ran = subprocess.run(command, cwd=self.work, env=self.environment(), capture_output=True, text=True)
+        if ran.returncode != 0:
+            raise Refused(ran.stderr)
+        return ran.stdout
+
+    # --- What stands in for the API server of the cluster that offramp runs in
+
+    def _read(self, arguments, given):
+        file = arguments[arguments.index("-f") + 1]
+        return given if file == "-" else (self.work / file).read_text()
+
+    def _apply(self, context, text):
+        said = []
+        for found in filter(None, yaml.safe_load_all(text)):
+            kind, name = found["kind"].lower(), found["metadata"]["name"]
+            assert found["apiVersion"], found
+            if kind == "prometheusrule":
+                assert all(group["rules"] for group in found["spec"]["groups"]), name
+            self.objects[context, kind, name] = found
+            said.append(f"{kind}/{name} applied\n")
+        if any(line.startswith("deployment/") for line in said):
+            self._roll_out()
+        return "".join(said)
+
+    def _delete(self, context, text):
+        said = []
+        for found in filter(None, yaml.safe_load_all(text)):
+            kind, name = found["kind"].lower(), found["metadata"]["name"]
+            self._object(context, kind, name)
+            del self.objects[context, kind, name]
+            said.append(f"{kind}/{name} deleted\n")
+        return "".join(said)
+
+    def _object(self, context, kind, name):
+        if (context, kind, name) not in self.objects:
+            raise Refused(f'{kind}s "{name}" not found')
+        return self.objects[context, kind, name]
+
+    def _credentials(self):
+        """A token, and any certificate that can be read: the sandbox's API server has none and asks for nothing."""
+        import botocore
+
+        bundle = (Path(botocore.__file__).parent / "cacert.pem").read_text()
+        begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+        return {"token": TOKEN, "ca.crt": bundle[bundle.index(begin) : bundle.index(end) + len(end)] + "\n"}
+
+    def _roll_out(self):
+        """The container of the Deployment as a process, with what its pod would mount."""
+        deployment = self._object(CLUSTER, "deployment", STACK)
+        pod = deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["image"].startswith(f"{ACCOUNT}.dkr.ecr.{REGION}."), container["image"]
+        account = self._object(CLUSTER, "serviceaccount", pod["serviceAccountName"])
+        role = account["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn")
+        outputs = self.aws.stacks.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
+        assert role in (None, *(output["OutputValue"] for output in outputs)), role
+
+        self._rollouts += 1
+        mounts = self.folder / "worker" / str(self._rollouts)
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        for mount in container["volumeMounts"]:
+            folder = mounts / Path(mount["mountPath"]).relative_to(MOUNTS)
+            folder.mkdir(parents=True)
+            for name, content in self._files(volumes[mount["name"]]).items():
+                # The kubeconfigs are elsewhere.
+                (folder / name).write_text(content.replace(f"{MOUNTS}/", f"{mounts}/"))
+        words = [word.replace(MOUNTS, str(mounts)) for word in container["args"]]
+        self._end_worker(signal.SIGTERM)
+        self.worker = Worker(self.binary, words, self._worker_environment(), self.folder / f"worker-{self._rollouts}.log")
+
+    def _files(self, volume):
+        if "configMap" in volume:
+            return self._object(CLUSTER, "configmap", volume["configMap"]["name"])["data"]
+        secret = self._object(CLUSTER, "secret", volume["secret"]["secretName"])
+        return {name: base64.b64decode(content).decode() for name, content in secret["data"].items()}
+
+    def _worker_environment(self):
+        return {
+            "HOME": str(self.folder / "home"),
+            # What the service account and its role are to a pod.
+            "KUBECONFIG": self.here.kubeconfig,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self.here.aws,
+            "AWS_ENDPOINT_URL_SQS": self.aws.endpoint,
+            # Goes before the chart's 0.0.0.0:9090.
+            "OFFRAMP_ADMIN_LISTEN": "127.0.0.1:0",
+        }
+
+    def _end_worker(self, how):
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            worker.end(how)
+
+    def admin(self):
+        return self.worker and self.worker.admin()
+
+    def is_ready(self):
+        assert self.worker is not None, "no worker is deployed"
+        return self.worker.is_ready()
+
+    # --- The shell of the reader
+
+    def environment(self):
+        return {
+            "PATH": os.pathsep.join([str(self.folder / "bin"), os.path.dirname(sys.executable), os.environ["PATH"]]),
+            "HOME": str(self.folder / "home"),
+            "KUBECONFIG": str(self.folder / "kubeconfig"),
+            "WALK_STAGE": self.address,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self.aws.endpoint,
+            "AWS_ENDPOINT_URL_AUTO_SCALING": self.here.aws,
+            "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2": self.here.aws,
+        }
+
+
+def aws_cli():
+    return shutil.which("aws", path=os.path.dirname(sys.executable))
+
+
+class Worker:
+    def __init__(self, binary, words, environment, log):
+        self.log = log
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(
+                [binary, *words],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+            )
+
+    def admin(self):
+        for line in self.log.read_text().splitlines():
+            if "serving /live" in line:
+                return json.loads(line)["address"]
+        return None
+
+    def is_ready(self):
+        assert self._child.poll() is None, self.log.read_text()
+        try:
+            with urlopen(f"http://{self.admin()}/ready", timeout=5) as answer:
+                return answer.status == 200
+        except (HTTPError, URLError, OSError):
+            return False
+
+    def end(self, how):
+        if how == signal.SIGTERM:
+            # As in a cluster, where a pod is ready before the one before it is ended.
+            until("the worker serves", lambda: self._child.poll() is not None or self.admin())
+        ended = self._child.poll()
+        self._child.send_signal(how)
+        code = self._child.wait(timeout=30)
+        # Once told to stop, it stops as one that was asked; what ended before has failed.
+        assert how == signal.SIGKILL or (ended is None and code == 0), self.log.read_text()

@@ -1,0 +1,106 @@
+//! Watches that are late, as they are under a storm: what the worker sees is a few seconds old, and what it
+//! writes meets the world as it is.
+
+use std::collections::BTreeMap;
+
+use offramp_core::{ClusterName, InstanceId, SpotAction};
+use offramp_sandbox::fleet::Pool;
+use offramp_sandbox::world::cluster::{Node, NodePatch, ViewLag};
+use offramp_sandbox::world::events::TERMINATE_ACTION;
+use offramp_sandbox::world::groups::MemberState;
+use offramp_sandbox::{Delays, Fleet, World};
+use serde_json::json;
+
+use super::script::{START, Scene, seconds};
+use super::transcripts::{golden, web, web_app};
+
+fn be_late(scene: &mut Scene, nodes: u64, pods: u64) {
+    scene.say(&format!("the watch of nodes is {nodes} s late, that of pods {pods} s"));
+    let view_lag = ViewLag { nodes: seconds(nodes), pods: seconds(pods) };
+    scene.sandbox.with(|world| world.clusters.values_mut().for_each(|cluster| cluster.view_lag = view_lag));
+}
+
+fn node_of(scene: &Scene, instance: &InstanceId) -> Node {
+    let blue = ClusterName::new("blue");
+    scene.sandbox.peek(|world| world.clusters[&blue].node_of(instance).unwrap().clone())
+}
+
+/// A controller writes to a node what nobody here cares about; it makes a new resourceVersion.
+fn label(scene: &mut Scene, instance: &InstanceId, value: &str) {
+    let node = node_of(scene, instance).name;
+    scene.say(&format!("a controller labels {node}"));
+    let labels = BTreeMap::from([("example.com/seen".to_owned(), Some(value.to_owned()))]);
+    let patch = NodePatch { labels, ..NodePatch::default() };
+    scene.sandbox.with(|world| world.patch_node(&ClusterName::new("blue"), &node, patch)).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_is_three_seconds_late() {
+    // Spot, then the hook, while a controller writes to the node: just before each of them, so that the
+    // record meets another version than the worker sees, and after the cordon.
+    let fleet =
+        Fleet::new(START, Delays::aws(), 3).cluster("blue").pool(Pool::spot("spot", 3)).app(web_app());
+    let mut scene = Scene::new(fleet);
+    scene.start_worker();
+    be_late(&mut scene, 3, 3);
+    let instance = scene.instances("spot")[0].clone();
+    label(&mut scene, &instance, "before");
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    let cordoned = |world: &World| {
+        world.clusters[&ClusterName::new("blue")].node_of(&instance).is_some_and(|node| node.unschedulable)
+    };
+    scene.until("the node is cordoned", seconds(10), cordoned).await;
+    scene.pass(seconds(1)).await;
+    label(&mut scene, &instance, "after");
+    let held = |world: &World| {
+        let group = world.groups.get(&"spot".into()).unwrap();
+        group.members.get(&instance).is_some_and(|member| member.state == MemberState::TerminatingWait)
+    };
+    scene.until("the hook holds the instance", seconds(20), held).await;
+    label(&mut scene, &instance, "later");
+    scene.until_done(seconds(400)).await;
+    scene.pass(seconds(30)).await;
+    assert_eq!(scene.lost(), 0.0);
+    golden("watch_is_late", &mut scene);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_in_that_is_seen_late_is_complete() {
+    let mut scene = Scene::new(web());
+    scene.start_worker();
+    be_late(&mut scene, 3, 4);
+    scene.sandbox.with(|world| world.scale_in(&"workers".into(), 1)).unwrap();
+    let leaving = scene.sandbox.peek(super::crashes::leaving).expect("an instance that leaves");
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(900)).await;
+    assert_eq!(scene.lost(), 0.0);
+    assert_eq!(scene.running_pods_on(&leaving), 0);
+    assert_eq!(scene.transcript().matches("is answered with CONTINUE").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_ends_before_its_cordon_is_seen_leaves_nothing_behind() {
+    // A hook that the group knows nothing of allows the cordon for a minute. The cordon is possible only
+    // at the end of that minute, and the watch shows it when the claim is over.
+    let mut scene = Scene::new(web());
+    scene.start_worker();
+    be_late(&mut scene, 3, 0);
+    let instance = scene.instances("workers")[0].clone();
+    let hook = json!({
+        "LifecycleActionToken": "00000000-0000-4000-8000-000000000001",
+        "AutoScalingGroupName": "workers",
+        "LifecycleHookName": "offramp",
+        "EC2InstanceId": instance.as_str(),
+        "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING",
+        "NotificationMetadata": "blue",
+    });
+    scene.sandbox.with(|world| {
+        world.take_api_server_away(&ClusterName::new("blue"), seconds(58));
+        world.emit_event("aws.autoscaling", TERMINATE_ACTION, &[], &hook);
+    });
+    scene.pass(seconds(59)).await;
+    assert!(node_of(&scene, &instance).unschedulable, "{}", scene.transcript());
+    scene.until_done(seconds(120)).await;
+    let node = node_of(&scene, &instance);
+    assert!(!node.unschedulable && node.annotations.is_empty(), "{node:?}\n{}", scene.transcript());
+}
