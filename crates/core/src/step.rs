@@ -43,11 +43,9 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         job.notices.iter().map(|notice| (notice, standing(notice, job, seen, policy, now))).collect();
     let mut step = match aim(&standings, job, seen, policy, now) {
         Aim::Leave => leave(&standings, job, seen, policy, now),
-        Aim::Wait(reason) => Step {
-            stage: Some(Stage::Isolate),
-            reason,
-            ..Step::finished(Reason::NodeUnknown, now + policy.recheck)
-        },
+        Aim::Wait(stage, reason) => {
+            Step { stage: Some(stage), reason, ..Step::finished(Reason::NodeUnknown, now + policy.recheck) }
+        }
         Aim::Return(over) => {
             let scene = scene(&standings, job, seen, policy, now);
             let registered = stage::register(&scene);
@@ -93,7 +91,7 @@ const UNSEEN: Duration = Duration::from_secs(60);
 
 enum Aim<'a> {
     Leave,
-    Wait(Reason),
+    Wait(Stage, Reason),
     Return(Over),
     Withdraw(Over, &'a Node, &'a Record),
     Nothing(Over),
@@ -113,7 +111,7 @@ fn aim<'a>(
         return Aim::Leave;
     }
     if any(|standing| matches!(standing, Standing::Waits)) {
-        return Aim::Wait(Reason::GroupUnknown);
+        return Aim::Wait(Stage::Isolate, Reason::GroupUnknown);
     }
     let over_of = |(_, standing): &(&Notice, Standing)| {
         if let Standing::Over(over) = standing { Some(*over) } else { None }
@@ -123,7 +121,7 @@ fn aim<'a>(
         return Aim::Nothing(*departed);
     }
     if any(|standing| matches!(standing, Standing::Returns)) {
-        return Aim::Wait(Reason::AwaitingReturn);
+        return Aim::Wait(Stage::Complete, Reason::AwaitingReturn);
     }
     let over = overs.first().copied().unwrap_or(Over::NotOurs);
     let patient = now < job.since() + policy.patience + policy.patience;
@@ -137,12 +135,12 @@ fn aim<'a>(
             Some(record) if ours(record) == record.notices.len() => Aim::Return(over),
             Some(record) if ours(record) > 0 => Aim::Withdraw(over, node, record),
             // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
-            Some(_) | None if unseen(node) => Aim::Wait(Reason::NodeUnknown),
+            Some(_) | None if unseen(node) => Aim::Wait(Stage::Isolate, Reason::NodeUnknown),
             Some(_) | None => Aim::Nothing(over),
         },
         Seen::Gone => Aim::Nothing(over),
         // There may be something to undo: an hour more than the longest patience, then the sweep.
-        Seen::Unknown if patient && over != Over::NotOurs => Aim::Wait(Reason::NodeUnknown),
+        Seen::Unknown if patient && over != Over::NotOurs => Aim::Wait(Stage::Isolate, Reason::NodeUnknown),
         Seen::Unknown => Aim::Nothing(over),
     }
 }

@@ -438,7 +438,7 @@ fn a_new_root_volume_brings_the_instance_back() {
     job.memory.answered.insert(hook_key(), Answered::Continued);
     seen.membership = member(LifecycleState::Other("ReplacingRootVolume".to_owned()));
     let step = step_at(&job, &seen, 7);
-    assert_eq!((step.stage, step.reason), (Some(Stage::Isolate), Reason::AwaitingReturn));
+    assert_eq!((step.stage, step.reason), (Some(Stage::Complete), Reason::AwaitingReturn));
     seen.membership = member(LifecycleState::InService);
     assert_eq!(words(&step_at(&job, &seen, 200)), ["uncordon and forget"]);
 }
