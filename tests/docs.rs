@@ -192,7 +192,36 @@ fn every_link_leads_to_a_file_and_a_heading() {
     assert_right(&dead_links(&documents, &exists));
 }
 
+#[test]
+fn version_and_licence_are_the_same_everywhere() {
+    assert_right(&other_versions(&documents(), env!("CARGO_PKG_VERSION")));
+    // The manifest's licence is the text that lies beside it, and `cargo deny` admits it.
+    assert_eq!(env!("CARGO_PKG_LICENSE"), "Apache-2.0");
+    let licence = read("LICENSE");
+    assert!(licence.contains("Apache License") && licence.contains("Version 2.0, January 2004"));
+    assert!(read("deny.toml").contains("\"Apache-2.0\","));
+}
+
 // === The rules
+
+/// Documents that name another version: the changelog at its top, and tags of the image.
+fn other_versions(documents: &BTreeMap<String, String>, version: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let newest = |text: &str| text.lines().find(|line| line.starts_with("## ")).map(str::to_owned);
+    if let Some(newest) = documents.get("CHANGELOG.md").and_then(|text| newest(text))
+        && !newest.contains(version)
+    {
+        complaints.push(format!("CHANGELOG.md: the newest version is {version}, not {newest:?}"));
+    }
+    for (path, text) in documents {
+        for mark in ["$IMAGE:", "/offramp:"] {
+            let tags = text.split(mark).skip(1).filter(|tag| tag.starts_with(|c: char| c.is_ascii_digit()));
+            let others = tags.filter(|tag| !tag.starts_with(version));
+            complaints.extend(others.map(|_| format!("{path}: the image has the tag {version}")));
+        }
+    }
+    complaints
+}
 
 /// What is in one set only.
 fn differences(what: &str, code: &BTreeSet<String>, page: &BTreeSet<String>) -> Vec<String> {
@@ -620,6 +649,17 @@ fn a_dead_link_is_found() {
     assert_eq!(check("```\n[a](nowhere.md)\n```"), 0, "code is no link");
     let twice = anchors("# One\n# One\n```sh\n# no heading\n```\n");
     assert_eq!(twice, BTreeSet::from(["one".to_owned(), "one-1".to_owned()]));
+}
+
+#[test]
+fn another_version_is_found() {
+    let check = |path: &str, text: &str| {
+        other_versions(&BTreeMap::from([(path.to_owned(), text.to_owned())]), "0.1.0").len()
+    };
+    assert_eq!(check("CHANGELOG.md", "## Unreleased: 0.1.0\n## 0.0.9\n"), 0);
+    assert_eq!(check("CHANGELOG.md", "## 0.2.0\n## 0.1.0\n"), 1);
+    assert_eq!(check("docs/a.md", "push $IMAGE:0.1.0 x/offramp:$TAG"), 0);
+    assert_eq!(check("docs/a.md", "push $IMAGE:0.1.1 x/offramp:0.0.1"), 2);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use offramp_sandbox::world::instances::{Instance, InstanceState};
 use serde_json::Value;
 
 /// Where the record is on a node.
-pub(crate) const RECORD: &str = "offramp.dev/record";
+pub(crate) const RECORD: &str = "offramp.sh/record";
 
 /// What our annotation says.
 pub(crate) struct Recorded {

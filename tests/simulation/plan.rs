@@ -313,7 +313,7 @@ fn wild_app(random: &mut Rng, name: &str, port: u16) -> App {
     if random.u8(0..10) > 0 {
         return app;
     }
-    let let_finish = [("offramp.dev/let-finish".to_owned(), "true".to_owned())];
+    let let_finish = [("offramp.sh/let-finish".to_owned(), "true".to_owned())];
     App { annotations: let_finish.into(), ..app }
 }
 

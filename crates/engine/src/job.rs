@@ -346,12 +346,13 @@ impl Task {
         Ok(())
     }
 
-    /// Whether "no node" is to be believed: it was there once, or every cluster could be asked, and where
-    /// nothing says which one it belongs to, it has had the time to join.
+    /// Whether "no node" is to be believed: it was there once, or every cluster could be asked, and a node
+    /// that joined just now would show. Where nothing says which cluster, it gets more time to join.
     fn is_sure(&self, now: Timestamp) -> bool {
         let asked = !self.shared.observer.clusters.may_know(&self.job.instance);
-        let joined = self.cluster.is_some() || now >= self.received_at + self.shared.foreign.hold;
-        self.node_seen || (asked && joined)
+        let Shared { foreign, policy, .. } = &*self.shared;
+        let shown = if self.cluster.is_some() { policy.settle } else { foreign.hold };
+        self.node_seen || (asked && now >= self.received_at + shown)
     }
 
     /// Woken by these: the own cluster, or any, while none is known.

@@ -8,7 +8,7 @@ use offramp_core::{InstanceId, NoticeId, Record, TargetGroupArn, TargetKey, Time
 use serde::{Deserialize, Serialize};
 
 /// The annotation's key.
-pub const RECORD_ANNOTATION: &str = "offramp.dev/record";
+pub const RECORD_ANNOTATION: &str = "offramp.sh/record";
 
 /// The version that this program writes and understands.
 const VERSION: u32 = 1;

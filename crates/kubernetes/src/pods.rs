@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// The kubelet puts it on the API's copy of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Set to `"true"` by users on pods that shall be left to finish by themselves.
-const LET_FINISH: &str = "offramp.dev/let-finish";
+const LET_FINISH: &str = "offramp.sh/let-finish";
 /// The API server's default for `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
@@ -151,7 +151,7 @@ mod tests {
             Pod { node_critical: true, ..plain() },
         );
         for (value, let_finish) in [("true", true), ("false", false)] {
-            let annotations = json!({ "offramp.dev/let-finish": value });
+            let annotations = json!({ "offramp.sh/let-finish": value });
             check(json!({ "metadata": { "annotations": annotations } }), Pod { let_finish, ..plain() });
         }
         check(

@@ -19,7 +19,7 @@ use crate::{Sandbox, World};
 /// The kubelet puts it on the API's copy of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Asks that a pod be left to finish by itself.
-const LET_FINISH: &str = "offramp.dev/let-finish";
+const LET_FINISH: &str = "offramp.sh/let-finish";
 
 /// One cluster of a sandbox, seen by watches that began when this was made, and are as late as the cluster
 /// says ([`cluster::ViewLag`]). While the API server does not answer, nothing is known.
