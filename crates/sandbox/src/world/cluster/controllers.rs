@@ -33,7 +33,12 @@ impl World {
         let uid = PodUid::new(self.uuid());
         let pod_name = match pod_name {
             PodName::Fixed(fixed) => fixed,
-            PodName::Prefix(prefix) => format!("{prefix}-{}", self.suffix()),
+            PodName::Prefix(prefix) => {
+                let pods = self.clusters.get(name).map(|cluster| &cluster.pods);
+                let taken =
+                    |pod: &str| pods.is_some_and(|p| p.contains_key(&(namespace.clone(), pod.to_owned())));
+                free_name(&prefix, || suffix(&mut self.random), taken)
+            }
         };
         let pod = Pod {
             pod: PodRef { namespace, name: pod_name, uid },
@@ -61,12 +66,6 @@ impl World {
         }
     }
 
-    /// Five characters as Kubernetes has them at the end of a pod's name: no vowels, nothing ambiguous.
-    fn suffix(&mut self) -> String {
-        let alphabet = b"bcdfghjklmnpqrstvwxz2456789";
-        (0..5).filter_map(|_| self.random.choice(alphabet).map(|byte| char::from(*byte))).collect()
-    }
-
     /// Binds what waits to the node with the fewest pods; among equals the first name wins.
     fn schedule(&mut self, name: &ClusterName) {
         let Some(cluster) = self.clusters.get(name) else { return };
@@ -90,6 +89,26 @@ impl World {
             self.bind(name, pod, node);
         }
     }
+}
+
+/// A name that no pod has: the API server refuses one that is taken, and the controller tries again.
+pub(super) fn free_name(
+    prefix: &str,
+    mut suffix: impl FnMut() -> String,
+    taken: impl Fn(&str) -> bool,
+) -> String {
+    loop {
+        let name = format!("{prefix}-{}", suffix());
+        if !taken(&name) {
+            return name;
+        }
+    }
+}
+
+/// Five characters as Kubernetes has them at the end of a pod's name: no vowels, nothing ambiguous.
+fn suffix(random: &mut fastrand::Rng) -> String {
+    let alphabet = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..5).filter_map(|_| random.choice(alphabet).map(|byte| char::from(*byte))).collect()
 }
 
 /// A pod that should be there.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::fleet::Entrance;
 use crate::world::balancers::TargetState;
+use crate::world::cluster::controllers::free_name;
 use crate::world::cluster::{EXCLUDE_LABEL, WorkloadKind};
 
 #[test]
@@ -153,4 +154,11 @@ fn the_watch_of_an_instance_wakes_for_its_node_and_its_pods_only() {
     assert!(!woke(&mut scene));
     scene.go(1_000);
     assert!(woke(&mut scene));
+}
+
+/// Five characters are 14 million names: among ten thousand pods some name comes up twice.
+#[test]
+fn no_pod_takes_the_name_of_another() {
+    let mut suffixes = ["bbbbb", "ccccc"].map(str::to_owned).into_iter();
+    assert_eq!(free_name("web", || suffixes.next().unwrap(), |name| name == "web-bbbbb"), "web-ccccc");
 }
