@@ -374,6 +374,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         settle,
         recheck,
         hook_names: _,
+        scoped: _,
         clusters: _,
         rebalance: _,
         ingress_daemon_sets: _,

@@ -98,6 +98,38 @@ async fn a_cordon_that_hangs_gives_its_place_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_notice_that_joins_a_busy_job_holds_up_no_other() {
+    let web = App { entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", 12) };
+    let fleet = Fleet::new(START, Delays::aws(), 24).cluster("blue").pool(Pool::spot("spot", 6)).app(web);
+    let mut scene = Scene::new(fleet);
+    scene.settings.permits = 1;
+    let doomed = scene.instances("spot")[..2].to_vec();
+    scene.sandbox.with(|world| {
+        for nth in 1..=20 {
+            world.faults.inject("kubernetes.POST eviction", nth, Injected::Delay(seconds(9)));
+        }
+        world.spot_interrupt(&doomed[0], SpotAction::Terminate);
+    });
+    scene.start_worker();
+    scene
+        .until("its evictions hang", seconds(10), |world| {
+            world.calls.contains_key("kubernetes.POST eviction")
+        })
+        .await;
+    let before = scene.sandbox.peek(|world| world.now());
+    scene.sandbox.with(|world| {
+        world.rebalance_recommend(&doomed[0]);
+        world.spot_interrupt(&doomed[1], SpotAction::Terminate);
+    });
+    let cordoned = |world: &World| {
+        let blue = world.clusters.values().next().unwrap();
+        blue.nodes.values().filter(|node| node.unschedulable).count()
+    };
+    scene.until("the other is cordoned", seconds(3), |world| cordoned(world) == 2).await;
+    assert!(scene.sandbox.peek(|world| world.now()) < before + seconds(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn metrics_have_closed_labels_and_are_there_from_the_start() {
     let mut scene = Scene::new(
         Fleet::new(START, Delays::aws(), 22)

@@ -8,7 +8,7 @@ use offramp_core::{
     ClusterName, Hook, HookKey, InstanceId, NodeName, Notice, NoticeKind, PodRef, Policy, SpotAction,
     TargetKey, Timestamp, hook_is_ours,
 };
-use offramp_engine::{ClusterCall, GroupCall, TargetCall};
+use offramp_engine::{ClusterCall, GroupCall, TargetCall, Trigger};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::Deed;
 use offramp_sandbox::world::balancers::TargetState;
@@ -305,7 +305,7 @@ impl Checks {
                     if let Some(owed) = self.owed(world, &notice) {
                         let text = format!(
                             "the {} message of {} goes, but {owed}",
-                            notice.kind.trigger().as_str(),
+                            Trigger::of(&notice.kind).as_str(),
                             notice.instance
                         );
                         self.break_it(world, "2 a message goes last", text);

@@ -104,9 +104,23 @@ pub struct Memory {
     pub last_state: Option<LifecycleState>,
     /// The group took our detach or terminate.
     pub detached: bool,
-    /// The resourceVersion of our newest write to the node, and when it was made: until a watch shows
-    /// another one, every write with this guard would be refused.
-    pub spent_guard: Option<(String, Timestamp)>,
+    /// Our newest write to the node, for the time until a watch shows it.
+    pub node_write: Option<NodeWrite>,
+    /// AWS writes that failed, and when each may be made again.
+    pub rests: Vec<(Action, Timestamp)>,
+    /// The group was read, and is in scope.
+    pub in_scope: bool,
+}
+
+/// A write to the node that the API server took, refused because the node had changed, or left unanswered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeWrite {
+    /// The resourceVersion that it went over.
+    pub over: String,
+    /// When.
+    pub at: Timestamp,
+    /// There was an answer. Without one the write may have happened or not.
+    pub answered: bool,
 }
 
 /// The rest of a hook after failed calls.
@@ -142,6 +156,11 @@ const EVICTION_PAUSE: Duration = Duration::from_secs(5);
 /// A watch was up to 3.4 s late in a storm on a busy API server. Past that, a write that changed nothing
 /// (an admission webhook took it back) is made again.
 const WATCH_LAG: Duration = Duration::from_secs(5);
+/// What the watch has not shown is looked for this often: a new resourceVersion alone wakes nobody.
+const UNSHOWN: Duration = Duration::from_millis(200);
+/// How long a failed AWS write rests, whatever wakes the job meanwhile. ELB grants an account ten calls a
+/// second; calls of many jobs go out together.
+const WRITE_PAUSE: Duration = Duration::from_secs(3);
 /// How long a hook rests after a failed call: a tenth of the shortest HeartbeatTimeout (30 s), and twice
 /// as long each time, up to 24 s. All calls to Auto Scaling share one bucket for each account.
 const HOOK_PAUSE: Duration = Duration::from_secs(3);
@@ -151,8 +170,9 @@ impl Memory {
     /// Takes in what an action led to.
     pub fn learn(&mut self, action: &Action, outcome: &Outcome, now: Timestamp) {
         let worked = matches!(outcome, Outcome::Done | Outcome::Gone);
-        if let (Some(guard), Outcome::Done | Outcome::Changed) = (action.guard(), outcome) {
-            self.spent_guard = Some((guard.to_owned(), now));
+        if let (Some(guard), Outcome::Done | Outcome::Changed | Outcome::Retry) = (action.guard(), outcome) {
+            let answered = *outcome != Outcome::Retry;
+            self.node_write = Some(NodeWrite { over: guard.to_owned(), at: now, answered });
         }
         match action {
             Action::Isolate { .. } => {
@@ -167,6 +187,7 @@ impl Memory {
                 }
             }
             Action::Deregister(target) => {
+                self.pause(action, worked, now);
                 if worked {
                     self.draining_since.entry(target.clone()).or_insert(now);
                     self.deregistered.insert(target.clone());
@@ -189,22 +210,39 @@ impl Memory {
                 | Outcome::Denied
                 | Outcome::Invalid => self.rest(hook, now),
             },
-            Action::Detach { .. } | Action::TerminateThroughGroup { .. } => self.detached |= worked,
-            Action::Exclude { .. } | Action::Register(_) | Action::Release { .. } => {}
+            Action::Detach { .. } | Action::TerminateThroughGroup { .. } => {
+                self.pause(action, worked, now);
+                self.detached |= worked;
+            }
+            Action::Register(_) => self.pause(action, worked, now),
+            Action::Exclude { .. } | Action::Release { .. } => {}
         }
     }
 
-    /// The action would write over a state of the node that has changed since, by ourselves or by others,
-    /// and the watch is about to show it.
-    pub(crate) fn is_too_soon(&self, action: &Action, now: Timestamp) -> bool {
-        let age = action.guard().and_then(|guard| self.written_over(guard, now));
-        age.is_some_and(|age| age < WATCH_LAG)
+    /// Until when an action has to wait that failed a moment ago, or that would write over a state of the
+    /// node that has changed since, by ourselves or by others, as the watch is about to show.
+    pub(crate) fn held_until(&self, action: &Action, now: Timestamp) -> Option<Timestamp> {
+        let rest = self.rests.iter().find(|(rested, _)| rested == action).map(|(_, at)| *at);
+        let over = |write: &&NodeWrite| action.guard() == Some(&write.over);
+        let write = self.node_write.as_ref().filter(over).and_then(|write| match write.answered {
+            true if now.since(write.at) < WATCH_LAG => Some(now + UNSHOWN),
+            true => None,
+            false => Some(write.at + UNSHOWN),
+        });
+        rest.or(write).filter(|at| *at > now)
     }
 
-    /// How long ago our newest write went over this state of the node.
+    /// How long ago our newest write went over this state of the node, or may have.
     pub(crate) fn written_over(&self, resource_version: &str, now: Timestamp) -> Option<Duration> {
-        let spent = self.spent_guard.as_ref().filter(|(guard, _)| guard == resource_version);
-        spent.map(|(_, at)| now.since(*at))
+        let write = self.node_write.as_ref().filter(|write| write.over == resource_version);
+        write.map(|write| now.since(write.at))
+    }
+
+    fn pause(&mut self, action: &Action, worked: bool, now: Timestamp) {
+        self.rests.retain(|(rested, at)| rested != action && *at > now);
+        if !worked {
+            self.rests.push((action.clone(), now + WRITE_PAUSE));
+        }
     }
 
     fn rest(&mut self, hook: &HookKey, now: Timestamp) {
@@ -219,6 +257,7 @@ impl Memory {
         if let Seen::Known(member) = &seen.membership {
             self.last_state = Some(member.state.clone());
         }
+        self.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
         let Seen::Known(groups) = &seen.target_groups else { return };
         for (key, target) in groups.iter().flat_map(|group| group.targets_of(instance)) {
             match target.health {

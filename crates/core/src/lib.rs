@@ -39,8 +39,8 @@ pub use ids::{
     AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NodeName, NoticeId, PodUid, Region,
     TargetGroupArn, Zone,
 };
-pub use job::{Answered, Asked, HookPause, Job, Joined, Memory};
-pub use notice::{Home, Hook, HookKey, Notice, NoticeKind, Passage, SpotAction, Trigger};
+pub use job::{Answered, Asked, HookPause, Job, Joined, Memory, NodeWrite};
+pub use notice::{Home, Hook, HookKey, Notice, NoticeKind, Passage, SpotAction};
 pub use observation::{
     BalancerKind, Group, HookSpec, LifecycleState, Membership, Node, NodeOwner, Observation, Pod, PodRef,
     Record, Seen, Target, TargetGroup, TargetHealth, TargetKey,

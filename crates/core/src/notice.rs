@@ -39,42 +39,6 @@ pub enum NoticeKind {
     Rebalance,
 }
 
-/// What a notice came from, as a label of metrics and a word of logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trigger {
-    /// An Auto Scaling lifecycle action.
-    Hook,
-    /// A spot interruption notice.
-    Spot,
-    /// A rebalance recommendation.
-    Rebalance,
-}
-
-impl Trigger {
-    /// Every trigger.
-    pub const ALL: [Self; 3] = [Self::Hook, Self::Spot, Self::Rebalance];
-
-    /// The word used for it everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hook => "hook",
-            Self::Spot => "spot",
-            Self::Rebalance => "rebalance",
-        }
-    }
-}
-
-impl NoticeKind {
-    /// What the notice came from.
-    pub const fn trigger(&self) -> Trigger {
-        match self {
-            Self::Hook(_) => Trigger::Hook,
-            Self::Spot(_) => Trigger::Spot,
-            Self::Rebalance => Trigger::Rebalance,
-        }
-    }
-}
-
 /// A lifecycle action in its Wait state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {

@@ -109,8 +109,9 @@ pub struct Record {
     pub targets: BTreeSet<TargetKey>,
 }
 
-/// Stands among the notices of a record that cannot be read. No job has a notice of this name.
-const FOREIGN: &str = "record-of-another-version";
+/// Stands among the notices of a record that cannot be read. No job has a notice of this name, because no
+/// name that is parsed has a control character.
+const FOREIGN: &str = "\nrecord of another version";
 
 impl Record {
     /// A record that names nothing yet.

@@ -117,7 +117,7 @@ pub fn hook_is_ours(name: &HookName, cluster_hint: Option<&ClusterName>, policy:
 
 /// Why the instance is not to be touched, if so. The node decides about the cordon; the group, once
 /// read, about everything else.
-pub fn left_alone(seen: &Observation) -> Option<LeftAlone> {
+pub fn left_alone(seen: &Observation, policy: &Policy) -> Option<LeftAlone> {
     let by_node = seen.node.known().and_then(|node| match node.owner {
         NodeOwner::Karpenter => Some(LeftAlone::Karpenter),
         NodeOwner::AutoMode => Some(LeftAlone::AutoMode),
@@ -125,8 +125,12 @@ pub fn left_alone(seen: &Observation) -> Option<LeftAlone> {
             (!node.selected).then_some(LeftAlone::NotSelected)
         }
     });
-    let by_group = || seen.group.known().filter(|group| !group.in_scope).map(|_| LeftAlone::GroupOutOfScope);
-    by_node.or_else(by_group)
+    let in_scope = match &seen.group {
+        Seen::Known(group) => group.in_scope,
+        Seen::Gone => !policy.scoped,
+        Seen::Unknown => true,
+    };
+    by_node.or_else(|| (!in_scope).then_some(LeftAlone::GroupOutOfScope))
 }
 
 /// What one notice of the job entitles us to now.
@@ -142,14 +146,16 @@ pub(crate) fn standing(
     {
         return Standing::Over(Over::NotOurs);
     }
-    if let Some(why) = left_alone(seen) {
+    if let Some(why) = left_alone(seen, policy) {
         return Standing::Over(Over::LeftAlone(why));
     }
-    match &notice.kind {
+    let standing = match &notice.kind {
         NoticeKind::Hook(hook) => of_hook(notice, hook, job, seen, policy, now),
         NoticeKind::Spot(_) => of_spot(notice, seen, policy, now),
         NoticeKind::Rebalance => of_rebalance(notice, seen, policy, now),
-    }
+    };
+    let unread = policy.scoped && !job.memory.in_scope;
+    if unread && standing == Standing::Acts { Standing::Isolates } else { standing }
 }
 
 /// A notice may be a day old, so it authorises nothing by itself but a fresh cordon: the group has to

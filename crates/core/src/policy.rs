@@ -10,6 +10,8 @@ use crate::ids::{ClusterName, HookName};
 pub struct Policy {
     /// Names of lifecycle hooks that are ours, beside those whose metadata names a cluster of ours.
     pub hook_names: BTreeSet<HookName>,
+    /// Only groups in scope are touched: until a group has been read, its instances are isolated at most.
+    pub scoped: bool,
     /// The clusters we serve.
     pub clusters: BTreeSet<ClusterName>,
     /// What a rebalance recommendation leads to.
@@ -68,6 +70,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             hook_names: BTreeSet::new(),
+            scoped: false,
             clusters: BTreeSet::new(),
             rebalance: RebalancePolicy::Automatic,
             // Notices may lead by 108 s in place of 120 (runs-on#277): 12 s, and 3 s for our calls.

@@ -112,10 +112,7 @@ impl fmt::Display for Reason {
             }
             Self::Completing => f.write_str("everything owed is done, answering the hook"),
             Self::DeadlineReached { pods, targets } => {
-                write!(
-                    f,
-                    "the deadline has come, answering the hook with {pods} pods and {targets} targets left"
-                )
+                write!(f, "the deadline has come, answering with {pods} pods and {targets} targets left")
             }
             Self::AwaitingInterruption { left } => {
                 write!(f, "isolated, waiting up to {} for the interruption", in_words(*left))

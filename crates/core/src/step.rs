@@ -48,7 +48,9 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         }
         Aim::Return(over) => {
             let scene = scene(&standings, job, seen, policy, now);
-            let registered = stage::register(&scene);
+            // Where that goes on failing, a node in service shall not stay closed for ever.
+            let trying = now < job.since() + policy.patience * 3;
+            let registered = if trying { stage::register(&scene) } else { Answer::Done };
             // The record goes last: it is all that says what has to be undone.
             let released = match registered {
                 Answer::Done => stage::release(&scene),
@@ -69,11 +71,9 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         }
         Aim::Nothing(over) => Step::finished(Reason::Over(over), now),
     };
-    let due = step.actions.len();
-    step.actions.retain(|action| !job.memory.is_too_soon(action, now));
-    if step.actions.len() < due {
-        step.wake_at = step.wake_at.min(now + UNSHOWN);
-    }
+    let held = step.actions.iter().filter_map(|action| job.memory.held_until(action, now)).min();
+    step.actions.retain(|action| job.memory.held_until(action, now).is_none());
+    step.wake_at = held.map_or(step.wake_at, |at| at.min(step.wake_at));
     let changes = standings.iter().map(|(notice, _)| notice.at + FRESH);
     let next_change = changes.filter(|at| *at > now).map(|at| at + MOMENT).min();
     Step { wake_at: next_change.map_or(step.wake_at, |at| at.min(step.wake_at)), ..step }
@@ -81,9 +81,6 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
 
 /// One millisecond past a boundary that belongs to what came before.
 const MOMENT: Duration = Duration::from_millis(1);
-
-/// What the watch has not shown is looked for this often: a new resourceVersion alone wakes nobody.
-const UNSHOWN: Duration = Duration::from_millis(200);
 
 /// So long a job does not end on what it saw before its newest write: a watch that is cut off is known to
 /// be after 35 s. A write that changed nothing never shows.

@@ -1,11 +1,12 @@
 //! What a node's Events tell, so that `kubectl describe node` answers "what is happening to it". The one
 //! place that turns what a job does into announcements.
 
-use offramp_core::{Action, Outcome, Reason, Stage, Trigger, in_words};
+use offramp_core::{Action, Outcome, Reason, Stage, in_words};
 
 use std::time::Duration;
 
 use crate::fact::{JobOutcome, action_name};
+use crate::trigger::Trigger;
 
 /// One Event of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,8 @@ const WINDOW: Duration = Duration::from_millis(10);
 /// ask for it at any moment: five hundred that ask every five seconds are fifty in half a second, which is one
 /// call. A job that is alone waits for nobody.
 const REFRESH: Duration = Duration::from_millis(500);
+/// However seldom the operator wants to look again, what is acted upon is not older.
+const LONGEST_LIFE: Duration = Duration::from_secs(5);
 /// For so long an old answer says that a key was read lately.
 const LATELY: Duration = Duration::from_secs(60);
 
@@ -55,7 +57,7 @@ impl Calls {
             memberships: Batch::start(
                 tasks,
                 clock,
-                Terms { most: 50, life: recheck / 2, refresh: REFRESH },
+                Terms { most: 50, life: (recheck / 2).min(LONGEST_LIFE), refresh: REFRESH },
                 move |home, ids| Box::pin(read_memberships(Arc::clone(&memberships), home, ids)),
             ),
             // Hooks and attached target groups change by deployments.
@@ -73,7 +75,7 @@ impl Calls {
                     answer("describing the target group", read).await
                 })
             }),
-            health: Batch::one_by_one(tasks, clock, recheck / 4, move |home, arn| {
+            health: Batch::one_by_one(tasks, clock, (recheck / 4).min(LONGEST_LIFE / 2), move |home, arn| {
                 let health = Arc::clone(&health);
                 Box::pin(async move {
                     let read = async { health.targets(&home)?.health(&arn).await };
@@ -315,6 +317,8 @@ where
 
     fn on_request(&mut self, Request { key, since, reply }: Request<K, V>) {
         let now = self.clock.now();
+        // An event may come from a clock that is ahead of ours.
+        let since = since.min(now);
         let known = self.answers.get(&key);
         if let Some((asked_at, value)) = known
             && now.since(*asked_at) < self.terms.life

@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use offramp_core::{
-    Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, Reason, Stage, Trigger, in_words,
+    Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, Reason, Stage, in_words,
 };
 
 use crate::ports::{Fault, MessageId};
+use crate::trigger::Trigger;
 
 /// Something that happened in the engine.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! From the queue to a job: receive, parse, hand on. Start reading here, then `job.rs`, core's
 //! `step.rs`, and `act.rs`.
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::journal::Journal;
 use crate::lease::{LeaseTimes, Order};
 use crate::ports::{Fault, Message, Queue};
 use crate::retry::{Pauses, answer};
+use crate::trigger::Trigger;
 
 /// How long a receive waits for messages. Long enough to cost little (four loops make 48 calls a minute
 /// on an idle queue), short enough for a shutdown: a running poll is never dropped, because its messages
@@ -116,7 +118,12 @@ impl Intake {
             self.order(Order::Return { receipt: message.receipt });
             return None;
         }
-        match parse(&message.body) {
+        // A message that hits a bug is set aside like any other that cannot be read: ending the worker would
+        // only let it come back to the next one.
+        let Ok(parsed) = catch_unwind(|| parse(&message.body)) else {
+            return Some((message, "this version hits a bug in reading it; please report it".to_owned()));
+        };
+        match parsed {
             Ok(Parsed::Notices(notices)) => {
                 // Shared by the notices of one message: given back when the last has been tried.
                 let permit = permit.map(Arc::new);
@@ -144,7 +151,7 @@ impl Intake {
         let now = self.clock.now();
         self.journal.record(Fact::Received {
             instance: notice.instance.clone(),
-            trigger: notice.kind.trigger(),
+            trigger: Trigger::of(&notice.kind),
             age: now.since(notice.at),
         });
         let arrival = Arrival {

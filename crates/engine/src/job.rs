@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::select_all;
 use offramp_core::{
-    Action, Home, InstanceId, Job, Joined, Observation, Outcome, Policy, Reason, Seen, Stage, Step,
-    Timestamp, step,
+    Action, Goal, Home, InstanceId, Job, Joined, Node, Observation, Outcome, Policy, Reason, Seen, Stage,
+    Step, Timestamp, step,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::observe::Observer;
 use crate::ports::{Cluster, MessageId};
 use crate::retry::Pauses;
 use crate::routing::Route;
+use crate::trigger::Trigger;
 
 use ending::End;
 pub use telling::JobStatus;
@@ -138,7 +139,7 @@ impl Task {
         let Arrival { notice, message, receipt: _, received_at, permit } = first;
         shared.journal.record(Fact::Joined {
             instance: notice.instance.clone(),
-            trigger: notice.kind.trigger(),
+            trigger: Trigger::of(&notice.kind),
             copy: false,
         });
         Self {
@@ -175,7 +176,7 @@ impl Task {
                 break End::Stopped;
             }
             let now = self.shared.clock.now();
-            nearby |= self.isolate_again_at.is_some_and(|at| at <= now);
+            nearby |= self.isolate_again_at.take_if(|at| *at <= now).is_some();
             self.promise(now + TICK);
             if self.lost_for_good(now) {
                 break End::HandedOver;
@@ -185,23 +186,24 @@ impl Task {
                 Ok(()) => {
                     let sure = self.is_sure(now);
                     let (clock, again) = (self.shared.clock, self.isolate_again_at);
-                    let (seen, faults) = if nearby {
-                        (self.shared.observer.nearby(&self.job, self.cluster.as_ref(), sure), Vec::new())
+                    let seen = if nearby {
+                        self.shared.observer.nearby(&self.job, self.cluster.as_ref(), sure)
                     } else {
                         let read =
                             self.shared.observer.observe(&self.job, &self.home, self.cluster.as_ref(), sure);
-                        tokio::select! {
+                        let (seen, faults) = tokio::select! {
                             biased;
                             () = stop.cancelled() => break End::Stopped,
                             Some(input) = inbox.recv() => {
                                 nearby |= self.take(input);
                                 continue;
                             }
-                            seen = read => seen,
+                            read = read => read,
                             () = clock.sleep_until(again.unwrap_or(now)), if again.is_some() => continue,
-                        }
+                        };
+                        self.tell_faults(faults);
+                        seen
                     };
-                    self.tell_faults(faults);
                     let (step, again_at) = self.tick_with_permit(&seen).await;
                     if step.stage.is_none() {
                         break End::Done(step.reason);
@@ -247,7 +249,9 @@ impl Task {
         self.job.memory.notice(&self.job.instance, seen, now);
         let mut step = step(&self.job, seen, &self.shared.policy, now);
         self.tell(&step, now);
-        let before = self.job.memory.clone();
+        let isolation_failed = self.job.memory.isolation_failed;
+        let untouched = |node: &Node| !node.cordoned || node.record.is_none();
+        let isolates = step.goal == Goal::Leave && seen.node.known().is_some_and(untouched);
         let actor = Actor {
             instance: &self.job.instance,
             home: &self.home,
@@ -259,26 +263,25 @@ impl Task {
         let wanted = step.actions.len();
         let outcomes = actor.act(std::mem::take(&mut step.actions)).await;
         let now = self.shared.clock.now();
-        let (mut failed, mut isolation_failed) = (false, false);
+        let failures = outcomes.iter().filter(|(_, outcome)| is_failure(outcome)).count();
+        let pause = (failures > 0).then(|| self.pauses.next());
         for (action, outcome) in &outcomes {
-            failed |=
-                matches!(outcome, Outcome::Changed | Outcome::Retry | Outcome::Denied | Outcome::Invalid);
             self.job.memory.learn(action, outcome, now);
             self.announce(Announcement::of_action(action, outcome));
-            isolation_failed |= matches!((action, outcome), (Action::Isolate { .. }, Outcome::Retry));
-            if matches!((action, outcome), (Action::Isolate { .. }, Outcome::Done)) {
-                self.tell_isolated(now);
+            if let Action::Isolate { .. } = action {
+                self.isolate_again_at = pause.filter(|_| *outcome == Outcome::Retry).map(|pause| now + pause);
+                if *outcome == Outcome::Done && isolates {
+                    self.tell_isolated(now);
+                }
             }
         }
-        let pause = if failed {
-            Some(self.pauses.next())
-        } else {
+        let answers = outcomes.len() - failures;
+        if failures == 0 && answers > 0 {
             self.pauses.reset();
-            None
-        };
-        self.isolate_again_at = pause.filter(|_| isolation_failed).map(|pause| now + pause);
-        let again_at = if self.job.memory != before || outcomes.len() < wanted {
-            // What was learned may allow the next thing at once; what found no seat has waited already.
+        }
+        // What was learned may allow the next thing at once; what found no seat has waited already.
+        let learned = answers > 0 || self.job.memory.isolation_failed != isolation_failed;
+        let again_at = if learned || outcomes.len() < wanted {
             now
         } else {
             pause.map_or(step.wake_at, |pause| step.wake_at.min(now + pause))
@@ -297,7 +300,7 @@ impl Task {
             Input::Arrival(arrival) => {
                 let Arrival { notice, message, receipt: _, received_at: _, permit } = *arrival;
                 self.messages.insert(message, None);
-                let (instance, trigger) = (notice.instance.clone(), notice.kind.trigger());
+                let (instance, trigger) = (notice.instance.clone(), Trigger::of(&notice.kind));
                 let joined = self.job.join(notice);
                 let copy = joined == Joined::Copy;
                 self.permits.extend(permit.filter(|_| !copy));
@@ -347,12 +350,10 @@ impl Task {
     }
 
     /// Whether "no node" is to be believed: it was there once, or every cluster could be asked, and a node
-    /// that joined just now would show. Where nothing says which cluster, it gets more time to join.
+    /// that joined just now would show: a watch that is cut off is known to be after 35 s.
     fn is_sure(&self, now: Timestamp) -> bool {
         let asked = !self.shared.observer.clusters.may_know(&self.job.instance);
-        let Shared { foreign, policy, .. } = &*self.shared;
-        let shown = if self.cluster.is_some() { policy.settle } else { foreign.hold };
-        self.node_seen || (asked && now >= self.received_at + shown)
+        self.node_seen || (asked && now >= self.received_at + self.shared.foreign.hold)
     }
 
     /// Woken by these: the own cluster, or any, while none is known.
@@ -397,6 +398,14 @@ impl Task {
     /// Every message has been out of flight for too long: somebody else has them.
     fn lost_for_good(&self, now: Timestamp) -> bool {
         self.messages.values().all(|lost| lost.is_some_and(|since| now >= since + REDELIVERY))
+    }
+}
+
+/// Nothing was learned of the world, but that this did not work.
+const fn is_failure(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Retry | Outcome::Denied | Outcome::Invalid => true,
+        Outcome::Done | Outcome::Gone | Outcome::Changed | Outcome::Blocked { .. } => false,
     }
 }
 

@@ -97,9 +97,10 @@ impl Jobs {
         self.shared.journal.metrics().deadlines(deadlines);
     }
 
-    fn on_arrival(&mut self, arrival: Arrival, stop: &CancellationToken) {
+    fn on_arrival(&mut self, mut arrival: Arrival, stop: &CancellationToken) {
         let instance = arrival.notice.instance.clone();
-        if !self.running.contains_key(&instance) {
+        let first = !self.running.contains_key(&instance);
+        if first {
             if self.running.len() >= self.most {
                 // It is not held, so it comes back when its visibility ends.
                 self.shared.journal.record(Fact::TooManyJobs { instance });
@@ -108,6 +109,10 @@ impl Jobs {
             self.start(&arrival, stop);
         }
         let Some(job) = self.running.get(&instance) else { return };
+        if !first {
+            // The job may be in the middle of slow calls: that shall not hold up the notices of others.
+            arrival.permit = None;
+        }
         // The lease is taken before the job sees the notice, so that it can delete the message.
         let order = Order::Hold {
             message: arrival.message.clone(),

@@ -25,6 +25,7 @@ mod record;
 mod retry;
 mod routing;
 mod tasks;
+mod trigger;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use ports::{
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
+pub use trigger::Trigger;
 
 use batch::Calls;
 use intake::Intake;

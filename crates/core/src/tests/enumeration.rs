@@ -152,12 +152,12 @@ impl Case<'_> {
         self.step.actions.iter().any(wanted)
     }
 
-    fn has_notice(&self, trigger: Trigger) -> bool {
-        self.job.notices.iter().any(|notice| notice.kind.trigger() == trigger)
+    fn has_notice(&self, of: fn(&NoticeKind) -> bool) -> bool {
+        self.job.notices.iter().any(|notice| of(&notice.kind))
     }
 
     fn spot_in_time(&self) -> bool {
-        self.has_notice(Trigger::Spot) && self.now <= AT + seconds(180)
+        self.has_notice(|kind| matches!(kind, NoticeKind::Spot(_))) && self.now <= AT + seconds(180)
     }
 
     fn evictable(&self) -> bool {
@@ -330,7 +330,7 @@ fn invariant_15_the_gate_guards_everything(case: &Case<'_>) {
 
 fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
     let confirmed = case.seen.membership == member(LifecycleState::TerminatingWait);
-    let rebalance = case.has_notice(Trigger::Rebalance);
+    let rebalance = case.has_notice(|kind| *kind == NoticeKind::Rebalance);
     if confirmed || case.spot_in_time() {
         return;
     }

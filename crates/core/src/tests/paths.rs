@@ -386,10 +386,7 @@ fn the_deadline_answers_with_what_is_left() {
     assert!(!words(&step_at(&job, &seen, 3_584)).iter().any(|action| action.starts_with("complete")));
     let step = step_at(&job, &seen, 3_585);
     assert_eq!(words(&step), ["complete hook offramp: CONTINUE"]);
-    assert_eq!(
-        step.reason.to_string(),
-        "the deadline has come, answering the hook with 1 pods and 0 targets left"
-    );
+    assert_eq!(step.reason.to_string(), "the deadline has come, answering with 1 pods and 0 targets left");
 }
 
 #[test]
@@ -448,6 +445,62 @@ fn hibernation_leaves_the_pods_alone() {
     let job = job([notice("spot", NoticeKind::Spot(SpotAction::Hibernate))]);
     let seen = Observation { node: Seen::Known(isolated(&["spot"], true, &[])), ..untouched() };
     assert_eq!(words(&step_at(&job, &seen, 1)), ["exclude, recording 1 targets"]);
+}
+
+#[test]
+fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
+    let policy = Policy { scoped: true, ..policy() };
+    let mut job = job([hook()]);
+    let unread = Observation { group: Seen::Unknown, ..ready_to_drain(vec![pod("web")]) };
+    let at = |job: &Job, seen: &Observation| step(job, seen, &policy, AT + seconds(100));
+    assert!(at(&job, &unread).actions.is_empty());
+    assert_eq!(at(&job, &unread).reason, Reason::Unsettled);
+    // Nobody's group is nobody's scope.
+    let none = Observation { group: Seen::Gone, ..unread.clone() };
+    assert_eq!(at(&job, &none).reason, Reason::Returning(Over::LeftAlone(LeftAlone::GroupOutOfScope)));
+    // What was read once holds while a later read fails.
+    let read = ready_to_drain(vec![pod("web")]);
+    job.memory.notice(&own(), &read, AT);
+    assert_eq!(words(&at(&job, &unread)), ["evict default/web", "heartbeat for hook offramp"]);
+}
+
+#[test]
+fn a_failed_write_rests_whatever_wakes_the_job() {
+    let mut job = job([hook()]);
+    let groups = Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]);
+    let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    let seen = Observation { node, target_groups: groups, ..ready_to_drain(vec![]) };
+    let deregister = Action::Deregister(target_key());
+    let tries = |job: &Job, after| step_at(job, &seen, after).actions.contains(&deregister);
+    assert!(tries(&job, 10));
+    job.memory.learn(&deregister, &Outcome::Retry, AT + seconds(10));
+    assert!(!tries(&job, 12));
+    assert_eq!(step_at(&job, &seen, 12).wake_at, AT + seconds(13));
+    assert!(tries(&job, 13));
+}
+
+#[test]
+fn a_cordon_whose_answer_was_lost_is_waited_for() {
+    let mut job = job([hook()]);
+    let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
+    let isolate = step_at(&job, &untouched(), 0).actions.remove(0);
+    assert_eq!(step_at(&job, &seen, 61).stage, None);
+    job.memory.learn(&isolate, &Outcome::Retry, AT + seconds(55));
+    assert_eq!(step_at(&job, &seen, 61).stage, Some(Stage::Isolate), "it may have happened");
+    assert_eq!(step_at(&job, &seen, 116).stage, None, "a watch would have shown it");
+}
+
+#[test]
+fn a_return_that_cannot_register_comes_to_an_end() {
+    let seen = Observation {
+        node: Seen::Known(isolated(&["offramp"], true, &[target_key()])),
+        membership: member(LifecycleState::InService),
+        target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
+        ..untouched()
+    };
+    let job = job([hook()]);
+    assert_eq!(words(&step_at(&job, &seen, 3 * 3600 - 1)), ["register web:30080"]);
+    assert_eq!(words(&step_at(&job, &seen, 3 * 3600)), ["uncordon and forget"]);
 }
 
 #[test]

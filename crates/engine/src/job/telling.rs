@@ -1,12 +1,13 @@
 //! What a job tells: its status for people, and to the journal what is new in a step.
 
-use offramp_core::{ClusterName, Goal, InstanceId, NodeName, Stage, Step, Timestamp, Trigger};
+use offramp_core::{ClusterName, Goal, InstanceId, NodeName, Stage, Step, Timestamp};
 
 use super::Task;
 use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
 use crate::ports::Fault;
+use crate::trigger::Trigger;
 
 /// What a job is doing, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl JobStatus {
             instance: first.notice.instance.clone(),
             cluster: None,
             node: None,
-            triggers: vec![first.notice.kind.trigger()],
+            triggers: vec![Trigger::of(&first.notice.kind)],
             goal: Goal::Leave,
             stage: None,
             reason: "new".to_owned(),
@@ -65,7 +66,7 @@ impl Task {
     /// Publishes the step, and writes down what is new in it.
     pub(super) fn tell(&mut self, step: &Step, now: Timestamp) {
         self.status.send_modify(|status| {
-            status.triggers = self.job.notices.iter().map(|notice| notice.kind.trigger()).collect();
+            status.triggers = self.job.notices.iter().map(|notice| Trigger::of(&notice.kind)).collect();
             status.goal = step.goal;
             status.stage = step.stage;
             status.reason = step.reason.to_string();
@@ -102,7 +103,7 @@ impl Task {
     pub(super) fn tell_isolated(&mut self, now: Timestamp) {
         let (false, Some(first)) = (self.isolated, self.job.notices.first()) else { return };
         self.isolated = true;
-        let (trigger, since_event) = (first.kind.trigger(), now.since(first.at));
+        let (trigger, since_event) = (Trigger::of(&first.kind), now.since(first.at));
         self.announce(Announcement::isolated(trigger, since_event));
         self.shared.journal.record(Fact::Isolated {
             instance: self.job.instance.clone(),

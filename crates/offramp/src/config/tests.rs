@@ -380,11 +380,12 @@ fn what_is_configured_reaches_policy_and_engine() {
          application_propagation: 6s\n  network_propagation: 7s\n  settle: 8s\n  recheck: 9s\n\
          target_groups: [\"{group}\"]\nforeign_messages: leave\nforeign_hold: 10s\n\
          intake: {{receives_in_flight: 11, permits: 12}}\njobs: {{most: 13}}\n\
-         lease: {{visibility: 40s, extend_every: 15s}}\n"
+         lease: {{visibility: 40s, extend_every: 15s}}\nscope: {{group_tag: ours}}\n"
     );
     let seconds = Duration::from_secs;
     let policy = Policy {
         hook_names: BTreeSet::from([HookName::new("bye")]),
+        scoped: true,
         clusters: BTreeSet::from([ClusterName::new("blue")]),
         rebalance: RebalancePolicy::None,
         deadline_margin: seconds(1),

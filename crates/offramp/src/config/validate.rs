@@ -60,10 +60,12 @@ pub(super) fn validate(
     let queue = check.queue(queue.unwrap_or_default());
 
     let clusters = check.clusters(clusters.unwrap_or_default());
+    let group_tag = check.value("scope.group_tag", group_tag, syntax::group_tag);
     let config = Config {
         aws: check.aws(aws.unwrap_or_default(), &queue.url),
         policy: Policy {
             hook_names: check.list("hooks.names", names, |name| filled(name).map(HookName::new)),
+            scoped: group_tag.is_some(),
             clusters: clusters.iter().map(|(source, _)| source.name.clone()).collect(),
             rebalance: check.choice("rebalance", rebalance, &REBALANCE, RebalancePolicy::Automatic),
             ingress_daemon_sets: check.list("ingress_daemon_sets", ingress_daemon_sets, syntax::daemon_set),
@@ -85,7 +87,7 @@ pub(super) fn validate(
         admin_listen: check.value("admin.listen", listen, syntax::address).unwrap_or(DEFAULT_LISTEN),
         log_format: check.choice("log.format", format, &names_of::<LogFormat>(), LogFormat::default()),
         log_level: check.choice("log.level", level, &names_of::<LogLevel>(), LogLevel::default()),
-        group_tag: check.value("scope.group_tag", group_tag, syntax::group_tag),
+        group_tag,
     };
     if check.errors.is_empty() { Ok(config) } else { Err(check.errors) }
 }
