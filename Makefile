@@ -1,6 +1,7 @@
 # `make test` is what CI runs and what has to pass. It needs Rust (rustup takes the version from
-# rust-toolchain.toml), Go, Python 3 with venv, git and GNU make. What else it uses is fetched or built
-# once, into .cache/. CARGO_TARGET_DIR and the like work as everywhere.
+# rust-toolchain.toml), Go, Python 3 with venv, Node.js with npm, readelf (binutils), git and GNU make, and
+# either Debian's apt-get and dpkg or an installed promtool and prometheus. What else it uses is fetched or
+# built once, into .cache/. CARGO_TARGET_DIR and the like work as everywhere.
 
 ifeq ($(filter oneshell,$(.FEATURES)),)
 $(error GNU make 3.82 or newer is needed (on macOS: brew install make, then gmake))

@@ -13,9 +13,11 @@ manifests() {
     shift
     cat "$here/$header"
     cat "$here/namespace.yaml"
-    # Whoever applies these files has no helm to look after them, so its labels would be untrue.
+    # Whoever applies these files has no helm to look after them, so its labels would be untrue. And they change the
+    # ConfigMap by hand, so that a hash in its name would be untrue, too.
     helm template offramp "$here/../helm/offramp" --namespace offramp "$@" |
-        sed -e '/^# Source: /d' -e '/ app.kubernetes.io\/managed-by: /d' -e '/ helm.sh\/chart: /d'
+        sed -e '/^# Source: /d' -e '/ app.kubernetes.io\/managed-by: /d' -e '/ helm.sh\//d' \
+            -e 's/ name: offramp-[0-9a-f]\{10\}$/ name: offramp/'
 }
 
 manifests install.header --values "$here/values.yaml" >"$folder/install.yaml"

@@ -27,6 +27,9 @@ from templates import CENTRAL, HOOKS
 GROUP = "workers"
 POISON = '{"detail-type": "EC2 Spot Instance Interruption Warning", "source": "aws.ec2", "detail": {}}'
 
+# The worker waits for late pods until 35 s after the cordon (usually 5).
+LATE_PODS = "timing: { settle: 35s }\n"
+
 
 @dataclass
 class Course:
@@ -194,7 +197,7 @@ def worker(binary, folder, number, settings, variables, world, queues, others):
 
 
 def run(emulator, binary, folder):
-    """Takes one and a half minutes, most of it the time that the worker gives load balancers and late pods."""
+    """Takes about two minutes, most of it the time that the worker gives load balancers and late pods."""
     outputs = emulator.create(
         "course",
         CENTRAL,
@@ -227,7 +230,7 @@ def run(emulator, binary, folder):
 
         # No hook is on the group, so the spot instance is detached. Another one is detached by somebody else, and
         # an old notice says that it goes, which does not come true: a reprieve.
-        settings = outputs["Configuration"] + f"target_groups: ['{world.target_group}']\n"
+        settings = outputs["Configuration"] + f"target_groups: ['{world.target_group}']\n" + LATE_PODS
         with start(1, settings, {}) as first:
             sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody=POISON)
             world.control(f"spot/{spot}")
@@ -236,9 +239,9 @@ def run(emulator, binary, folder):
                 AutoScalingGroupName=GROUP, InstanceIds=[reprieve], ShouldDecrementDesiredCapacity=False
             )
             until("the group has let go of both", lambda: not {spot, reprieve} & world.members_of_groups())
-            # A notice counts for 120 s, and for 60 s more it may have come late. 172 of these 180 are over: time to
-            # take the node out, but not to finish, because its target drains for ten seconds.
-            sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody=spot_notice(reprieve, age=172))
+            # A notice counts for 120 s, and for 60 s more it may have come late. 150 of these 180 are over: 30 s to
+            # take the node out, but not to finish, because the worker waits for late pods until 35 s after that.
+            sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody=spot_notice(reprieve, age=150))
             until(
                 "its node is taken out",
                 lambda: world.cordoned(reprieve) and world.targets(reprieve) == {"draining"},
@@ -253,11 +256,11 @@ def run(emulator, binary, folder):
             first.stop()
             handed_back = depth(outputs["QueueUrl"])
 
-        # With the hook, through which two instances go: a spot instance, and one of a group that shrinks. The
-        # worker waits for late pods until 35 s after the cordon (usually 5), so that the heartbeat comes due.
+        # With the hook, through which two instances go: a spot instance, and one of a group that shrinks. The wait
+        # for late pods lets the heartbeat come due.
         autoscaling.put_lifecycle_hook(**hook)
         variables = dict(line.split("=", 1) for line in outputs["Environment"].split())
-        with start(2, "timing: { settle: 35s }\n", variables) as second:
+        with start(2, LATE_PODS, variables) as second:
             world.control(f"spot/{rebalance}")
             until("it goes through its group", lambda: rebalance not in world.members())
             serving = set(world.members())

@@ -194,15 +194,33 @@ def queues_are_encrypted(template):
             yield f"{name}: its policy does not admit EventBridge"
 
 
-def alarms_name_their_queue(template):
-    """The dimension is the queue's name; `!Ref` gives its URL, and an alarm on that never goes off."""
-    names = [{"Fn::GetAtt": [name, "QueueName"]} for name, _ in of_type(template, QUEUE)]
+def alarms_name_what_they_watch(template):
+    """Of a queue `!Ref` gives the URL, and an alarm on that never goes off. Of a rule of the default bus it gives the
+    name, which has to be the only dimension."""
+    queues = [{"Fn::GetAtt": [name, "QueueName"]} for name, _ in of_type(template, QUEUE)]
+    rules = [{"Ref": name} for name, _ in of_type(template, RULE)]
+    watched = {"AWS/SQS": ("QueueName", queues), "AWS/Events": ("RuleName", rules)}
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm"):
         (dimension,) = alarm["Dimensions"]
-        if dimension["Name"] != "QueueName" or dimension["Value"] not in names:
-            yield f"{name}: is on no queue by its name: {dimension}"
+        key, values = watched[alarm["Namespace"]]
+        if dimension["Name"] != key or dimension["Value"] not in values:
+            yield f"{name}: is on nothing by its name: {dimension}"
         if alarm.get("TreatMissingData") != "notBreaching":
-            yield f"{name}: an idle queue publishes nothing, and that would alarm"
+            yield f"{name}: what is idle publishes nothing, and that would alarm"
+
+
+def what_is_lost_alarms(template):
+    """For each rule, the events that reach neither the queue nor the dead-letter queue."""
+    for rule, _ in of_type(template, RULE):
+        alarms = [
+            alarm
+            for _, alarm in of_type(template, "AWS::CloudWatch::Alarm")
+            if alarm["MetricName"] == "InvocationsFailedToBeSentToDlq"
+            and alarm["Dimensions"] == [{"Name": "RuleName", "Value": {"Ref": rule}}]
+            and (alarm["Statistic"], alarm["Threshold"]) == ("Sum", 0)
+        ]
+        if len(alarms) != 1:
+            yield f"{rule}: no alarm goes off when its events are lost"
 
 
 def permissions_are_narrow(template):
@@ -305,7 +323,8 @@ RULES = [
     dead_letters_outlive_messages,
     hand_overs_do_not_use_a_message_up,
     queues_are_encrypted,
-    alarms_name_their_queue,
+    alarms_name_what_they_watch,
+    what_is_lost_alarms,
     permissions_are_narrow,
     only_the_service_account_takes_the_role,
     parameters_explain_themselves,

@@ -80,10 +80,11 @@ def test_checkov_can_find_something(tmp_path):
 
 
 def checkov(path):
-    """Without the network: --skip-download."""
+    """Without the network: --skip-download. What it leaves behind lies beside the template."""
     program = os.environ["E2E_CHECKOV"]
     command = [program, "--skip-download", "--framework", "cloudformation", "-o", "json", "-f", path]
-    run = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | {"TMPDIR": str(path.parent)}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode in (0, 1), run.stdout + run.stderr
     return json.loads(run.stdout)
 
@@ -232,18 +233,32 @@ MUTATIONS = [
         "does not admit EventBridge",
     ),
     (
-        "alarms_name_their_queue",
+        "alarms_name_what_they_watch",
         "irsa",
         resource("DeadLetterAlarm"),
         {"Dimensions": [{"Name": "QueueName", "Value": DEAD_LETTER_URL}]},
-        "on no queue by its name",
+        "on nothing by its name",
     ),
     (
-        "alarms_name_their_queue",
+        "alarms_name_what_they_watch",
         "irsa",
         resource("OldestMessageAlarm"),
         {"TreatMissingData": "breaching"},
         "would alarm",
+    ),
+    (
+        "alarms_name_what_they_watch",
+        "pod-identity",
+        resource("SpotLostAlarm"),
+        {"Dimensions": [{"Name": "RuleName", "Value": {"Fn::GetAtt": ["SpotRule", "Arn"]}}]},
+        "on nothing by its name",
+    ),
+    (
+        "what_is_lost_alarms",
+        "pod-identity",
+        resource("RebalanceLostAlarm"),
+        {"MetricName": "Invocations"},
+        "RebalanceRule: no alarm",
     ),
     ("permissions_are_narrow", "pod-identity", statement("LetGo"), {"Resource": "*"}, "could be limited to"),
     (
@@ -318,6 +333,10 @@ def test_the_variants_decide_every_condition_both_ways():
     for name, condition in central["Conditions"].items():
         found = {templates.holds(condition, {**defaults, **variant}) for variant in VARIANTS.values()}
         assert found == {True, False}, f"{name} is always {found}"
+
+
+def test_nobody_gives_the_worker_every_group_by_default():
+    assert "Default" not in load(CENTRAL)["Parameters"]["AutoScalingGroupNames"]
 
 
 def test_both_templates_agree():

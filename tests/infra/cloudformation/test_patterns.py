@@ -9,7 +9,7 @@ import re
 
 import pytest
 from servers import ACCOUNT, REGION
-from templates import CENTRAL, ROOT
+from templates import CENTRAL, ROOT, VARIANTS
 
 SAMPLES = ROOT / "tests/fixtures/events"
 PARSED = (
@@ -49,7 +49,7 @@ def wanted_rule(name, found, origin):
 
 @pytest.fixture(scope="module")
 def patterns(emulator):
-    emulator.create("patterns", CENTRAL, {"ClusterName": "blue", "HookNames": HOOK})
+    emulator.create("patterns", CENTRAL, VARIANTS["pod-identity"] | {"HookNames": HOOK})
     yield emulator.patterns("patterns")
     emulator.delete("patterns")
 

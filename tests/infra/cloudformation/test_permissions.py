@@ -17,8 +17,8 @@ CODE = ROOT / "crates/aws/src"
 def in_the_code():
     """Every operation that the ports on AWS call, as AWS names it: `client.describe_target_health()`."""
     found = set()
-    for name in ("open", "queue", "groups", "targets"):
-        text = (CODE / f"{name}.rs").read_text().split("#[cfg(test)]")[0]
+    for file in sorted(CODE.glob("*.rs")):
+        text = file.read_text().split("#[cfg(test)]")[0]
         found |= {
             "".join(word.title() for word in call.split("_"))
             for call in re.findall(r"\bclient\s*\.(\w+)\(\)", text)

@@ -52,6 +52,8 @@ class Stage:
         self._lock = threading.Lock()
         # By context, kind and name.
         self.objects = {}
+        # By its name, the objects of each release of helm.
+        self.releases = {}
         self.worker = None
         self._rollouts = 0
 
@@ -200,15 +202,23 @@ class Stage:
         name, *rest = [word for word in rest if word not in ("--install", "--create-namespace")]
         if verb == "uninstall":
             self._end_worker(signal.SIGTERM)
-            self.objects = {key: found for key, found in self.objects.items() if key[:2] != ("helm", name)}
+            self._prune(self.releases.pop(name), set())
             return f'release "{name}" uninstalled\n'
         if verb != "upgrade":
             raise Refused(f"no stand-in for helm {verb}")
-        if not installs and ("helm", name) not in self.objects:
+        if not installs and name not in self.releases:
             raise Refused(f'"{name}" has no deployed releases')
         manifests = self._said_by([TOOLS / "helm", "template", name, *rest])
-        self.objects["helm", name] = True
-        return self._apply(CLUSTER, manifests)
+        before, self.releases[name] = self.releases.get(name, set()), self._keys(CLUSTER, manifests)
+        said = self._apply(CLUSTER, manifests)
+        self._prune(before, self.releases[name])
+        return said
+
+    def _prune(self, before, now):
+        """As helm does it: what the release no longer has is deleted, but for what says that it is to be kept."""
+        for key in before - now:
+            if self.objects[key]["metadata"].get("annotations", {}).get("helm.sh/resource-policy") != "keep":
+                del self.objects[key]
 
     def _kubectl(self, arguments, given):
         real = [str(TOOLS / "kubectl"), *arguments]
@@ -267,6 +277,10 @@ class Stage:
     def _read(self, arguments, given):
         file = arguments[arguments.index("-f") + 1]
         return given if file == "-" else (self.work / file).read_text()
+
+    def _keys(self, context, text):
+        documents = filter(None, yaml.safe_load_all(text))
+        return {(context, found["kind"].lower(), found["metadata"]["name"]) for found in documents}
 
     def _apply(self, context, text):
         said = []

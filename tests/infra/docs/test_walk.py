@@ -11,7 +11,7 @@ import pytest
 
 from page import MARK, commands_of, split
 from servers import free_port, until
-from stage import ROOT, STACK, Stage
+from stage import CLUSTER, ROOT, STACK, Stage
 
 PAGE = ROOT / "docs" / "install.md"
 # Longer than the longest `--timeout` that a command waits for on the walk.
@@ -91,6 +91,9 @@ def test_the_walk(stage):
             story.append((command, said))
             if not command.aws_only:
                 stage.after_a_command()
+            if heading == "9. Upgrade":
+                # What a step before has asked for, a later one does not take back.
+                assert (CLUSTER, "servicemonitor", STACK) in stage.objects, where
         shell.close()
     finally:
         (stage.folder / "story.txt").write_text("".join(f"$ {command.text}\n{said}\n" for command, said in story))
@@ -120,6 +123,7 @@ def it_did_what_the_page_says(stage, story):
 
     # What is uninstalled is gone.
     assert stage.worker is None
+    assert stage.releases == {} and (CLUSTER, "deployment", STACK) not in stage.objects
     assert stage.stacks() & {STACK, "offramp-hooks-blue", "offramp-hooks-green"} == set()
     assert stage.here.client("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName="workers")["LifecycleHooks"] == []
 

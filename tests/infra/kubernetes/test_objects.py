@@ -103,10 +103,13 @@ def test_objects_point_at_each_other(values):
     for monitor in (d for d in documents if d["kind"] == "ServiceMonitor"):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+        assert monitor["spec"]["endpoints"][0]["honorLabels"] is True, "our label `cluster` is ours"
     pod = pod_of(documents)
     assert pod["serviceAccountName"] == account["name"]
     mounts = {mount["name"] for mount in container_of(documents)["volumeMounts"]}
     assert mounts == {volume["name"] for volume in pod["volumes"]}
+    (config,) = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
+    assert config == the("ConfigMap", documents)["metadata"]["name"]
     # The port is named in one place, the worker's own file.
     (port,) = container_of(documents)["ports"]
     listen = yaml.safe_load(the("ConfigMap", documents)["data"]["offramp.yaml"])["admin"]["listen"]
@@ -156,8 +159,15 @@ def test_replicas_are_spread_and_kept():
     assert spec["replicas"] == 2
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert pod_of(documents)["priorityClassName"] == "system-cluster-critical"
-    spread = {s["topologyKey"]: s["whenUnsatisfiable"] for s in pod_of(documents)["topologySpreadConstraints"]}
-    assert spread == {"kubernetes.io/hostname": "DoNotSchedule", "topology.kubernetes.io/zone": "ScheduleAnyway"}
+    spread = {
+        s["topologyKey"]: (s["whenUnsatisfiable"], s["maxSkew"], s.get("minDomains"))
+        for s in pod_of(documents)["topologySpreadConstraints"]
+    }
+    # Without two domains at least, both replicas may be on the only node that fits.
+    assert spread == {
+        "kubernetes.io/hostname": ("DoNotSchedule", 1, 2),
+        "topology.kubernetes.io/zone": ("ScheduleAnyway", 1, None),
+    }
     budget = the("PodDisruptionBudget", documents)["spec"]
     assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
     preferred = pod_of(documents)["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
@@ -168,13 +178,24 @@ def test_replicas_are_spread_and_kept():
     }
 
 
-def test_a_change_of_the_configuration_rolls_the_pods():
-    def checksum(values):
-        template = the("Deployment", render(values))["spec"]["template"]
-        return template["metadata"]["annotations"]["checksum/config"]
+def test_each_configuration_is_a_configmap_of_its_own():
+    """A change rolls the pods, and those of before find the file of before."""
+    def metadata(values):
+        return the("ConfigMap", render(values))["metadata"]
 
     changed = laid_over(LEAST, {"config": {"rebalance": "none"}})
-    assert checksum(LEAST) == checksum(LEAST) != checksum(changed)
+    more = laid_over(LEAST, {"replicas": 3})
+    assert metadata(LEAST) == metadata(more) != metadata(changed)
+    assert metadata(LEAST)["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_releases_of_one_name_in_two_namespaces_share_nothing():
+    """What belongs to no namespace would be refused the second time."""
+    def unbound(namespace):
+        documents = render(LEAST, "--namespace", namespace)
+        return {(d["kind"], d["metadata"]["name"]) for d in documents if "namespace" not in d["metadata"]}
+
+    assert unbound("blue") and not unbound("blue") & unbound("green")
 
 
 def test_the_image_is_what_was_asked_for():
@@ -197,6 +218,11 @@ def test_the_network_policy_lets_out_what_is_needed_and_in_what_is_named():
     # Plain HTTP goes to the agent of EKS Pod Identity and nowhere else.
     (plain,) = [rule for rule in policy["egress"] if {"port": 80, "protocol": "TCP"} in rule["ports"]]
     assert [peer["ipBlock"]["cidr"] for peer in plain["to"]] == ["169.254.170.23/32", "fd00:ec2::23/128"]
+    # The node's role, for whom it is the way to AWS.
+    both = the("NetworkPolicy", render(laid_over(values, {"networkPolicy": {"instanceMetadata": True}})))["spec"]
+    (metadata,) = [rule for rule in both["egress"] if rule not in policy["egress"]]
+    assert [peer["ipBlock"]["cidr"] for peer in metadata["to"]] == ["169.254.169.254/32", "fd00:ec2::254/128"]
+    assert metadata["ports"] == [{"port": 80, "protocol": "TCP"}]
     prometheus = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     policy = the("NetworkPolicy", render(laid_over(values, {"networkPolicy": {"metricsFrom": prometheus}})))["spec"]
     assert [rule["from"] for rule in policy["ingress"]] == [prometheus]

@@ -56,7 +56,9 @@ def test_the_schemas_of_kubernetes_take_them(name, version):
     for document in documents:
         assert kubernetes_validate.validate(document, version, strict=True) == version
         metadata = document["metadata"]
-        assert not {"helm.sh/chart", "app.kubernetes.io/managed-by"} & metadata.get("labels", {}).keys()
+        words = metadata.get("labels", {}).keys() | (metadata.get("annotations") or {}).keys()
+        assert not [word for word in words if word.startswith("helm.sh/") or word.endswith("/managed-by")]
+        assert metadata["name"] in {"offramp", "offramp-token", "offramp-offramp"}
         assert metadata.get("namespace", "offramp") == "offramp"
 
 

@@ -1,18 +1,28 @@
 #!/bin/sh
 # promtool and prometheus from Debian's package, without a service and without root. Nothing is done where both
-# are there already, in DIR or in PATH.
+# are there already, in DIR or in PATH, and not too old.
 # usage: install-prometheus.sh DIR
 set -eu
 
 folder=${1:?usage: install-prometheus.sh DIR}
 
-works() { "$1/promtool" --version && "$1/prometheus" --version; } >/dev/null 2>&1
+# What Debian 12 has. The rules use nothing newer.
+oldest=2.42
 
-if works "$folder" || { command -v promtool && command -v prometheus; } >/dev/null; then
+# "promtool, version 2.42.0+ds (branch: …": old ones say it on stderr.
+new_enough() {
+    version=$("$1" --version 2>&1 | sed -n '1s/.*, version \([0-9.]*\).*/\1/p')
+    [ -n "$version" ] && [ "$(printf '%s\n' "$oldest" "$version" | sort -V | head -n 1)" = "$oldest" ]
+}
+
+if new_enough "$folder/promtool" && new_enough "$folder/prometheus"; then
+    exit 0
+fi
+if [ ! -e "$folder/promtool" ] && new_enough promtool && new_enough prometheus; then
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-    echo 'install promtool and prometheus (2.42 or newer): this is no Debian, so they cannot be fetched for you' >&2
+    echo "install promtool and prometheus ($oldest or newer): this is no Debian, so they cannot be fetched for you" >&2
     exit 1
 fi
 mkdir -p "$folder"
@@ -33,4 +43,4 @@ fi
 dpkg -x prometheus_*.deb package
 # Moved last, so that an interrupted installation leaves nothing that looks finished.
 mv package/usr/bin/promtool package/usr/bin/prometheus "$folder"
-works "$folder"
+new_enough "$folder/promtool" && new_enough "$folder/prometheus"

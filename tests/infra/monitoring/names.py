@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 # What Prometheus and our rules add to what a worker serves.
 ADDED_LABELS = {"job", "instance", "namespace"}
-OF_PROMETHEUS = {"ALERTS": {"alertname", "alertstate", "severity"}}
+OF_PROMETHEUS = {"ALERTS": {"alertname", "alertstate", "severity"}, "up": set()}
 
 
 class Scrape:
@@ -74,7 +74,7 @@ def complaints(expression, scrape, recordings):
     for metric, matchers, grouped in selectors(expression):
         used = {name for name, _, _ in matchers} | grouped
         if metric in OF_PROMETHEUS:
-            # An alert has the labels that its rule leaves.
+            # An alert has the labels that its rule leaves, and whether a target is up only what all have.
             wrong += [f"{metric} has no label {label}" for label in used - OF_PROMETHEUS[metric] - ADDED_LABELS]
             continue
         if metric in recordings:
@@ -87,6 +87,8 @@ def complaints(expression, scrape, recordings):
         known = scrape.labels(metric)
         wrong += [f"{metric} has no label {label}" for label in used - set(known) - ADDED_LABELS]
         for label, operator, value in matchers:
+            if label == "le" and re.fullmatch(r"\d+", value):
+                wrong.append(f"{metric}: le={value!r} is le='{value}.0' in Prometheus 3: match both")
             if label not in known:
                 continue
             pattern = value if "Re" in str(operator) else re.escape(value)

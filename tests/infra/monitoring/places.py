@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PROMETHEUS = ROOT / "infra/prometheus"
 GRAFANA = ROOT / "infra/grafana"
 RUNBOOK = ROOT / "docs/runbook.md"
+INSTALL = ROOT / "docs/install.md"
 RUNBOOK_URL = "https://github.com/offramp-sh/offramp/blob/main/docs/runbook.md"
 
 
@@ -66,7 +67,8 @@ def queries():
 
 
 # What Grafana puts in for its variables. A minute for the rates, because the demo lasts two; a range as long as the runs.
-VARIABLES = {"job": ".*", "cluster": ".*", "trigger": ".*", "__rate_interval": "1m", "__range": "10m"}
+FILTERS = dict.fromkeys(("namespace", "job", "cluster", "trigger"), ".*")
+VARIABLES = FILTERS | {"__rate_interval": "1m", "__range": "10m"}
 
 
 def substituted(expression):

@@ -38,12 +38,13 @@ def free_port():
 
 
 class Program:
-    """A process whose output goes to a file. Its environment is empty but for what is given."""
+    """A process whose output goes to a file, and what it writes into its folder. Its environment is empty but for what
+    is given."""
 
     def __init__(self, folder, name, words, environment=None):
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / f"{name}.log"
-        variables = {"HOME": str(folder), "PATH": os.environ["PATH"], **(environment or {})}
+        variables = {"HOME": str(folder), "TMPDIR": str(folder), "PATH": os.environ["PATH"], **(environment or {})}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables)
 
@@ -145,7 +146,11 @@ class Prometheus(Program):
     def __init__(self, folder, workers):
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [
-            {"job_name": job, "honor_labels": True, "static_configs": [{"targets": [address]}]}
+            {
+                "job_name": job,
+                "honor_labels": True,
+                "static_configs": [{"targets": [address], "labels": {"namespace": "ops"}}],
+            }
             for job, address in workers.items()
         ]
         rules = [str(places.PROMETHEUS / name) for name in ("rules.yaml", "alerts.yaml")]

@@ -90,7 +90,7 @@ def test_a_dashboard_can_be_provisioned(name):
     assert board["uid"] == f"offramp-{name}"
     assert "id" not in board and "__inputs" not in board, "an export for one server, not a file to provision"
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
-    assert list(variables) == ["datasource", "job", "cluster", "trigger"]
+    assert list(variables) == ["datasource", "namespace", "job", "cluster", "trigger"]
     assert variables["datasource"]["type"] == "datasource"
     source = {"type": "prometheus", "uid": "${datasource}"}
     for holder in [*list(variables.values())[1:], *places.panels(board)]:
@@ -115,7 +115,8 @@ def test_a_panel_explains_itself(panel):
     assert [target["refId"] for target in panel["targets"]] == list("ABCDEF")[: len(panel["targets"])]
     for target in panel["targets"]:
         assert target.get("instant") or target.get("range")
-        assert '$job' in target["expr"], "without it two installations are mixed"
+        for variable in ("$namespace", "$job"):
+            assert variable in target["expr"], "without it two installations are mixed"
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)

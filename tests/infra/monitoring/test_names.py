@@ -78,6 +78,7 @@ def test_every_metric_is_shown(scrape):
         ('offramp_jobs{stage=~"drain|dran"}', "never has stage='dran'"),
         ('rate(offramp_calls_total{reslt="done"}[5m]) > 0 and on (job) offramp_jobs', "no label reslt"),
         ('sum by (job, le) (offramp:jobs:sum{trigger="hook"})', "no label trigger"),
+        ('offramp_time_left_seconds_bucket{le="0"}', "match both"),
     ],
 )
 def test_wrong_names_are_noticed(scrape, expression, complaint):

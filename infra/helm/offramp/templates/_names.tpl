@@ -31,6 +31,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.serviceAccount.name | default (include "offramp.fullname" .) -}}
 {{- end -}}
 
+{{- /* Another one for each configuration. */ -}}
+{{- define "offramp.configMapName" -}}
+{{- printf "%s-%s" (include "offramp.fullname" .) (toYaml .Values.config | sha256sum | trunc 10) -}}
+{{- end -}}
+
+{{- /* Belongs to no namespace, so that it holds one: releases of the same name do not get into each other's way. */ -}}
+{{- define "offramp.clusterRoleName" -}}
+{{- printf "%s-%s" (include "offramp.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
 {{- define "offramp.image" -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
