@@ -249,7 +249,7 @@ impl Task {
         self.job.memory.notice(&self.job.instance, seen, now);
         let mut step = step(&self.job, seen, &self.shared.policy, now);
         self.tell(&step, now);
-        let isolation_failed = self.job.memory.isolation_failed;
+        let before = self.job.memory.clone();
         let untouched = |node: &Node| !node.cordoned || node.record.is_none();
         let isolates = step.goal == Goal::Leave && seen.node.known().is_some_and(untouched);
         let actor = Actor {
@@ -280,7 +280,9 @@ impl Task {
             self.pauses.reset();
         }
         // What was learned may allow the next thing at once; what found no seat has waited already.
-        let learned = answers > 0 || self.job.memory.isolation_failed != isolation_failed;
+        let memory = &self.job.memory;
+        let learned =
+            memory.isolation_failed != before.isolation_failed || (answers > 0 && *memory != before);
         let again_at = if learned || outcomes.len() < wanted {
             now
         } else {
