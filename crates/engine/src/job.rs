@@ -2,23 +2,19 @@
 
 mod ending;
 mod telling;
+mod tick;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::select_all;
-use offramp_core::{
-    Action, Goal, Home, InstanceId, Job, Joined, Node, Observation, Outcome, Policy, Reason, Seen, Stage,
-    Step, Timestamp, step,
-};
+use offramp_core::{Home, InstanceId, Job, Joined, Policy, Reason, Seen, Stage, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::act::Actor;
-use crate::announcement::{Announcement, EventReason};
+use crate::announcement::EventReason;
 use crate::arrival::{Alive, Arrival, Input};
 use crate::clock::Clock;
 use crate::fact::Fact;
@@ -65,9 +61,6 @@ pub(crate) struct Ended {
 const TICK: Duration = Duration::from_secs(45);
 /// After a lost lease the next delivery has to come within this time (three visibilities).
 const REDELIVERY: Duration = Duration::from_secs(90);
-/// A message that is still on its way to its isolation after this gives its place to the next: an answer
-/// that takes a hundred times as long as others may not come at all.
-const PERMIT: Duration = Duration::from_secs(1);
 /// How often a job looks whose cluster is not known, beside every change of a watch.
 const UNROUTED: Duration = Duration::from_secs(10);
 
@@ -231,66 +224,6 @@ impl Task {
         self.end(end).await;
     }
 
-    /// A tick, and the permits given back with its end, or before that when it takes too long.
-    async fn tick_with_permit(&mut self, seen: &Observation) -> (Step, Timestamp) {
-        let (clock, permits) = (self.shared.clock, std::mem::take(&mut self.permits));
-        let mut tick = pin!(self.tick(seen));
-        tokio::select! {
-            biased;
-            ticked = &mut tick => return ticked,
-            () = clock.sleep_until(clock.now() + PERMIT), if !permits.is_empty() => drop(permits),
-        }
-        tick.await
-    }
-
-    /// One observe → step → act, after the observing. Says when to look again.
-    async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
-        let now = self.shared.clock.now();
-        self.job.memory.notice(&self.job.instance, seen, now);
-        let mut step = step(&self.job, seen, &self.shared.policy, now);
-        self.tell(&step, now);
-        let before = self.job.memory.clone();
-        let untouched = |node: &Node| !node.cordoned || node.record.is_none();
-        let isolates = step.goal == Goal::Leave && seen.node.known().is_some_and(untouched);
-        let actor = Actor {
-            instance: &self.job.instance,
-            home: &self.home,
-            seen,
-            cluster: self.cluster.as_ref(),
-            calls: &self.shared.observer.calls,
-            journal: &self.shared.journal,
-        };
-        let wanted = step.actions.len();
-        let outcomes = actor.act(std::mem::take(&mut step.actions)).await;
-        let now = self.shared.clock.now();
-        let failures = outcomes.iter().filter(|(_, outcome)| is_failure(outcome)).count();
-        let pause = (failures > 0).then(|| self.pauses.next());
-        for (action, outcome) in &outcomes {
-            self.job.memory.learn(action, outcome, now);
-            self.announce(Announcement::of_action(action, outcome));
-            if let Action::Isolate { .. } = action {
-                self.isolate_again_at = pause.filter(|_| *outcome == Outcome::Retry).map(|pause| now + pause);
-                if *outcome == Outcome::Done && isolates {
-                    self.tell_isolated(now);
-                }
-            }
-        }
-        let answers = outcomes.len() - failures;
-        if failures == 0 && answers > 0 {
-            self.pauses.reset();
-        }
-        // What was learned may allow the next thing at once; what found no seat has waited already.
-        let memory = &self.job.memory;
-        let learned =
-            memory.isolation_failed != before.isolation_failed || (answers > 0 && *memory != before);
-        let again_at = if learned || outcomes.len() < wanted {
-            now
-        } else {
-            pause.map_or(step.wake_at, |pause| step.wake_at.min(now + pause))
-        };
-        (step, again_at)
-    }
-
     /// Takes in what arrived. Says whether something new may have to be isolated for.
     fn take(&mut self, input: Input) -> bool {
         match input {
@@ -400,14 +333,6 @@ impl Task {
     /// Every message has been out of flight for too long: somebody else has them.
     fn lost_for_good(&self, now: Timestamp) -> bool {
         self.messages.values().all(|lost| lost.is_some_and(|since| now >= since + REDELIVERY))
-    }
-}
-
-/// Nothing was learned of the world, but that this did not work.
-const fn is_failure(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Retry | Outcome::Denied | Outcome::Invalid => true,
-        Outcome::Done | Outcome::Gone | Outcome::Changed | Outcome::Blocked { .. } => false,
     }
 }
 
