@@ -5,6 +5,9 @@
 //! run by `make walk`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot read the repository has failed")]
 
+#[path = "markdown/links.rs"]
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +19,8 @@ use offramp_engine::{EventReason, JobOutcome, Metrics, RECORD_ANNOTATION, Settin
 use offramp_wire::Ignored;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
+
+use links::resolve;
 
 /// Words in a column of a table, by the word in its first column.
 type Rows = BTreeMap<String, Vec<String>>;
@@ -560,20 +565,6 @@ fn prose(text: &str) -> String {
         !inside && !fence
     });
     lines.flat_map(|line| [line, "\n"]).collect()
-}
-
-fn resolve(folder: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in folder.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 // === The rules on what breaks them

@@ -4,11 +4,16 @@
 //! Each rule is a function from what was read to a list of complaints. Every rule has two tests: one on
 //! the repository, and one on an input that breaks it, so that none of them can quietly stop working.
 
+#[path = "markdown/links.rs"]
+mod links;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use links::resolve;
 
 /// A file of the repository; the path is relative to its root.
 #[derive(Debug)]
@@ -356,20 +361,6 @@ fn dead_links(files: &[File]) -> Vec<String> {
 fn link_targets(text: &str) -> impl Iterator<Item = &str> {
     let starts = text.match_indices("](").map(|(at, mark)| &text[at + mark.len()..]);
     starts.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
-}
-
-fn resolve(folder: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in folder.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 fn unlisted_decisions(files: &[File]) -> Vec<String> {

@@ -7,6 +7,7 @@ use offramp_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::list::{List, ListMetadata};
 use super::objects::Time;
 use super::request::Asked;
 use super::status::Refusal;
@@ -132,21 +133,6 @@ impl<'a> Term<'a> {
         };
         Ok(Self(read, value.strip_prefix('=').unwrap_or(value)))
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct List<'a> {
-    kind: &'static str,
-    api_version: &'static str,
-    metadata: ListMetadata,
-    items: Vec<Rendered<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ListMetadata {
-    resource_version: String,
 }
 
 #[derive(Serialize)]

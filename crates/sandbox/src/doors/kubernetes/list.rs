@@ -20,19 +20,20 @@ struct Taken {
     now: Timestamp,
 }
 
+/// A collection, as it is written.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct List<'a> {
-    kind: &'static str,
-    api_version: &'static str,
-    metadata: ListMetadata,
-    items: Vec<Rendered<'a>>,
+pub(super) struct List<T> {
+    pub(super) kind: &'static str,
+    pub(super) api_version: &'static str,
+    pub(super) metadata: ListMetadata,
+    pub(super) items: Vec<T>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ListMetadata {
-    resource_version: String,
+pub(super) struct ListMetadata {
+    pub(super) resource_version: String,
 }
 
 /// GET of a collection. `limit` is ignored, as a server may (API concepts, "large result sets"), so no
