@@ -2,7 +2,7 @@
 //!
 //! A lease is short (30 s) and extended while its job is alive, which means at most a moment past the
 //! time at which it promised to look again. A worker that dies so gives its messages back within half a
-//! minute, and a job that hangs does too.
+//! minute, and a job that hangs or panics does too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -190,7 +190,7 @@ impl Leases {
         let alive: Vec<(MessageId, Receipt)> = self
             .held
             .iter()
-            .filter(|(_, lease)| is_alive(*lease.alive.borrow(), now))
+            .filter(|(_, lease)| lease.is_alive(now))
             .map(|(id, lease)| (id.clone(), lease.receipt.clone()))
             .collect();
         for some in alive.chunks(BATCH) {
@@ -288,6 +288,9 @@ impl Leases {
     }
 }
 
-fn is_alive(alive: Alive, now: Timestamp) -> bool {
-    now <= alive.promised + GRACE
+impl Lease {
+    /// A job that has ended reads nothing any more, however long ahead it had promised to look again.
+    fn is_alive(&self, now: Timestamp) -> bool {
+        !self.job.is_closed() && now <= self.alive.borrow().promised + GRACE
+    }
 }

@@ -1,6 +1,7 @@
 //! Ports that panic: a bug may end one job or the whole worker, but never goes unnoticed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use offramp_core::{
@@ -16,6 +17,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_773_478_805_000);
 /// One notice, and a bug in one place.
 struct World {
     bug: &'static str,
+    extended: AtomicUsize,
 }
 
 impl World {
@@ -43,8 +45,11 @@ impl Queue for World {
         }])
     }
 
-    async fn extend(&self, receipts: &[Receipt], _: Duration) -> Vec<Result<Held, Fault>> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Vec<Result<Held, Fault>> {
         self.reach("extend");
+        if visibility > Duration::ZERO {
+            self.extended.fetch_add(receipts.len(), Ordering::Relaxed);
+        }
         vec![Ok(Held::Extended); receipts.len()]
     }
 
@@ -139,20 +144,20 @@ impl Cluster for Blue {
     fn announce(&self, _: &NodeName, _: Announcement) {}
 }
 
-fn worker(bug: &'static str) -> (Engine, Registry) {
-    let world = Arc::new(World { bug });
+fn worker(bug: &'static str) -> (Engine, Registry, Arc<World>) {
+    let world = Arc::new(World { bug, extended: AtomicUsize::new(0) });
     let blue = ClusterName::new("blue");
     let ports = Ports {
         queue: world.clone(),
         home: Home::default(),
         sessions: Arc::new(Shared(world.clone())),
-        clusters: vec![Arc::new(Blue(world, blue.clone()))],
+        clusters: vec![Arc::new(Blue(world.clone(), blue.clone()))],
     };
     let (clock, registry) = (Clock::starting_at(NOW), Registry::new());
     let journal = Journal::new(clock, Metrics::register(&registry, [&blue]).unwrap());
     let policy = Policy { clusters: [blue].into(), ..Policy::default() };
     let (engine, _) = Engine::new(ports, policy, Settings::default(), clock, journal);
-    (engine, registry)
+    (engine, registry, world)
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +165,7 @@ async fn a_panic_of_a_task_that_all_depend_on_ends_the_worker() {
     for (bug, task) in
         [("receive", "intake"), ("extend", "leases"), ("depth", "gauges"), ("instances", "calls")]
     {
-        let (engine, _) = worker(bug);
+        let (engine, ..) = worker(bug);
         let run = tokio::time::timeout(Duration::from_secs(60), engine.run(CancellationToken::new()));
         let broken = run.await.unwrap_or_else(|_| panic!("a bug in {bug} leaves a worker that does nothing"));
         let text = broken.unwrap_err().to_string();
@@ -172,7 +177,7 @@ async fn a_panic_of_a_task_that_all_depend_on_ends_the_worker() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_job_is_counted_and_leaves_no_job_behind() {
     for bug in ["pods", "perform"] {
-        let (engine, registry) = worker(bug);
+        let (engine, registry, world) = worker(bug);
         let stop = CancellationToken::new();
         let stopped = async {
             tokio::time::sleep(Duration::from_secs(12)).await;
@@ -187,6 +192,8 @@ async fn a_panic_of_a_job_is_counted_and_leaves_no_job_behind() {
         };
         let panicked = finished(r#"cluster="blue",outcome="panicked",trigger="spot""#);
         assert!(panicked >= 2, "each delivery begins a job anew: {text}");
+        let extended = world.extended.load(Ordering::Relaxed);
+        assert_eq!(extended, 0, "nobody holds what a job that is gone was working on");
         for line in text.lines().filter(|line| line.starts_with("offramp_jobs{")) {
             assert!(line.ends_with(" 0"), "{line}");
         }
@@ -195,7 +202,7 @@ async fn a_panic_of_a_job_is_counted_and_leaves_no_job_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_bug_the_worker_ends_when_it_is_told_to() {
-    let (engine, registry) = worker("nothing");
+    let (engine, registry, world) = worker("nothing");
     let stop = CancellationToken::new();
     let stopped = async {
         tokio::time::sleep(Duration::from_secs(12)).await;
@@ -205,6 +212,7 @@ async fn without_a_bug_the_worker_ends_when_it_is_told_to() {
         let deadline =
             r#"offramp_earliest_deadline_timestamp_seconds{cluster="blue",trigger="spot"} 1773478920"#;
         assert!(text.lines().any(|line| line == deadline), "{text}");
+        assert!(world.extended.load(Ordering::Relaxed) > 0, "its message is held");
         stop.cancel();
     };
     let (worked, ()) = tokio::join!(engine.run(stop.clone()), stopped);
