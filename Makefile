@@ -122,7 +122,7 @@ manifests:
 
 monitoring:
 	$(begin) 'alerts, dashboards and a real Prometheus'
-	cargo build --locked -p offramp
+	cargo build --locked -p offramp --bins --examples
 	tests/tools/python-env.sh $(CACHE)/monitoring tests/infra/monitoring/requirements.txt
 	tests/infra/monitoring/install-prometheus.sh $(CACHE)/bin
 	tests/infra/monitoring/types/install.sh $(CACHE)/grafana-schema

@@ -37,14 +37,14 @@ class Scrape:
 
 
 def selectors(expression):
-    """(metric, its matchers, labels that an aggregation around it groups by) of each metric of a query."""
+    """(metric, its matchers, labels that an aggregation around it groups by, its text) of each metric of a query."""
     found = []
 
     def walk(node, groupings):
         match node:
             case promql_parser.VectorSelector():
                 matchers = [(m.name, m.op, m.value) for m in node.matchers.matchers]
-                found.append((node.name, matchers, set(groupings)))
+                found.append((node.name, matchers, set(groupings), node.prettify()))
             case promql_parser.MatrixSelector():
                 walk(node.vector_selector, groupings)
             case promql_parser.SubqueryExpr() | promql_parser.ParenExpr() | promql_parser.UnaryExpr():
@@ -71,7 +71,7 @@ def selectors(expression):
 def complaints(expression, scrape, recordings):
     """What is wrong with the names in a query: metrics, labels and label values that do not exist."""
     wrong = []
-    for metric, matchers, grouped in selectors(expression):
+    for metric, matchers, grouped, _ in selectors(expression):
         used = {name for name, _, _ in matchers} | grouped
         if metric in OF_PROMETHEUS:
             # An alert has the labels that its rule leaves, and whether a target is up only what all have.
@@ -103,7 +103,7 @@ def complaints(expression, scrape, recordings):
 
 def recorded_labels(expression):
     """The labels of a recorded series: all our rules end in an aggregation."""
-    return set.union(set(), *(grouped for _, _, grouped in selectors(expression))) - {"le"}
+    return set.union(set(), *(grouped for _, _, grouped, _ in selectors(expression))) - {"le"}
 
 
 def labels_left(expression, scrape, recordings):

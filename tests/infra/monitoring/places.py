@@ -29,6 +29,13 @@ def offramp():
     return str(binary)
 
 
+def worker_with_a_bug():
+    """Built from tests/processes beside the binary."""
+    binary = Path(offramp()).parent / "examples/worker_with_a_bug"
+    assert binary.is_file(), f"{binary} is not there: run `make monitoring`, which builds it"
+    return str(binary)
+
+
 def rule_groups(name):
     return yaml.safe_load((PROMETHEUS / name).read_text())["groups"]
 

@@ -44,9 +44,19 @@ class Program:
     def __init__(self, folder, name, words, environment=None):
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / f"{name}.log"
-        variables = {"HOME": str(folder), "TMPDIR": str(folder), "PATH": os.environ["PATH"], **(environment or {})}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables)
+        self.words = words
+        self.variables = {"HOME": str(folder), "TMPDIR": str(folder), "PATH": os.environ["PATH"], **(environment or {})}
+        self.start()
+
+    def start(self):
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.variables
+            )
+
+    def crash(self):
+        self.process.kill()
+        self.process.wait()
 
     def said(self, pattern):
         """The first match in what it has printed so far."""
@@ -131,12 +141,31 @@ class Worker(Program):
         super().__init__(folder, "worker", [places.offramp(), "run", "--config", str(config)], keys)
         self.address = self.waits_to_say(r'"address":"(127\.0\.0\.1:\d+)"')[1]
 
+    def start_again(self):
+        """As Kubernetes starts a container again: at the same address."""
+        self.variables["OFFRAMP_ADMIN_LISTEN"] = self.address
+        self.start()
+
     def is_ready(self):
         try:
             get(f"http://{self.address}/ready")
         except OSError:
             return False
         return True
+
+
+class WorkerWithABug(Program):
+    """tests/processes/worker_with_a_bug.rs: a worker and a sandbox, and every job panics."""
+
+    def __init__(self, folder):
+        super().__init__(folder, "worker", [places.worker_with_a_bug()])
+        self.address = self.waits_to_say(r"serving http://(127\.0\.0\.1:\d+)/metrics")[1]
+
+    def interrupt(self):
+        """A spot notice for one of its instances."""
+        instance = min(json.loads(get(f"http://{self.address}/_sandbox/state"))["instances"])
+        request = urllib.request.Request(f"http://{self.address}/_sandbox/spot/{instance}", method="POST")
+        urllib.request.urlopen(request, timeout=30).close()
 
 
 class Prometheus(Program):

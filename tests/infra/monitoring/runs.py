@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import places
 from gateway import Gateway, access_denied, no_messages
-from processes import Demo, Prometheus, Sandbox, Worker, until
+from processes import Demo, Prometheus, Sandbox, Worker, WorkerWithABug, until
 
 # The longest `for` of the alerts that the bad world has to earn is two minutes, the demo takes a little more.
 LONGEST = 400
@@ -80,7 +80,7 @@ class Runs:
         return Watched(prometheus, begin, end)
 
     def _watch_bad_world(self):
-        """Three installations, each with another misfortune.
+        """Five installations, each with another misfortune.
 
         `blind`: a node leaves by its hook, then the cluster cannot be seen any more, so that it cannot be drained; the
         load balancers may not be read, the next notice finds no room, one message makes no sense and one asks for
@@ -88,18 +88,27 @@ class Runs:
         `stuck`: the API server never answers a cordon, and somebody else is always quicker to look into the queue, or
         so it seems: receives find nothing, and messages wait.
         `deaf`: the queue goes away.
+        `fragile`: its worker crashes again and again, and at last it does not come back.
+        `buggy`: every job of its worker panics.
         """
         blind = self._installation("blind", 6, "timing: { hook_limit: 3m }\njobs: { most: 1 }\n")
         stuck = self._installation("stuck", 6)
         deaf = self._installation("deaf", 1)
-        addresses = {"blind": blind.worker.address, "stuck": stuck.worker.address, "deaf": deaf.worker.address}
+        fragile = self._installation("fragile", 1)
+        buggy = self._keep(WorkerWithABug(self.folder / "buggy"))
+        shipped = {"blind": blind.worker, "stuck": stuck.worker, "deaf": deaf.worker, "fragile": fragile.worker}
+        workers = shipped | {"buggy": buggy}
+        addresses = {name: worker.address for name, worker in workers.items()}
         prometheus = self._keep(Prometheus(self.folder / "bad-world", addresses))
         begin = time.time()
-        for one in (blind, stuck, deaf):
-            until("the worker is ready", one.worker.is_ready)
-        until("all are scraped", lambda: len(prometheus.instant("offramp_queue_connected == 1")) == 3)
+        for worker in shipped.values():
+            until("the worker is ready", worker.is_ready)
+        connected = "offramp_queue_connected == 1"
+        until("all are scraped", lambda: len(prometheus.instant(connected)) == len(workers))
 
+        buggy.interrupt()
         deaf.aws.cut()
+        self._crash_again_and_again(fragile.worker, prometheus)
 
         stuck.kubernetes.fault = lambda method, path, body: Gateway.STALL if method == "PATCH" else None
         stuck.sandbox.control("desired/workers?capacity=4")
@@ -129,12 +138,19 @@ class Runs:
         blind.kubernetes.cut()
 
         until("every alert fires that this world earns", lambda: self._earned(prometheus), limit=300)
-        for one in (blind, stuck, deaf):
-            one.worker.end()
-        absent = 'ALERTS{alertname="OfframpWorkerAbsent", alertstate="pending"}'
-        until("the absence of every installation is noticed", lambda: len(prometheus.instant(absent)) == 3)
         # A second more: questions about the whole run go in steps of a second, and the last one has to see this.
         return Watched(prometheus, begin, time.time() + 1)
+
+    @staticmethod
+    def _crash_again_and_again(worker, prometheus):
+        start = 'process_start_time_seconds{job="fragile"}'
+        for crashes in (1, 2, 3):
+            worker.crash()
+            worker.start_again()
+            # A start time has whole seconds, so the next start is in another second.
+            seen = f"changes({start}[10m]) == {crashes} and time() - {start} > 2"
+            until("the start after a crash is seen", lambda seen=seen: prometheus.instant(seen))
+        worker.crash()
 
     def _installation(self, name, nodes, config=""):
         folder = self.folder / name
@@ -155,13 +171,14 @@ EARNED = {
     ("OfframpClusterOutOfSync", "blind"),
     ("OfframpPermissionDenied", "blind"),
     ("OfframpIsolationStuck", "stuck"),
+    # Nobody can see whether its nodes are isolated.
+    ("OfframpIsolationStuck", "blind"),
     ("OfframpMessagesNotReceived", "stuck"),
     ("OfframpMessagesHeldBack", "blind"),
     ("OfframpHookAboutToTimeOut", "blind"),
     ("OfframpDeadLetterQueueGrowing", "blind"),
     ("OfframpMessagesUnreadable", "blind"),
+    ("OfframpWorkerRestarting", "fragile"),
+    ("OfframpWorkerAbsent", "fragile"),
+    ("OfframpJobPanicked", "buggy"),
 }
-
-# OfframpWorkerAbsent comes last, and is only waited for until it is pending: its two minutes would be half of the run.
-# The others have no place here, because there is no bug to be called up; their cases are in rules/being_lost.yaml.
-NOT_EARNED = {"OfframpWorkerAbsent", "OfframpWorkerRestarting", "OfframpJobPanicked"}

@@ -3,8 +3,9 @@ the alerts are silent in the ordinary demo, and fire in a world that earns them.
 
 import pytest
 
+import names
 import places
-from runs import EARNED, NOT_EARNED
+from runs import EARNED
 
 # Queries that give nothing in the demo, because nothing of the kind happens there, by panel and letter of the query.
 # Unless they are listed below, they have to give something in the bad world.
@@ -78,6 +79,29 @@ def test_a_recording_has_values(runs, name):
     assert runs.demo().series(name)
 
 
+# Alerts whose expression is true in neither world, and why that is right. Their cases are in rules/look_into_it.yaml.
+TRUE_IN_NEITHER_WORLD = {
+    "OfframpReplicaNotReady": "every installation has one replica",
+    "OfframpMessagesOld": "a sandbox delivers its messages at once",
+    "OfframpIsolationSlow": "a node is isolated within milliseconds, or not at all",
+    "OfframpRemovalsLate": "the demo has time enough, and in the bad world no removal finishes",
+    "OfframpPodsForced": "no disruption budget blocks up to the deadline",
+    "OfframpHookNoticesForeign": "every instance with a hook is a node",
+    "OfframpThrottled": "a sandbox has no limits of calls",
+}
+
+
+@pytest.mark.parametrize("name", places.alerts())
+def test_the_expression_of_an_alert_finds_what_it_looks_at(runs, name):
+    """An alert that looks at series that are not there would be silent for ever. Each of them is there in the demo,
+    so that a silent alert says that all is well."""
+    expression = places.alerts()[name]["expr"]
+    selectors = [selector for *_, selector in names.selectors(expression)]
+    assert [selector for selector in selectors if not runs.demo().series(selector)] == []
+    true = any(world.series(expression) for world in (runs.demo(), runs.bad_world()))
+    assert true != (name in TRUE_IN_NEITHER_WORLD)
+
+
 def test_no_alert_fires_in_the_ordinary_demo(runs):
     assert runs.demo().alerts("firing") == {}
 
@@ -101,16 +125,11 @@ def test_an_alert_fires_in_a_world_that_earns_it(runs, name, installation):
     assert (name, installation) in runs.bad_world().alerts("firing")
 
 
-def test_every_alert_of_what_is_lost_was_earned(runs):
-    earned = {name for name, _ in EARNED}
-    assert places.alerts_of("offramp-being-lost") - earned == NOT_EARNED
-    absent = {job for name, job in runs.bad_world().alerts("pending") if name == "OfframpWorkerAbsent"}
-    assert absent >= {"blind", "stuck", "deaf"}, "each is missed by its name"
+def test_every_alert_of_what_is_lost_was_earned():
+    assert places.alerts_of("offramp-being-lost") <= {name for name, _ in EARNED}
 
 
 def test_misfortunes_of_one_installation_are_not_told_of_another(runs):
-    """`deaf` has lost its queue and nothing else; `blind` and `stuck` receive all the time."""
-    told = set(runs.bad_world().alerts("firing"))
-    lost = {(name, job) for name, job in told if name in places.alerts_of("offramp-being-lost")}
-    assert {name for name, job in lost if job == "deaf"} == {"OfframpQueueDisconnected"}
-    assert ("OfframpQueueDisconnected", "blind") not in lost and ("OfframpQueueDisconnected", "stuck") not in lost
+    lost = places.alerts_of("offramp-being-lost")
+    told = {(name, job) for name, job in runs.bad_world().alerts("firing") if name in lost}
+    assert told == {(name, job) for name, job in EARNED if name in lost}
