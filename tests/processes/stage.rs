@@ -52,6 +52,8 @@ struct Door {
 pub(crate) struct Start<'a> {
     /// Lines of the configuration beside those that the stage writes.
     pub(crate) config: &'a str,
+    /// A field of each cluster.
+    pub(crate) cluster: &'a str,
     /// The queue's name in its URL.
     pub(crate) queue: &'a str,
     /// Words to put before the binary's own.
@@ -78,7 +80,7 @@ pub(crate) struct Answered {
 
 impl Default for Start<'_> {
     fn default() -> Self {
-        Self { config: "", queue: "offramp", wrapper: &[] }
+        Self { config: "", cluster: "", queue: "offramp", wrapper: &[] }
     }
 }
 
@@ -190,6 +192,15 @@ impl Stage {
         })
     }
 
+    /// An instance that serves in a group.
+    pub(crate) fn member_of(&self, group: &str) -> InstanceId {
+        self.sandbox.peek(|world| {
+            let members = &world.groups.get(&GroupName::new(group)).unwrap().members;
+            let serving = members.iter().find(|(_, member)| member.state == MemberState::InService);
+            serving.unwrap().0.clone()
+        })
+    }
+
     pub(crate) fn node_of(&self, instance: &InstanceId) -> NodeName {
         self.sandbox.peek(|world| {
             let mut nodes = world.clusters.values().filter_map(|cluster| cluster.node_of(instance));
@@ -263,8 +274,8 @@ impl Stage {
         );
         let file = self.folder.path().join("kubeconfig");
         for (name, _) in &self.clusters {
-            writeln!(text, "- {{ name: {name}, kubeconfig: '{}', context: {name} }}", file.display())
-                .unwrap();
+            let (file, more) = (file.display(), start.cluster);
+            writeln!(text, "- {{ name: {name}, kubeconfig: '{file}', context: {name}, {more} }}").unwrap();
         }
         text.push_str("target_groups:\n");
         let arns: Vec<String> =
