@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use crate::action::{Action, Outcome};
 use crate::ids::{InstanceId, PodUid};
-use crate::notice::{Hook, HookKey, Notice, NoticeKind};
+use crate::notice::{HOOK_AT_MOST, Hook, HookKey, Notice, NoticeKind};
 use crate::observation::{LifecycleState, Observation, Seen, TargetHealth, TargetKey};
-use crate::ownership::HOOK_AT_MOST;
 use crate::policy::Policy;
 use crate::time::Timestamp;
 

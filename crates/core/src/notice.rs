@@ -1,7 +1,12 @@
 //! One parsed message or request about one instance.
 
+use std::time::Duration;
+
 use crate::ids::{AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NoticeId, Region};
 use crate::time::Timestamp;
+
+/// The smaller of 48 h and 100 heartbeat timeouts is the longest that a hook can hold an instance.
+pub(crate) const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
 
 /// What somebody told us about one instance, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]

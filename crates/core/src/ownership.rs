@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::deadline::{SPOT_LEAD, ended};
 use crate::ids::{ClusterName, HookName};
 use crate::job::Job;
-use crate::notice::{Hook, Notice, NoticeKind, Passage, SpotAction};
+use crate::notice::{HOOK_AT_MOST, Hook, Notice, NoticeKind, Passage, SpotAction};
 use crate::observation::{LifecycleState, NodeOwner, Observation, Seen};
 use crate::policy::{Policy, RebalancePolicy};
 use crate::time::Timestamp;
@@ -215,9 +215,6 @@ fn of_hook(
         Seen::Unknown => Standing::Over(Over::PatienceOver),
     }
 }
-
-/// The smaller of 48 h and 100 heartbeat timeouts is the longest that a hook can hold an instance.
-pub(crate) const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
 
 fn of_rebooting(seen: &Observation, patient: bool) -> Standing {
     let in_service = seen.membership.known().is_some_and(|m| m.state == LifecycleState::InService);

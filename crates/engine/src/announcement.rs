@@ -5,8 +5,7 @@ use offramp_core::{Action, Outcome, Reason, Stage, in_words};
 
 use std::time::Duration;
 
-use crate::fact::{JobOutcome, action_name};
-use crate::trigger::Trigger;
+use crate::labels::{JobOutcome, Trigger, action_name};
 
 /// One Event of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use offramp_core::{
     Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, Reason, Stage, in_words,
 };
 
+use crate::labels::{JobOutcome, Trigger};
 use crate::ports::{Fault, MessageId};
-use crate::trigger::Trigger;
 
 /// Something that happened in the engine.
 #[derive(Clone, Debug)]
@@ -135,58 +135,6 @@ pub enum Fact {
         /// Jobs that are handed back.
         jobs: usize,
     },
-}
-
-/// How a job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum JobOutcome {
-    /// Everything owed is done, and the node is leaving.
-    Left,
-    /// What was done has been undone, or nothing was to be done.
-    Returned,
-    /// The instance is in no cluster of ours.
-    Foreign,
-    /// The messages were lost to another worker.
-    HandedOver,
-    /// The worker was stopped; the messages are handed back.
-    Stopped,
-    /// The job hit a bug; the messages come back.
-    Panicked,
-}
-
-impl JobOutcome {
-    /// Every outcome.
-    pub const ALL: [Self; 6] =
-        [Self::Left, Self::Returned, Self::Foreign, Self::HandedOver, Self::Stopped, Self::Panicked];
-
-    /// The word used for it everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Returned => "returned",
-            Self::Foreign => "foreign",
-            Self::HandedOver => "handed_over",
-            Self::Stopped => "stopped",
-            Self::Panicked => "panicked",
-        }
-    }
-}
-
-/// The kind of an action, as a label of metrics and a word of logs.
-pub(crate) const fn action_name(action: &Action) -> &'static str {
-    match action {
-        Action::Isolate { .. } => "isolate",
-        Action::Exclude { .. } => "exclude",
-        Action::Deregister(_) => "deregister",
-        Action::Evict { .. } => "evict",
-        Action::Delete { .. } => "delete",
-        Action::Heartbeat(_) => "heartbeat",
-        Action::CompleteHook(_) => "complete_hook",
-        Action::Detach { .. } => "detach",
-        Action::TerminateThroughGroup { .. } => "terminate_through_group",
-        Action::Register(_) => "register",
-        Action::Release { .. } => "release",
-    }
 }
 
 impl fmt::Display for Fact {

@@ -14,10 +14,10 @@ use crate::arrival::Arrival;
 use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::journal::Journal;
+use crate::labels::Trigger;
 use crate::lease::{LeaseTimes, Order};
 use crate::ports::{Fault, Message, Queue};
 use crate::retry::{Pauses, answer};
-use crate::trigger::Trigger;
 
 /// How long a receive waits for messages. Long enough to cost little (four loops make 48 calls a minute
 /// on an idle queue), short enough for a shutdown: a running poll is never dropped, because its messages

@@ -19,13 +19,13 @@ use crate::arrival::{Alive, Arrival, Input};
 use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::journal::Journal;
+use crate::labels::Trigger;
 use crate::lease::Order;
 use crate::metrics::AtWork;
 use crate::observe::Observer;
 use crate::ports::{Cluster, MessageId};
 use crate::retry::Pauses;
 use crate::routing::Route;
-use crate::trigger::Trigger;
 
 use ending::End;
 pub use telling::JobStatus;

@@ -11,8 +11,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::{Alive, Arrival, Input};
-use crate::fact::{Fact, JobOutcome};
+use crate::fact::Fact;
 use crate::job::{self, Ended, JobStatus, Shared};
+use crate::labels::JobOutcome;
 use crate::lease::Order;
 
 /// Somebody who wants to know what every job is doing.

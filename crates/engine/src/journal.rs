@@ -7,7 +7,8 @@ use offramp_core::{Outcome, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::fact::{Fact, action_name};
+use crate::fact::Fact;
+use crate::labels::action_name;
 use crate::metrics::Metrics;
 
 /// Writes facts down.

@@ -16,6 +16,7 @@ mod intake;
 mod job;
 mod jobs;
 mod journal;
+mod labels;
 mod lease;
 mod metrics;
 mod observe;
@@ -25,7 +26,6 @@ mod record;
 mod retry;
 mod routing;
 mod tasks;
-mod trigger;
 
 #[cfg(test)]
 mod tests;
@@ -39,10 +39,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use announcement::{Announcement, EventReason};
 pub use clock::Clock;
-pub use fact::{Fact, JobOutcome};
+pub use fact::Fact;
 pub use intake::Pulse;
 pub use job::{ForeignMessages, JobStatus};
 pub use journal::Journal;
+pub use labels::{JobOutcome, Trigger};
 pub use lease::LeaseTimes;
 pub use metrics::{Call, CallResult, Metrics};
 pub use owner::node_owner;
@@ -52,7 +53,6 @@ pub use ports::{
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
-pub use trigger::Trigger;
 
 use batch::Calls;
 use intake::Intake;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use offramp_core::{BalancerKind, ClusterName, Goal, Outcome, Stage, Timestamp};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use crate::fact::{Fact, JobOutcome, action_name};
+use crate::fact::Fact;
+use crate::labels::{JobOutcome, Trigger, action_name};
 use crate::ports::{Depth, Fault};
-use crate::trigger::Trigger;
 
 pub use calls::{Call, CallResult};
 use declare::{Declare, Labels};

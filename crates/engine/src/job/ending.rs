@@ -5,7 +5,8 @@ use tokio::sync::oneshot;
 
 use super::{TICK, Task};
 use crate::announcement::Announcement;
-use crate::fact::{Fact, JobOutcome};
+use crate::fact::Fact;
+use crate::labels::JobOutcome;
 use crate::lease::Order;
 use crate::ports::MessageId;
 

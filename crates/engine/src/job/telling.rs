@@ -6,8 +6,8 @@ use super::Task;
 use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
+use crate::labels::Trigger;
 use crate::ports::Fault;
-use crate::trigger::Trigger;
 
 /// What a job is doing, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,89 @@
+//! Closed sets, and the one word for each of their members in metrics, logs, Events and answers.
+
+use offramp_core::{Action, NoticeKind};
+
+/// What a notice came from, as a label of metrics and a word of logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trigger {
+    /// An Auto Scaling lifecycle action.
+    Hook,
+    /// A spot interruption notice.
+    Spot,
+    /// A rebalance recommendation.
+    Rebalance,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 3] = [Self::Hook, Self::Spot, Self::Rebalance];
+
+    /// What a notice of this kind came from.
+    pub const fn of(kind: &NoticeKind) -> Self {
+        match kind {
+            NoticeKind::Hook(_) => Self::Hook,
+            NoticeKind::Spot(_) => Self::Spot,
+            NoticeKind::Rebalance => Self::Rebalance,
+        }
+    }
+
+    /// The word used for it everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hook => "hook",
+            Self::Spot => "spot",
+            Self::Rebalance => "rebalance",
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobOutcome {
+    /// Everything owed is done, and the node is leaving.
+    Left,
+    /// What was done has been undone, or nothing was to be done.
+    Returned,
+    /// The instance is in no cluster of ours.
+    Foreign,
+    /// The messages were lost to another worker.
+    HandedOver,
+    /// The worker was stopped; the messages are handed back.
+    Stopped,
+    /// The job hit a bug; the messages come back.
+    Panicked,
+}
+
+impl JobOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] =
+        [Self::Left, Self::Returned, Self::Foreign, Self::HandedOver, Self::Stopped, Self::Panicked];
+
+    /// The word used for it everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Returned => "returned",
+            Self::Foreign => "foreign",
+            Self::HandedOver => "handed_over",
+            Self::Stopped => "stopped",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// The kind of an action, as a label of metrics and a word of logs.
+pub(crate) const fn action_name(action: &Action) -> &'static str {
+    match action {
+        Action::Isolate { .. } => "isolate",
+        Action::Exclude { .. } => "exclude",
+        Action::Deregister(_) => "deregister",
+        Action::Evict { .. } => "evict",
+        Action::Delete { .. } => "delete",
+        Action::Heartbeat(_) => "heartbeat",
+        Action::CompleteHook(_) => "complete_hook",
+        Action::Detach { .. } => "detach",
+        Action::TerminateThroughGroup { .. } => "terminate_through_group",
+        Action::Register(_) => "register",
+        Action::Release { .. } => "release",
+    }
+}
