@@ -22,7 +22,7 @@ pub(crate) enum Answer {
     Open { actions: Vec<Action>, wake_at: Option<Timestamp>, reason: Reason },
 }
 
-fn wait(until: Timestamp, reason: Reason) -> Answer {
+pub(crate) fn wait(until: Timestamp, reason: Reason) -> Answer {
     Answer::Open { actions: Vec::new(), wake_at: Some(until), reason }
 }
 

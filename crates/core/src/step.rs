@@ -44,7 +44,7 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
     let mut step = match aim(&standings, job, seen, policy, now) {
         Aim::Leave => leave(&standings, job, seen, policy, now),
         Aim::Wait(stage, reason) => {
-            Step { stage: Some(stage), reason, ..Step::finished(Reason::NodeUnknown, now + policy.recheck) }
+            Step { stage: Some(stage), ..Step::finished(reason, now + policy.recheck) }
         }
         Aim::Return(over) => {
             let scene = scene(&standings, job, seen, policy, now);
@@ -108,7 +108,8 @@ fn aim<'a>(
         return Aim::Leave;
     }
     if any(|standing| matches!(standing, Standing::Waits)) {
-        return Aim::Wait(Stage::Isolate, Reason::GroupUnknown);
+        let isolated = seen.node.known().is_some_and(|node| node.cordoned && node.record.is_some());
+        return Aim::Wait(if isolated { Stage::Deregister } else { Stage::Isolate }, Reason::GroupUnknown);
     }
     let over_of = |(_, standing): &(&Notice, Standing)| {
         if let Standing::Over(over) = standing { Some(*over) } else { None }
@@ -175,10 +176,10 @@ fn leave(
     let scene = scene(standings, job, seen, policy, now);
     let isolated = stage::isolate(&scene);
     if scene.acting.is_empty() {
-        let step = first_open([(Stage::Isolate, isolated)], now, policy, Over::Disagrees);
-        let waiting = Step { stage: Some(Stage::Isolate), reason: Reason::Unsettled, ..step.clone() };
         // A fresh event alone never finishes a job: the group has to speak.
-        return if step.stage.is_some() { step } else { waiting };
+        let open = stage::wait(scene.recheck(), Reason::Unsettled);
+        let answers = [(Stage::Isolate, isolated), (Stage::Deregister, open)];
+        return first_open(answers, now, policy, Over::Disagrees);
     }
     let deregistered = stage::deregister(&scene);
     let quiet = scene.is_quiet(matches!(deregistered, Answer::Done));
@@ -189,19 +190,15 @@ fn leave(
         .into_iter()
         .all(|answer| matches!(answer, Answer::Done));
     let completed = stage::complete(&scene, all_done);
-    let mut step = first_open(
-        [
-            (Stage::Isolate, isolated),
-            (Stage::Deregister, deregistered),
-            (Stage::Drain, drained),
-            (Stage::Detach, detached),
-            (Stage::Quiesce, quiesced),
-            (Stage::Complete, completed),
-        ],
-        now,
-        policy,
-        Over::Ended,
-    );
+    let answers = [
+        (Stage::Isolate, isolated),
+        (Stage::Deregister, deregistered),
+        (Stage::Drain, drained),
+        (Stage::Detach, detached),
+        (Stage::Quiesce, quiesced),
+        (Stage::Complete, completed),
+    ];
+    let mut step = first_open(answers, now, policy, Over::Ended);
     step.deadline = scene.deadline.map(|deadline| deadline.answer);
     if step.stage.is_none() {
         step.reason = Reason::SpotServed;

@@ -465,6 +465,16 @@ fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
 }
 
 #[test]
+fn a_node_that_is_isolated_does_not_wait_for_its_isolation() {
+    // A worker that was started anew, while Auto Scaling cannot be read.
+    let job = job([hook()]);
+    let unread = |node| Observation { node, membership: Seen::Unknown, group: Seen::Unknown, ..untouched() };
+    let stage = |node| step_at(&job, &unread(node), 100).stage;
+    assert_eq!(stage(untouched().node), Some(Stage::Isolate));
+    assert_eq!(stage(Seen::Known(isolated(&["offramp"], true, &[]))), Some(Stage::Deregister));
+}
+
+#[test]
 fn a_failed_write_rests_whatever_wakes_the_job() {
     let mut job = job([hook()]);
     let groups = Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]);
