@@ -7,18 +7,23 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-$here}
 
-# usage: manifests HEADER VALUES…
+# usage: manifests HEADER ARGUMENT…, with values as input
 manifests() {
     header=$1
     shift
     cat "$here/$header"
     cat "$here/namespace.yaml"
-    # Whoever applies these files has no helm to look after them, so its labels would be untrue. And they change the
-    # ConfigMap by hand, so that a hash in its name would be untrue, too.
-    helm template offramp "$here/../helm/offramp" --namespace offramp "$@" |
-        sed -e '/^# Source: /d' -e '/ app.kubernetes.io\/managed-by: /d' -e '/ helm.sh\//d' \
+    # Whoever applies these files has no helm to look after them, so its labels would be untrue. The ConfigMap, and the
+    # hash in its name, are left to kustomization.yaml.
+    helm template offramp "$here/../helm/offramp" --namespace offramp --values - "$@" |
+        sed -e '/^# Source: .*\/configmap\.yaml$/,/^---$/d' \
+            -e '/^# Source: /d' -e '/ app.kubernetes.io\/managed-by: /d' -e '/ helm.sh\//d' \
             -e 's/ name: offramp-[0-9a-f]\{10\}$/ name: offramp/'
 }
 
-manifests install.header --values "$here/values.yaml" >"$folder/install.yaml"
-manifests remote-cluster.header --set mode=remote-cluster >"$folder/remote-cluster.yaml"
+# The port of the configuration is also that of the container and of the Service. The account of the image is no other
+# example's, so that `make walk` sees whether docs/install.md replaces it.
+{ echo 'config:' && sed 's/^/  /' "$here/offramp.yaml"; } |
+    manifests install.header --set image.repository=123456789012.dkr.ecr.eu-west-1.amazonaws.com/offramp \
+        >"$folder/install.yaml"
+echo 'mode: remote-cluster' | manifests remote-cluster.header >"$folder/remote-cluster.yaml"

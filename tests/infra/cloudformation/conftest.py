@@ -1,5 +1,3 @@
-import os
-
 import course as courses
 import pytest
 import servers
@@ -7,13 +5,13 @@ import servers
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
-    with servers.emulator(tmp_path_factory.mktemp("ministack")) as running:
+    with servers.Emulator(tmp_path_factory.mktemp("ministack")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def course(emulator, tmp_path_factory):
     """Run once, looked at by many tests. The stacks can be deleted after use, too."""
-    yield courses.run(emulator, os.environ["E2E_OFFRAMP"], tmp_path_factory.mktemp("course"))
+    yield courses.run(emulator, tmp_path_factory.mktemp("course"))
     emulator.delete("course-hooks")
     emulator.delete("course")

@@ -10,18 +10,15 @@ added belongs to the cluster: where it is, and a target group that only its own 
 """
 
 import json
-import re
-import signal
-import threading
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from urllib.request import urlopen
 
-import yaml
+from harness.loopback import json_of
+from harness.offramp import ACCOUNT, KEYS, REGION, Sandbox, Worker, binary
+from harness.waiting import until
 from recorder import recording
-from servers import ACCOUNT, REGION, client, get, post, process, until
+from servers import bridge, client
 from templates import CENTRAL, HOOKS
 
 GROUP = "workers"
@@ -53,28 +50,17 @@ class Course:
     logs: str
 
 
-class World:
-    """`offramp sandbox`, from outside."""
+class World(Sandbox):
+    """With questions about its instances, and the calls of the test counted."""
 
-    def __init__(self, exports, target_group):
-        self.aws = exports["AWS_ENDPOINT_URL"]
-        self.kubeconfig = exports["KUBECONFIG"]
-        self.queue = exports["OFFRAMP_QUEUE_URL"]
-        self.target_group = target_group
-        with open(self.kubeconfig) as file:
-            self.kubernetes = yaml.safe_load(file)["clusters"][0]["cluster"]["server"]
+    def __init__(self, folder, nodes):
+        super().__init__(folder, nodes)
         self.own = Counter()
 
     def client(self, service):
         made = client(service, self.aws)
         made.meta.events.register("before-call", lambda model, **_: self.own.update([model.name]))
         return made
-
-    def control(self, path):
-        post(f"{self.aws}/_sandbox/{path}")
-
-    def look(self, path):
-        return get(f"{self.aws}/_sandbox/{path}")
 
     def members(self, state="InService"):
         members = self.look("state")["groups"][GROUP]["members"]
@@ -84,7 +70,7 @@ class World:
         return {name for group in self.look("state")["groups"].values() for name in group["members"]}
 
     def node(self, instance):
-        nodes = get(f"{self.kubernetes}/api/v1/nodes")["items"]
+        nodes = json_of(f"{self.kubernetes}/api/v1/nodes")["items"]
         return next((node for node in nodes if node["spec"]["providerID"].endswith(instance)), None)
 
     def cordoned(self, instance):
@@ -103,100 +89,21 @@ class World:
         return {state for target, state in found.items() if target.startswith(f"{instance}:")}
 
 
-@contextmanager
-def sandbox(binary, folder, nodes):
-    environment = {"TMPDIR": str(folder)}
-    said = folder / "sandbox.out"
-    with said.open("wb") as output:
-        command = [binary, "sandbox", "--nodes", str(nodes), "--log-level", "warn"]
-        with process(command, environment, folder / "sandbox.log", stdout=output) as child:
-            until(
-                "the sandbox is open", lambda: child.poll() is None and "/_sandbox/spot/" in said.read_text()
-            )
-            text = said.read_text()
-            exports = dict(re.findall(r"^export (\w+)=(.*)$", text, re.M))
-            (target_group,) = re.findall(r"^# The target group of .*: (arn:\S+)$", text, re.M)
-            yield World(exports, target_group)
-
-
-@contextmanager
-def bridge(emulator, stack, world, queue_url):
-    """What a deployed rule picks of the world's events comes into the deployed queue."""
-    patterns = emulator.patterns(stack)
-    source, target = client("sqs", world.aws), emulator.client("sqs")
-    stop, broken = threading.Event(), []
-
-    def carry():
-        try:
-            while not stop.is_set():
-                found = source.receive_message(
-                    QueueUrl=world.queue, MaxNumberOfMessages=10, WaitTimeSeconds=1
-                )
-                for message in found.get("Messages", []):
-                    if emulator.picked_by(patterns, message["Body"]):
-                        target.send_message(QueueUrl=queue_url, MessageBody=message["Body"])
-                    source.delete_message(QueueUrl=world.queue, ReceiptHandle=message["ReceiptHandle"])
-        except Exception as error:
-            broken.append(error)
-
-    thread = threading.Thread(target=carry, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=10)
-    assert not broken, broken
-
-
-class Worker:
-    def __init__(self, child, log):
-        self.child, self.log = child, log
-
-    def lines(self):
-        text = self.log.read_text().splitlines()
-        return [json.loads(line) for line in text if line.startswith("{") and line.endswith("}")]
-
-    def admin(self):
-        found = [line["address"] for line in self.lines() if "serving /live" in line.get("message", "")]
-        return found[0] if found else None
-
-    def ready(self):
-        assert self.child.poll() is None, self.log.read_text()
-        try:
-            with urlopen(f"http://{self.admin()}/ready", timeout=5) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-    def stop(self):
-        """As a pod is ended: it hands back what it has, within seconds."""
-        self.child.send_signal(signal.SIGTERM)
-        assert self.child.wait(timeout=20) == 0, self.log.read_text()
-
-
-@contextmanager
-def worker(binary, folder, number, settings, variables, world, queues, others):
+def worker(folder, number, settings, variables, world, queues, others):
     config = folder / f"worker-{number}.yaml"
     config.write_text(settings + "admin: { listen: '127.0.0.1:0' }\nlog: { format: json }\n")
     environment = {
         **variables,
+        **KEYS,
         "HOME": str(folder),
-        "KUBECONFIG": world.kubeconfig,
-        "AWS_ACCESS_KEY_ID": ACCOUNT,
-        "AWS_SECRET_ACCESS_KEY": "none",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        "KUBECONFIG": str(world.kubeconfig),
         "AWS_ENDPOINT_URL": others,
         "AWS_ENDPOINT_URL_SQS": queues,
     }
-    log = folder / f"worker-{number}.log"
-    with process([binary, "run", "--config", str(config)], environment, log) as child:
-        started = Worker(child, log)
-        until("the worker is ready", lambda: started.admin() and started.ready())
-        yield started
+    return Worker([binary(), "run", "--config", str(config)], environment, folder / f"worker-{number}.log")
 
 
-def run(emulator, binary, folder):
+def run(emulator, folder):
     """Takes about two minutes, most of it the time that the worker gives load balancers and late pods."""
     outputs = emulator.create(
         "course",
@@ -211,10 +118,10 @@ def run(emulator, binary, folder):
         return tuple(int(found[name]) for name in names)
 
     def start(number, settings, variables):
-        return worker(binary, folder, number, settings, variables, world, queues, others)
+        return worker(folder, number, settings, variables, world, queues, others)
 
     with (
-        sandbox(binary, folder, nodes=8) as world,
+        World(folder, nodes=8) as world,
         recording(emulator.endpoint) as (queues, to_queues),
         recording(world.aws) as (others, to_sandbox),
         bridge(emulator, "course", world, outputs["QueueUrl"]),
@@ -232,6 +139,7 @@ def run(emulator, binary, folder):
         # an old notice says that it goes, which does not come true: a reprieve.
         settings = outputs["Configuration"] + f"target_groups: ['{world.target_group}']\n" + LATE_PODS
         with start(1, settings, {}) as first:
+            first.waits_until_ready()
             sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody=POISON)
             world.control(f"spot/{spot}")
             world.control(f"rebalance/{rebalance}")
@@ -253,7 +161,8 @@ def run(emulator, binary, folder):
             until("the unreadable message is set aside", lambda: depth(outputs["DeadLetterQueueUrl"])[0] == 1)
             until("the node at risk is cordoned", lambda: world.cordoned(rebalance))
             until("only its notice is left", lambda: sum(depth(outputs["QueueUrl"])) == 1)
-            first.stop()
+            # It hands back what it has, within seconds.
+            first.stop(limit=20)
             handed_back = depth(outputs["QueueUrl"])
 
         # With the hook, through which two instances go: a spot instance, and one of a group that shrinks. The wait
@@ -261,6 +170,7 @@ def run(emulator, binary, folder):
         autoscaling.put_lifecycle_hook(**hook)
         variables = dict(line.split("=", 1) for line in outputs["Environment"].split())
         with start(2, LATE_PODS, variables) as second:
+            second.waits_until_ready()
             world.control(f"spot/{rebalance}")
             until("it goes through its group", lambda: rebalance not in world.members())
             serving = set(world.members())
@@ -269,7 +179,7 @@ def run(emulator, binary, folder):
             leaving = [victims["hook"], rebalance]
             until("both are gone", lambda: all(world.gone(instance) for instance in leaving))
             until("the queue is empty", lambda: depth(outputs["QueueUrl"]) == (0, 0))
-            second.stop()
+            second.stop(limit=20)
         dead_letters = take_all(sqs, outputs["DeadLetterQueueUrl"])
         at_the_end = depth(outputs["QueueUrl"]) + depth(outputs["DeadLetterQueueUrl"])
         (group,) = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])[

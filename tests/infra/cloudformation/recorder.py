@@ -2,11 +2,11 @@
 
 import http.client
 import json
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
+
+from harness.loopback import serving
 
 SERVICES = {"2011-01-01": "autoscaling", "2015-12-01": "elasticloadbalancing"}
 
@@ -24,47 +24,26 @@ def recording(upstream):
     requests = []
     target = urlsplit(upstream)
 
-    class Door(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def pass_on(path, headers, body):
+        requests.append(read(headers, body))
+        # Longer than the longest poll.
+        connection = http.client.HTTPConnection(target.hostname, target.port, timeout=30)
+        try:
+            connection.request("POST", path, body, end_to_end(headers))
+            answer = connection.getresponse()
+            return answer.status, end_to_end(answer.headers).items(), answer.read()
+        finally:
+            connection.close()
 
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            requests.append(read(self.headers, body))
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
-            # Longer than the longest poll.
-            connection = http.client.HTTPConnection(target.hostname, target.port, timeout=30)
-            try:
-                connection.request("POST", self.path, body, headers)
-                answer = connection.getresponse()
-                content = answer.read()
-                self.send_response(answer.status)
-                for name, value in answer.getheaders():
-                    if name.lower() not in HOP_BY_HOP:
-                        self.send_header(name, value)
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-            except (BrokenPipeError, ConnectionResetError):
-                # The worker was ended while it waited for an answer.
-                self.close_connection = True
-            finally:
-                connection.close()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", requests
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(pass_on) as address:
+        yield address, requests
 
 
 HOP_BY_HOP = {"host", "connection", "content-length", "transfer-encoding"}
+
+
+def end_to_end(headers):
+    return {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
 
 
 def read(headers, body):

@@ -1,81 +1,56 @@
-"""The servers of the tests, each on 127.0.0.1 and a port of its own, and each ended by its own process id."""
+"""ministack, and the bridge to it from a sandbox."""
 
-import json
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
+import threading
 from contextlib import contextmanager
 
 import boto3
 from botocore.config import Config
-
-ACCOUNT = "111122223333"
-REGION = "eu-west-1"
-# Far longer than anything here takes, also on a busy machine: whoever waits so long has found a fault.
-LIMIT = 120.0
-
-
-def until(what, look, limit=LIMIT, pause=0.1):
-    """Waits until something is true, and gives it."""
-    end = time.monotonic() + limit
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < end, f"waited {limit:.0f} s in vain: {what}"
-        time.sleep(pause)
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return json.load(answer)
-
-
-def post(url):
-    urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10).close()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def process(command, environment, log, **options):
-    """A child with this environment and no other, ended at the end."""
-    with log.open("wb") as output:
-        options = {"stdout": output, "stderr": subprocess.STDOUT, **options}
-        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, **options)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
+from harness.loopback import free_port
+from harness.offramp import KEYS, REGION
+from harness.program import Program
 
 
 def client(service, endpoint):
-    # An access key of twelve digits is the account that ministack puts everything into.
     return boto3.client(
         service,
         endpoint_url=endpoint,
         region_name=REGION,
-        aws_access_key_id=ACCOUNT,
-        aws_secret_access_key="none",
+        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         config=Config(retries={"total_max_attempts": 1}),
     )
 
 
-class Emulator:
+class Emulator(Program):
     """ministack: CloudFormation and what the stacks are made of."""
 
-    def __init__(self, endpoint):
-        self.endpoint = endpoint
+    def __init__(self, folder):
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
         self.stacks = self.client("cloudformation")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "S3_DATA_DIR": str(folder / "s3"),
+            "STATE_DIR": str(folder / "state"),
+        }
+        super().__init__([sys.executable, "-m", "ministack"], environment, folder / "ministack.log")
+
+    def begun(self):
+        self.waits_for("answers", self.answers)
+
+    def answers(self):
+        try:
+            self.client("sqs").list_queues()
+            return True
+        except Exception:
+            return False
 
     def client(self, service):
         return client(service, self.endpoint)
@@ -101,7 +76,7 @@ class Emulator:
             (found,) = self.stacks.describe_stacks(StackName=stack)["Stacks"]
             return None if found["StackStatus"].endswith("_IN_PROGRESS") else found
 
-        found = until(f"{stack} settles", look)
+        found = self.waits_for(f"{stack} settles", look)
         assert found["StackStatus"] == status, (found["StackStatus"], found.get("StackStatusReason"))
         return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
@@ -140,27 +115,30 @@ def request(stack, template, parameters):
 
 
 @contextmanager
-def emulator(folder):
-    port = free_port()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-        "BIND_HOST": "127.0.0.1",
-        "MINISTACK_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "S3_DATA_DIR": str(folder / "s3"),
-        "STATE_DIR": str(folder / "state"),
-    }
-    endpoint = f"http://127.0.0.1:{port}"
-    with process([sys.executable, "-m", "ministack"], environment, folder / "ministack.log") as child:
-        until("ministack answers", lambda: child.poll() is None and answers(endpoint))
-        yield Emulator(endpoint)
+def bridge(emulator, stack, world, queue_url):
+    """What a deployed rule picks of the world's events comes into the deployed queue."""
+    patterns = emulator.patterns(stack)
+    source, target = client("sqs", world.aws), emulator.client("sqs")
+    stop, broken = threading.Event(), []
 
+    def carry():
+        try:
+            while not stop.is_set():
+                found = source.receive_message(
+                    QueueUrl=world.queue, MaxNumberOfMessages=10, WaitTimeSeconds=1
+                )
+                for message in found.get("Messages", []):
+                    if emulator.picked_by(patterns, message["Body"]):
+                        target.send_message(QueueUrl=queue_url, MessageBody=message["Body"])
+                    source.delete_message(QueueUrl=world.queue, ReceiptHandle=message["ReceiptHandle"])
+        except Exception as error:
+            broken.append(error)
 
-def answers(endpoint):
+    thread = threading.Thread(target=carry, daemon=True)
+    thread.start()
     try:
-        client("sqs", endpoint).list_queues()
-        return True
-    except Exception:
-        return False
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+    assert not broken, broken

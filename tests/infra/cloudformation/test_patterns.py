@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from servers import ACCOUNT, REGION
+from harness.offramp import ACCOUNT, REGION
 from templates import CENTRAL, ROOT, VARIANTS
 
 SAMPLES = ROOT / "tests/fixtures/events"

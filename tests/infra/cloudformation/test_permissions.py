@@ -8,7 +8,7 @@ import re
 
 import pytest
 import rules
-from servers import ACCOUNT, REGION
+from harness.offramp import ACCOUNT, REGION
 from templates import CENTRAL, ROOT, VARIANTS, chosen, load
 
 CODE = ROOT / "crates/aws/src"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from servers import ACCOUNT, REGION
+from harness.offramp import ACCOUNT, REGION
 from templates import CENTRAL, HOOKS, OIDC_PROVIDER, VARIANTS
 
 

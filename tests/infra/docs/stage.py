@@ -5,7 +5,7 @@
 | CloudFormation, SQS, EventBridge, IAM, EKS, STS | ministack |
 | Auto Scaling, Elastic Load Balancing, nodes, pods, Events | `offramp sandbox`, one for each cluster |
 | Deployments, ConfigMaps, Secrets and the like | this file: it keeps what is applied, and runs the Deployment's container as a process |
-| helm | the real helm, as `helm template`, and the same |
+| helm, `kubectl apply -k` | the real ones, as `helm template` and `kubectl kustomize`, and the same |
 """
 
 import base64
@@ -13,19 +13,16 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 import yaml
 
-from course import bridge, sandbox
-from servers import ACCOUNT, REGION, emulator, free_port, until
+from cloudformation.servers import Emulator, bridge, client
+from harness.loopback import free_port, serving, text_of
+from harness.offramp import ACCOUNT, KEYS, REGION, Sandbox, Worker, binary
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -44,8 +41,8 @@ class Refused(Exception):
 
 
 class Stage:
-    def __init__(self, folder, binary):
-        self.folder, self.binary = folder, binary
+    def __init__(self, folder):
+        self.folder = folder
         self.work = folder / "checkout"
         self._stack = contextlib.ExitStack()
         self._bridge = None
@@ -59,18 +56,17 @@ class Stage:
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            for name in ("ministack", "blue", "green", "worker", "home"):
-                (self.folder / name).mkdir()
+            (self.folder / "home").mkdir()
             # The page writes files beside it. Everything else of the checkout is the checkout's.
             self.work.mkdir()
             for name in ("infra", "docs"):
                 (self.work / name).symlink_to(ROOT / name)
-            self.aws = stack.enter_context(emulator(self.folder / "ministack"))
-            self.here = stack.enter_context(sandbox(self.binary, self.folder / "blue", nodes=4))
-            self.there = stack.enter_context(sandbox(self.binary, self.folder / "green", nodes=2))
+            self.aws = stack.enter_context(Emulator(self.folder / "ministack"))
+            self.here = stack.enter_context(Sandbox(self.folder / "blue", nodes=4))
+            self.there = stack.enter_context(Sandbox(self.folder / "green", nodes=2))
             self._prepare()
             self._serve(stack)
-            stack.callback(self._end_worker, signal.SIGKILL)
+            stack.callback(lambda: self.worker and self.worker.end())
             stack.callback(self._cross, False)
             self._stack = stack.pop_all()
         return self
@@ -95,8 +91,7 @@ class Stage:
             name=CLUSTER, roleArn=f"arn:aws:iam::{ACCOUNT}:role/eks", resourcesVpcConfig={"subnetIds": ["a", "b"]}
         )
         self.hooks_as_deployed()
-        with open(self.here.kubeconfig) as file:
-            both = yaml.safe_load(file)
+        both = yaml.safe_load(self.here.kubeconfig.read_text())
         both["clusters"].append({"name": REMOTE, "cluster": {"server": self.there.kubernetes}})
         both["contexts"].append({"name": REMOTE, "context": {"cluster": REMOTE, "user": both["users"][0]["name"]}})
         (self.folder / "kubeconfig").write_text(yaml.safe_dump(both))
@@ -105,7 +100,7 @@ class Stage:
 
     def hooks_as_deployed(self):
         """The sandbox's group has the hooks that the emulator's group of that name has."""
-        world, name = self.here.client("autoscaling"), {"AutoScalingGroupName": GROUP}
+        world, name = client("autoscaling", self.here.aws), {"AutoScalingGroupName": GROUP}
         deployed = self.aws.client("autoscaling").describe_lifecycle_hooks(**name)["LifecycleHooks"]
         there = world.describe_lifecycle_hooks(**name)["LifecycleHooks"]
         for hook in deployed:
@@ -134,27 +129,10 @@ class Stage:
     # --- The programs that are stood in for
 
     def _serve(self, stack):
-        stage = self
+        def door(path, headers, body):
+            return 200, [], json.dumps(self.answer(json.loads(body))).encode()
 
-        class Door(BaseHTTPRequestHandler):
-            def do_POST(self):
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                body = json.dumps(stage.answer(asked)).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
-        self.address = f"http://127.0.0.1:{server.server_port}"
+        self.address = stack.enter_context(serving(door))
         missing = () if shutil.which("curl") else ("curl",)
         for folder, programs in (("bin", ("kubectl", "helm", *missing)), ("bin-aws", ("aws", "docker"))):
             for program in programs:
@@ -193,15 +171,14 @@ class Stage:
 
     def _curl(self, arguments, _):
         """For a machine that has none. The page asks for pages of the worker and nothing else."""
-        with urlopen(f"http://{arguments[-1].removeprefix('http://')}", timeout=10) as answer:
-            return answer.read().decode()
+        return text_of(f"http://{arguments[-1].removeprefix('http://')}")
 
     def _helm(self, arguments, _):
         verb, *rest = arguments
         installs = "--install" in rest
         name, *rest = [word for word in rest if word not in ("--install", "--create-namespace")]
         if verb == "uninstall":
-            self._end_worker(signal.SIGTERM)
+            self._end_worker()
             self._prune(self.releases.pop(name), set())
             return f'release "{name}" uninstalled\n'
         if verb != "upgrade":
@@ -237,33 +214,29 @@ class Stage:
             return real
         if verb == "apply":
             return self._apply(context, self._read(rest, given))
-        if verb == "delete" and rest[0] == "-f":
+        if verb == "delete" and rest[0] in ("-f", "-k"):
             return self._delete(context, self._read(rest, given))
         if (verb, *rest[:1]) == ("delete", "namespace"):
             return f'namespace "{rest[1]}" deleted\n'
         if verb == "create":
             return self._apply(context, self._said_by([*real, "--dry-run=client", "-o", "yaml"]))
-        if verb in ("annotate", "label"):
+        if verb == "label":
             self._object(context, rest[0], rest[1])
-            return f"{rest[0]}/{rest[1]} {verb}d\n"
+            return f"{rest[0]}/{rest[1]} labeled\n"
         if (verb, *rest[:1]) == ("get", "secret"):
             secret = self._object(context, "secret", rest[1])
             assert secret["type"] == "kubernetes.io/service-account-token", secret
             key = "ca.crt" if "ca" in rest[-1] else "token"
             return base64.b64encode(self._credentials()[key].encode()).decode()
         if verb == "get" and rest == ["pods"]:
-            return f"NAME      READY   STATUS    RESTARTS   AGE\nofframp   {int(self.is_ready())}/1     Running   0          1m\n"
+            return f"NAME      READY   STATUS    RESTARTS   AGE\nofframp   {int(self._deployed().is_ready())}/1     Running   0          1m\n"
         if verb == "logs":
-            return self.worker.log.read_text()
+            return self._deployed().said()
         if verb == "port-forward":
-            until("the worker serves", self.admin)
-            return f"Forwarding from {self.admin()} -> 9090\n"
+            return f"Forwarding from {self._deployed().admin()} -> 9090\n"
         if (verb, *rest[:1]) == ("rollout", "status"):
-            until("the worker is ready", self.is_ready)
+            self._deployed().waits_until_ready()
             return "successfully rolled out\n"
-        if (verb, *rest[:1]) == ("rollout", "restart"):
-            self._roll_out()
-            return "restarted\n"
         raise Refused(f"no stand-in for kubectl {' '.join(arguments)}")
 
     def _said_by(self, command):
@@ -275,6 +248,8 @@ class Stage:
     # --- What stands in for the API server of the cluster that offramp runs in
 
     def _read(self, arguments, given):
+        if arguments[0] == "-k":
+            return self._said_by([TOOLS / "kubectl", "kustomize", arguments[1]])
         file = arguments[arguments.index("-f") + 1]
         return given if file == "-" else (self.work / file).read_text()
 
@@ -283,7 +258,7 @@ class Stage:
         return {(context, found["kind"].lower(), found["metadata"]["name"]) for found in documents}
 
     def _apply(self, context, text):
-        said = []
+        said, before = [], self.objects.get((context, "deployment", STACK))
         for found in filter(None, yaml.safe_load_all(text)):
             kind, name = found["kind"].lower(), found["metadata"]["name"]
             assert found["apiVersion"], found
@@ -291,7 +266,9 @@ class Stage:
                 assert all(group["rules"] for group in found["spec"]["groups"]), name
             self.objects[context, kind, name] = found
             said.append(f"{kind}/{name} applied\n")
-        if any(line.startswith("deployment/") for line in said):
+        after = self.objects.get((context, "deployment", STACK))
+        # Whatever else changes, the pods stay.
+        if after and (before is None or before["spec"]["template"] != after["spec"]["template"]):
             self._roll_out()
         return "".join(said)
 
@@ -301,6 +278,8 @@ class Stage:
             kind, name = found["kind"].lower(), found["metadata"]["name"]
             self._object(context, kind, name)
             del self.objects[context, kind, name]
+            if kind == "deployment":
+                self._end_worker()
             said.append(f"{kind}/{name} deleted\n")
         return "".join(said)
 
@@ -331,6 +310,9 @@ class Stage:
         self._rollouts += 1
         mounts = self.folder / "worker" / str(self._rollouts)
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        # The probes come in there, wherever the worker of the walk listens.
+        admin = yaml.safe_load(self._files(volumes["config"])["offramp.yaml"]).get("admin")
+        assert admin == {"listen": f"0.0.0.0:{container['ports'][0]['containerPort']}"}, admin
         for mount in container["volumeMounts"]:
             folder = mounts / Path(mount["mountPath"]).relative_to(MOUNTS)
             folder.mkdir(parents=True)
@@ -338,8 +320,9 @@ class Stage:
                 # The kubeconfigs are elsewhere.
                 (folder / name).write_text(content.replace(f"{MOUNTS}/", f"{mounts}/"))
         words = [word.replace(MOUNTS, str(mounts)) for word in container["args"]]
-        self._end_worker(signal.SIGTERM)
-        self.worker = Worker(self.binary, words, self._worker_environment(), self.folder / f"worker-{self._rollouts}.log")
+        self._end_worker()
+        log = self.folder / f"worker-{self._rollouts}.log"
+        self.worker = Worker([binary(), *words], self._worker_environment(), log)
 
     def _files(self, volume):
         if "configMap" in volume:
@@ -351,28 +334,28 @@ class Stage:
         return {
             "HOME": str(self.folder / "home"),
             # What the service account and its role are to a pod.
-            "KUBECONFIG": self.here.kubeconfig,
+            "KUBECONFIG": str(self.here.kubeconfig),
+            **KEYS,
             "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": ACCOUNT,
-            "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.here.aws,
             "AWS_ENDPOINT_URL_SQS": self.aws.endpoint,
             # Goes before the chart's 0.0.0.0:9090.
             "OFFRAMP_ADMIN_LISTEN": "127.0.0.1:0",
         }
 
-    def _end_worker(self, how):
-        worker, self.worker = self.worker, None
-        if worker is not None:
-            worker.end(how)
+    def _end_worker(self):
+        if self.worker is not None:
+            # As in a cluster, where a pod is ready before the one before it is ended.
+            self.worker.admin()
+            self.worker.stop(limit=30)
+            self.worker = None
 
     def admin(self):
         return self.worker and self.worker.admin()
 
-    def is_ready(self):
+    def _deployed(self):
         assert self.worker is not None, "no worker is deployed"
-        return self.worker.is_ready()
+        return self.worker
 
     # --- The shell of the reader
 
@@ -382,9 +365,7 @@ class Stage:
             "HOME": str(self.folder / "home"),
             "KUBECONFIG": str(self.folder / "kubeconfig"),
             "WALK_STAGE": self.address,
-            "AWS_ACCESS_KEY_ID": ACCOUNT,
-            "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **KEYS,
             "AWS_ENDPOINT_URL": self.aws.endpoint,
             "AWS_ENDPOINT_URL_AUTO_SCALING": self.here.aws,
             "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2": self.here.aws,
@@ -393,40 +374,3 @@ class Stage:
 
 def aws_cli():
     return shutil.which("aws", path=os.path.dirname(sys.executable))
-
-
-class Worker:
-    def __init__(self, binary, words, environment, log):
-        self.log = log
-        with log.open("wb") as output:
-            self._child = subprocess.Popen(
-                [binary, *words],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-            )
-
-    def admin(self):
-        for line in self.log.read_text().splitlines():
-            if "serving /live" in line:
-                return json.loads(line)["address"]
-        return None
-
-    def is_ready(self):
-        assert self._child.poll() is None, self.log.read_text()
-        try:
-            with urlopen(f"http://{self.admin()}/ready", timeout=5) as answer:
-                return answer.status == 200
-        except (HTTPError, URLError, OSError):
-            return False
-
-    def end(self, how):
-        if how == signal.SIGTERM:
-            # As in a cluster, where a pod is ready before the one before it is ended.
-            until("the worker serves", lambda: self._child.poll() is not None or self.admin())
-        ended = self._child.poll()
-        self._child.send_signal(how)
-        code = self._child.wait(timeout=30)
-        # Once told to stop, it stops as one that was asked; what ended before has failed.
-        assert how == signal.SIGKILL or (ended is None and code == 0), self.log.read_text()

@@ -1,7 +1,6 @@
 """A newcomer's walk: every command of docs/install.md, in its order, in one shell."""
 
 import json
-import os
 import subprocess
 import tempfile
 import time
@@ -9,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from cloudformation.servers import client
+from harness.loopback import free_port
+from harness.waiting import until
 from page import MARK, commands_of, split
-from servers import free_port, until
 from stage import CLUSTER, ROOT, STACK, Stage
 
 PAGE = ROOT / "docs" / "install.md"
+KUSTOMIZED = "kubectl apply -k ."
 # Longer than the longest `--timeout` that a command waits for on the walk.
 LONGEST = 300
 
@@ -61,13 +63,14 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
-    with Stage(tmp_path_factory.mktemp("walk"), os.environ["E2E_OFFRAMP"]) as stage:
+    with Stage(tmp_path_factory.mktemp("walk")) as stage:
         yield stage
 
 
 def test_the_walk(stage):
     commands = commands_of(PAGE.read_text())
     assert len(commands) > 40, "the page has lost its commands"
+    assert KUSTOMIZED in [command.text for command in commands]
     shell = Shell(stage)
     shell.run("set -o pipefail")
     rows, heading = [], None
@@ -91,6 +94,8 @@ def test_the_walk(stage):
             story.append((command, said))
             if not command.aws_only:
                 stage.after_a_command()
+            if text == KUSTOMIZED:
+                it_goes_without_helm(stage, shell)
             if heading == "9. Upgrade":
                 # What a step before has asked for, a later one does not take back.
                 assert (CLUSTER, "servicemonitor", STACK) in stage.objects, where
@@ -99,6 +104,20 @@ def test_the_walk(stage):
         (stage.folder / "story.txt").write_text("".join(f"$ {command.text}\n{said}\n" for command, said in story))
     print(f"\n  {rows.count('run')} commands run, {rows.count('AWS only')} are for AWS only")
     it_did_what_the_page_says(stage, story)
+
+
+def it_goes_without_helm(stage, shell):
+    """With IRSA, and away again: of that the page speaks in passing, since here it is helm that uninstalls."""
+    outputs = stage.aws.stacks.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
+    account = stage.objects[CLUSTER, "serviceaccount", STACK]["metadata"]
+    assert account["annotations"]["eks.amazonaws.com/role-arn"] in [output["OutputValue"] for output in outputs], account
+    assert "helm.sh/chart" not in account["labels"], account
+    delete = "kubectl delete -k ."
+    assert f"`{delete}`" in PAGE.read_text()
+    for command, is_there in [(delete, False), (KUSTOMIZED, True)]:
+        code, said = shell.run(command)
+        assert code == 0, said
+        assert ((CLUSTER, "deployment", STACK) in stage.objects) == (stage.worker is not None) == is_there
 
 
 def it_did_what_the_page_says(stage, story):
@@ -125,7 +144,7 @@ def it_did_what_the_page_says(stage, story):
     assert stage.worker is None
     assert stage.releases == {} and (CLUSTER, "deployment", STACK) not in stage.objects
     assert stage.stacks() & {STACK, "offramp-hooks-blue", "offramp-hooks-green"} == set()
-    assert stage.here.client("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName="workers")["LifecycleHooks"] == []
+    assert client("autoscaling", stage.here.aws).describe_lifecycle_hooks(AutoScalingGroupName="workers")["LifecycleHooks"] == []
 
 
 def last_json(texts):

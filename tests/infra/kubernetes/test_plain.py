@@ -1,24 +1,62 @@
 """The manifests for people without helm."""
 
 import os
+import re
+import shutil
 import subprocess
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from processes import Sandbox, Worker, open_folder
-from rendering import CHART, LEAST, PLAIN, ROOT, configuration, container_of, kinds, laid_over, objects, render, the
+from processes import ReadableSandbox, RestrictedWorker, open_folder
+from rendering import CHART, LEAST, PLAIN, ROOT, configuration, container_of, laid_over, objects, pod_of, render, the
 from test_objects import VERSIONS
 
 FILES = ["install.yaml", "remote-cluster.yaml"]
 
 
-def kustomize(folder):
-    """`kubectl kustomize`, which is what `kubectl apply -k` applies."""
-    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
+def kubectl(*words, given=None):
+    """Only for what kubectl does without a cluster."""
+    done = subprocess.run(["kubectl", *words], input=given, capture_output=True, text=True, timeout=60, check=False,
+                          env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": os.devnull})
     assert done.returncode == 0, done.stderr
-    return objects(done.stdout)
+    return done.stdout
+
+
+def kustomize(folder=PLAIN):
+    """What `kubectl apply -k` applies."""
+    return objects(kubectl("kustomize", folder))
+
+
+def remote_cluster():
+    """What `kubectl apply -f` applies to a cluster that is served from elsewhere."""
+    return objects((PLAIN / "remote-cluster.yaml").read_text())
+
+
+def config_map(documents):
+    """The name of the only ConfigMap, which the only volume is."""
+    (volume,) = pod_of(documents)["volumes"]
+    name = the("ConfigMap", documents)["metadata"]["name"]
+    assert volume == {"name": "config", "configMap": {"name": name}}
+    return name
+
+
+def without_what_is_helms(documents):
+    """For comparison, by kind: no labels and annotations for helm, no hash, and the configuration as what it says."""
+    found = {}
+    for document in documents:
+        text = yaml.safe_dump(document)
+        text = re.sub(r".*(helm\.sh/|/managed-by:).*\n", "", text)
+        text = text.replace(config_map(documents), "offramp-HASH")
+        document = yaml.safe_load(text)
+        if not document["metadata"].get("annotations", True):
+            del document["metadata"]["annotations"]
+        if document["kind"] == "ConfigMap":
+            document["data"]["offramp.yaml"] = yaml.safe_load(document["data"]["offramp.yaml"])
+        assert document["kind"] not in found
+        found[document["kind"]] = document
+    return found
 
 
 def header(name):
@@ -49,46 +87,92 @@ def test_they_are_what_the_chart_gives(tmp_path):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", FILES)
-def test_the_schemas_of_kubernetes_take_them(name, version):
-    documents = objects((PLAIN / name).read_text())
+@pytest.mark.parametrize("given", [kustomize, remote_cluster])
+def test_the_schemas_of_kubernetes_take_them(given, version):
+    documents = given()
+    # Everything else is in it, or is read by what comes after.
     assert documents[0]["kind"] == "Namespace"
     for document in documents:
         assert kubernetes_validate.validate(document, version, strict=True) == version
         metadata = document["metadata"]
         words = metadata.get("labels", {}).keys() | (metadata.get("annotations") or {}).keys()
         assert not [word for word in words if word.startswith("helm.sh/") or word.endswith("/managed-by")]
-        assert metadata["name"] in {"offramp", "offramp-token", "offramp-offramp"}
+        if document["kind"] == "ConfigMap":
+            assert re.fullmatch("offramp-[a-z0-9]{10}", metadata["name"])
+        else:
+            assert metadata["name"] in {"offramp", "offramp-token", "offramp-offramp"}
         assert metadata.get("namespace", "offramp") == "offramp"
 
 
 def test_both_give_the_same_rights():
-    local, remote = (the("ClusterRole", objects((PLAIN / name).read_text()))["rules"] for name in FILES)
+    local, remote = (the("ClusterRole", documents)["rules"] for documents in (kustomize(), remote_cluster()))
     assert local == remote
 
 
-def test_kustomize_takes_the_folder():
-    install = objects((PLAIN / "install.yaml").read_text())
-    assert kinds(kustomize(PLAIN)) == kinds(install)
+def test_they_are_the_objects_of_the_chart():
+    """The ConfigMap, too, which kustomize makes: its namespace, its labels, and how the Deployment names it."""
+    plain = kustomize()
+    image = container_of(plain)["image"].rsplit(":", 1)[0]
+    values = {"image": {"repository": image}, "config": yaml.safe_load((PLAIN / "offramp.yaml").read_text())}
+    plain, chart = without_what_is_helms(plain), without_what_is_helms(render(values))
+    namespace = plain.pop("Namespace")
+    assert plain == chart
+    assert plain["Deployment"]["metadata"]["namespace"] == namespace["metadata"]["name"]
+
+
+def test_each_configuration_is_a_configmap_of_its_own(tmp_path):
+    """A change rolls the pods, and those of before find the file of before."""
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(PLAIN, folder)
+    before = config_map(kustomize(folder))
+    assert before == config_map(kustomize())
+    # Another image alone is no other configuration.
+    for name, words, others in [("install.yaml", ":0.1.0", ":0.1.1"), ("offramp.yaml", "name: blue", "name: green")]:
+        text = (folder / name).read_text()
+        assert words in text
+        (folder / name).write_text(text.replace(words, others))
+        after = config_map(kustomize(folder))
+        assert (after != before) == (name == "offramp.yaml")
 
 
 def test_the_kustomization_that_the_file_shows_works(tmp_path):
-    shown = block(header("install"), "resources: [")
-    (base,) = shown["resources"]
-    assert base.endswith("infra/kubernetes")
-    (tmp_path / "infra").mkdir()
-    for name in ["kustomization.yaml", "install.yaml"]:
-        (tmp_path / "infra" / name).write_text((PLAIN / name).read_text())
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/kustomization.yaml").write_text(yaml.safe_dump(shown | {"resources": ["../infra"]}))
-    documents = kustomize(tmp_path / "mine")
-    (image,) = shown["images"]
-    assert container_of(documents)["image"] == f"{image['newName']}:{image['newTag']}"
-    text = configuration(documents)
-    assert yaml.safe_load(text)["clusters"] == [{"name": "shop"}]
-    with open_folder() as folder, Worker(folder, text) as worker:
+    text = header("install")
+    shown = text[text.index("  resources: ["):text.index("\nIn that folder")]
+    base, mine = tmp_path / "offramp/infra/kubernetes", tmp_path / "mine"
+    shutil.copytree(PLAIN, base)
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(shown)
+    (mine / "offramp.yaml").write_text((PLAIN / "offramp.yaml").read_text().replace("name: blue", "name: shop"))
+    plain, documents = kustomize(), kustomize(mine)
+    assert yaml.safe_load(configuration(documents))["clusters"] == [{"name": "shop"}]
+    assert config_map(documents) != config_map(plain)
+    image, before = container_of(documents)["image"], container_of(plain)["image"]
+    assert image == before.replace("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "registry.example.com") != before
+    role = the("ServiceAccount", documents)["metadata"].pop("annotations")
+    assert role == {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/offramp"}
+    # Nothing else is changed by it.
+    same = yaml.safe_dump_all(documents).replace(image, before).replace("name: shop", "name: blue")
+    same = same.replace(config_map(documents), config_map(plain))
+    assert objects(same) == plain
+
+
+def test_the_worker_takes_the_example():
+    """As far as it goes without a cluster around it."""
+    with open_folder() as folder, RestrictedWorker(folder, configuration(kustomize())) as worker:
         code, said = worker.ended()
     assert code == 2 and said.count("offramp.yaml") == 1 and "no way in: this is no pod" in said
+
+
+def test_old_configurations_can_be_told_from_those_in_use():
+    text = (PLAIN / "kustomization.yaml").read_text()
+    documents = kustomize()
+    # A ReplicaSet has the template of its Deployment.
+    (path,) = re.findall(r"get replicasets -o jsonpath='\{\.items\[\*\](.*)\}'\n", text)
+    given = yaml.safe_dump(the("Deployment", documents))
+    named = kubectl("label", "--local", "-f", "-", "any=label", "-o", f"jsonpath={{{path}}}", given=given)
+    assert named == config_map(documents)
+    ((label, value),) = re.findall(r"get configmaps -l (\S+)=(\S+) ", text)
+    assert the("ConfigMap", documents)["metadata"]["labels"][label] == value
 
 
 def test_the_kubeconfig_that_the_file_shows_works():
@@ -98,7 +182,7 @@ def test_the_kubeconfig_that_the_file_shows_works():
     kubeconfig, values = block(text, "apiVersion: v1"), block(text, "kubeconfigSecrets:")
     assert kubeconfig["clusters"][0]["cluster"].pop("certificate-authority") == "ca.crt"
     assert kubeconfig["users"][0]["user"] == {"tokenFile": "token"}
-    with open_folder() as folder, Sandbox(folder) as sandbox:
+    with open_folder() as folder, ReadableSandbox(folder) as sandbox:
         server = yaml.safe_load(sandbox.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
         kubeconfig["clusters"][0]["cluster"]["server"] = server
         documents = render(laid_over(LEAST, values | {"config": values["config"] | {
@@ -109,16 +193,19 @@ def test_the_kubeconfig_that_the_file_shows_works():
         (folder / "green/token").write_text("a-token")
         mounted = configuration(documents).replace(mount["mountPath"], str(folder / "green"))
         assert str(folder) in mounted
-        with Worker(folder, mounted) as worker:
-            worker.is_ready()
+        with RestrictedWorker(folder, mounted) as worker:
+            worker.waits_until_ready()
 
 
 def test_the_commands_name_what_there_is():
-    text = header("remote-cluster")
-    remote = objects((PLAIN / "remote-cluster.yaml").read_text())
+    text, remote = header("remote-cluster"), remote_cluster()
     assert f"-n offramp get secret {the('Secret', remote)['metadata']['name']} " in text
     (secret,) = block(text, "kubeconfigSecrets:")["kubeconfigSecrets"].values()
     assert f"create secret generic {secret} " in text
     for path in ["infra/kubernetes/remote-cluster.yaml", "infra/helm/offramp", "infra/kubernetes/generate.sh"]:
         assert path in text and (ROOT / path).exists()
-    assert CHART.is_dir()
+    text, install = header("install"), kustomize()
+    assert f"rollout status deployment/{the('Deployment', install)['metadata']['name']}\n" in text
+    assert f"kubectl apply -k {PLAIN.relative_to(ROOT)}\n" in text
+    for path in [CHART, PLAIN / "generate.sh"]:
+        assert str(path.relative_to(ROOT)) in text and path.exists()

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from processes import Sandbox, Worker, open_folder
+from processes import ReadableSandbox, RestrictedWorker, open_folder
 from rendering import CHART, LEAST, ROOT, VALUE_SETS, configuration, laid_over, refusal, render
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -134,7 +134,7 @@ def test_the_worker_takes_the_rendered_configuration(values):
     """It reports every wrong value at once and then ends. What is left is that this is no pod, so that neither the
     service account nor the mounted kubeconfigs are here: nothing else may be wrong."""
     text = configuration(render(None, "--values", values))
-    with open_folder() as folder, Worker(folder, text) as worker:
+    with open_folder() as folder, RestrictedWorker(folder, text) as worker:
         code, said = worker.ended()
     assert code == 2, said
     wrong = [line for line in said.splitlines() if re.search(r"offramp\.yaml(:\d+)?: ", line)]
@@ -146,16 +146,16 @@ def test_the_worker_takes_the_rendered_configuration(values):
 
 def test_a_wrong_value_would_be_seen_by_the_worker():
     text = configuration(render(LEAST)) + "rebalance: drain\n"
-    with open_folder() as folder, Worker(folder, text) as worker:
+    with open_folder() as folder, RestrictedWorker(folder, text) as worker:
         code, said = worker.ended()
     assert code == 2 and "rebalance" in said
 
 
 def test_the_worker_runs_with_the_rendered_configuration():
     """The whole way: values, chart, ConfigMap, worker. Only the admin server listens elsewhere, on 127.0.0.1."""
-    with open_folder() as folder, Sandbox(folder) as sandbox:
+    with open_folder() as folder, ReadableSandbox(folder) as sandbox:
         values = laid_over(LEAST, {"config": {
             "queue": {"url": sandbox.queue}, "aws": {"region": "eu-west-1", "endpoint_url": sandbox.aws}}})
         text = configuration(render(values))
-        with Worker(folder, text, KUBECONFIG=str(sandbox.kubeconfig)) as worker:
-            worker.is_ready()
+        with RestrictedWorker(folder, text, KUBECONFIG=str(sandbox.kubeconfig)) as worker:
+            worker.waits_until_ready()

@@ -1,12 +1,12 @@
 """Where things are, and the files that are tested."""
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 
 import yaml
+from harness import offramp
 
 ROOT = Path(__file__).resolve().parents[3]
 PROMETHEUS = ROOT / "infra/prometheus"
@@ -23,15 +23,9 @@ def program(name):
     return found
 
 
-def offramp():
-    binary = os.environ.get("E2E_OFFRAMP", ROOT / "target/debug/offramp")
-    assert Path(binary).is_file(), f"{binary} is not there: run `make monitoring`, or set E2E_OFFRAMP"
-    return str(binary)
-
-
 def worker_with_a_bug():
     """Built from tests/processes beside the binary."""
-    binary = Path(offramp()).parent / "examples/worker_with_a_bug"
+    binary = Path(offramp.binary()).parent / "examples/worker_with_a_bug"
     assert binary.is_file(), f"{binary} is not there: run `make monitoring`, which builds it"
     return str(binary)
 

@@ -5,10 +5,13 @@ import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+from harness.waiting import until
 
 import places
 from gateway import Gateway, access_denied, no_messages
-from processes import Demo, Prometheus, Sandbox, Worker, WorkerWithABug, until
+from processes import Demo, Prometheus, Sandbox, Worker, WorkerWithABug
 
 # The longest `for` of the alerts that the bad world has to earn is two minutes, the demo takes a little more.
 LONGEST = 400
@@ -76,7 +79,7 @@ class Runs:
         until("the demo ends", lambda: not self.demo_process.runs(), limit=LONGEST)
         # Its last seconds without metrics are not part of the run.
         end = time.time() - 3
-        assert self.demo_process.process.returncode == 0, self.demo_process.log.read_text()
+        assert self.demo_process.process.returncode == 0, self.demo_process.said()
         return Watched(prometheus, begin, end)
 
     def _watch_bad_world(self):
@@ -102,7 +105,7 @@ class Runs:
         prometheus = self._keep(Prometheus(self.folder / "bad-world", addresses))
         begin = time.time()
         for worker in shipped.values():
-            until("the worker is ready", worker.is_ready)
+            worker.waits_until_ready()
         connected = "offramp_queue_connected == 1"
         until("all are scraped", lambda: len(prometheus.instant(connected)) == len(workers))
 
@@ -145,17 +148,17 @@ class Runs:
     def _crash_again_and_again(worker, prometheus):
         start = 'process_start_time_seconds{job="fragile"}'
         for crashes in (1, 2, 3):
-            worker.crash()
+            worker.end()
             worker.start_again()
             # A start time has whole seconds, so the next start is in another second.
             seen = f"changes({start}[10m]) == {crashes} and time() - {start} > 2"
             until("the start after a crash is seen", lambda seen=seen: prometheus.instant(seen))
-        worker.crash()
+        worker.end()
 
     def _installation(self, name, nodes, config=""):
         folder = self.folder / name
         sandbox = self._keep(Sandbox(folder, nodes))
-        aws, kubernetes = self._keep(Gateway(sandbox.aws)), self._keep(Gateway(sandbox.kubernetes))
+        aws, kubernetes = (self._keep(Gateway(urlsplit(url).netloc)) for url in (sandbox.aws, sandbox.kubernetes))
         worker = self._keep(Worker(folder, sandbox, aws.address, kubernetes.address, config))
         return Installation(sandbox, worker, aws, kubernetes)
 
