@@ -21,7 +21,7 @@ export GIT_TERMINAL_PROMPT := 0
 
 CACHE := $(CURDIR)/.cache
 CARGO_DENY_VERSION := 0.20.2
-PARTS := fmt clippy unit docs deny clients cloudformation manifests monitoring walk
+PARTS := fmt clippy unit docs deny clients cloudformation manifests control-plane monitoring walk
 # The binary that the parts in Python run.
 BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
 
@@ -41,6 +41,7 @@ make test        all of these in this order, until the first failure:
     clients      boto3 and kubectl against the sandbox
     cloudformation  the stacks: form, rules of their own, an emulator, the worker on their queue
     manifests    Helm chart, plain manifests and Dockerfile
+    control-plane  chart, manifests and worker on a real Kubernetes
     monitoring   alerts, dashboards and a real Prometheus
     walk         every command of docs/install.md, in its order
     clean-tree   building and testing has changed no file
@@ -98,7 +99,7 @@ clients:
 	fi
 	if [ -z "$${E2E_KUBECTL:-}" ]; then
 		export E2E_KUBECTL=$(CACHE)/bin/kubectl
-		tests/tools/build-kubectl.sh $(CACHE)/bin
+		tests/tools/build-kubernetes.sh $(CACHE)/bin kubectl
 	fi
 	cargo test --locked -p offramp --test e2e_clients
 
@@ -116,9 +117,20 @@ manifests:
 	cargo build --locked -p offramp
 	tests/tools/python-env.sh $(CACHE)/manifests tests/infra/kubernetes/requirements.txt
 	tests/tools/build-helm.sh $(CACHE)/bin
-	tests/tools/build-kubectl.sh $(CACHE)/bin
+	tests/tools/build-kubernetes.sh $(CACHE)/bin kubectl
 	E2E_OFFRAMP=$(BINARY) PATH=$(CACHE)/manifests/bin:$(CACHE)/bin:$$PATH \
 		python -m pytest -q -p no:cacheprovider tests/infra/kubernetes
+
+# etcd, the API server, its controllers and its scheduler, built from Go modules; kwok plays the kubelets.
+control-plane:
+	$(begin) 'chart, manifests and worker on a real Kubernetes'
+	cargo build --locked -p offramp
+	tests/tools/python-env.sh $(CACHE)/control-plane tests/infra/control_plane/requirements.txt
+	tests/tools/build-helm.sh $(CACHE)/bin
+	tests/tools/build-kubernetes.sh $(CACHE)/bin \
+		kubectl etcd kube-apiserver kube-controller-manager kube-scheduler kwok
+	E2E_OFFRAMP=$(BINARY) PATH=$(CACHE)/control-plane/bin:$(CACHE)/bin:$$PATH \
+		python -m pytest -q -p no:cacheprovider tests/infra/control_plane
 
 monitoring:
 	$(begin) 'alerts, dashboards and a real Prometheus'
@@ -135,7 +147,7 @@ walk:
 	$(begin) 'every command of docs/install.md, in its order'
 	cargo build --locked -p offramp
 	tests/tools/python-env.sh $(CACHE)/docs tests/infra/docs/requirements.txt
-	tests/tools/build-kubectl.sh $(CACHE)/bin
+	tests/tools/build-kubernetes.sh $(CACHE)/bin kubectl
 	tests/tools/build-helm.sh $(CACHE)/bin
 	E2E_OFFRAMP=$(BINARY) PATH=$(CACHE)/docs/bin:$$PATH \
 		python -m pytest -q -s -p no:cacheprovider tests/infra/docs

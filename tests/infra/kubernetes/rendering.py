@@ -8,7 +8,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "infra/helm/offramp"
-PLAIN = ROOT / "infra/kubernetes"
 # Each file is a way in which somebody may use the chart.
 VALUE_SETS = sorted((CHART / "ci").glob("*-values.yaml"))
 

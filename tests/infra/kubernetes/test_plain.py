@@ -9,8 +9,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from headers import PLAIN, block, header
 from processes import ReadableSandbox, RestrictedWorker, open_folder
-from rendering import CHART, LEAST, PLAIN, ROOT, configuration, container_of, laid_over, objects, pod_of, render, the
+from rendering import CHART, LEAST, ROOT, configuration, container_of, laid_over, objects, pod_of, render, the
 from test_objects import VERSIONS
 
 FILES = ["install.yaml", "remote-cluster.yaml"]
@@ -57,25 +58,6 @@ def without_what_is_helms(documents):
         assert document["kind"] not in found
         found[document["kind"]] = document
     return found
-
-
-def header(name):
-    """The comment at the top of a file, as text."""
-    lines = (PLAIN / f"{name}.header").read_text().splitlines()
-    return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines)
-
-
-def block(text, first):
-    """The indented lines of a comment from the one that begins with `first` on, as YAML."""
-    lines = text.splitlines()
-    start = next(index for index, line in enumerate(lines) if line.strip().startswith(first))
-    indent = len(lines[start]) - len(lines[start].lstrip())
-    taken = []
-    for line in lines[start:]:
-        if line.strip() and len(line) - len(line.lstrip()) < indent:
-            break
-        taken.append(line)
-    return yaml.safe_load("\n".join(taken))
 
 
 def test_they_are_what_the_chart_gives(tmp_path):
