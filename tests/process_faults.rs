@@ -46,9 +46,9 @@ async fn a_cluster_that_does_not_answer_is_named_once_with_what_to_do() {
     stage.open_aws();
     let mut worker = Worker::start(&stage);
     worker
-        .ready_when("that only the cluster is missing", |status, parts| {
-            let why = parts[1]["why"].as_str().unwrap();
-            status == 503 && is_ready(parts, "queue") && parts[1]["name"] == "cluster blue" && !why.is_empty()
+        .ready_when("that only the cluster is missing, and why", |status, parts| {
+            let said = parts[1]["why"].as_str().unwrap().contains("Connection refused");
+            status == 503 && is_ready(parts, "queue") && parts[1]["name"] == "cluster blue" && said
         })
         .await;
     let said = worker.lines_with("out of sync");

@@ -176,7 +176,7 @@ impl Announcement {
             (JobOutcome::Left, Some(_)) => {
                 Self::new(EventReason::Removed, format!("Everything owed was done within {took}: {reason}."))
             }
-            (JobOutcome::Returned, Some(Stage::Register | Stage::Release)) => {
+            (JobOutcome::Returned | JobOutcome::NotOurs, Some(Stage::Register | Stage::Release)) => {
                 Self::new(EventReason::Returned, format!("In service again after {took}: {reason}."))
             }
             _ => None,

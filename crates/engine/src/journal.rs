@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::fact::Fact;
-use crate::labels::action_name;
+use crate::labels::{JobOutcome, action_name};
 use crate::metrics::Metrics;
 
 /// Writes facts down.
@@ -88,8 +88,15 @@ fn log(fact: &Fact) {
         Fact::Isolated { instance, .. } => tracing::info!(%instance, "{fact}"),
         Fact::Finished { instance, outcome, cluster, took, .. } => {
             let cluster = cluster.as_ref().map_or("", |cluster| cluster.as_str());
-            let seconds = took.as_secs_f64();
-            tracing::info!(%instance, cluster, outcome = outcome.as_str(), seconds, "{fact}");
+            let (word, seconds) = (outcome.as_str(), took.as_secs_f64());
+            match outcome {
+                JobOutcome::Panicked => {
+                    tracing::error!(%instance, cluster, outcome = word, seconds, "{fact}")
+                }
+                // Its group waits for an answer that does not come from here: often a name that is misspelt.
+                JobOutcome::NotOurs => tracing::warn!(%instance, cluster, outcome = word, seconds, "{fact}"),
+                _ => tracing::info!(%instance, cluster, outcome = word, seconds, "{fact}"),
+            }
         }
         Fact::TooManyJobs { instance } => tracing::warn!(%instance, "{fact}"),
         Fact::Stopping { .. } => tracing::info!("{fact}"),

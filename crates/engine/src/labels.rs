@@ -43,6 +43,8 @@ pub enum JobOutcome {
     Left,
     /// What was done has been undone, or nothing was to be done.
     Returned,
+    /// The hook is somebody else's: by its name, or by the cluster that its metadata names.
+    NotOurs,
     /// The instance is in no cluster of ours.
     Foreign,
     /// The messages were lost to another worker.
@@ -55,14 +57,22 @@ pub enum JobOutcome {
 
 impl JobOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 6] =
-        [Self::Left, Self::Returned, Self::Foreign, Self::HandedOver, Self::Stopped, Self::Panicked];
+    pub const ALL: [Self; 7] = [
+        Self::Left,
+        Self::Returned,
+        Self::NotOurs,
+        Self::Foreign,
+        Self::HandedOver,
+        Self::Stopped,
+        Self::Panicked,
+    ];
 
     /// The word used for it everywhere.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Returned => "returned",
+            Self::NotOurs => "not_ours",
             Self::Foreign => "foreign",
             Self::HandedOver => "handed_over",
             Self::Stopped => "stopped",

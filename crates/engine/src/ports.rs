@@ -289,6 +289,11 @@ pub trait Cluster: Send + Sync {
     /// The watches are in sync.
     fn in_sync(&self) -> bool;
 
+    /// What keeps them from it, in words, where that is known.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Changes its value whenever the node of this instance, a pod on it, or the sync state changes.
     fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64>;
 

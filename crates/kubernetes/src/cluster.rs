@@ -17,7 +17,7 @@ use crate::clusters::{self, Clients, ClusterOptions, ClusterSource, OpenError};
 use crate::events::{self, Announcer};
 use crate::fault::{self, Kind};
 use crate::view::View;
-use crate::watch::{Pace, Said, Watch};
+use crate::watch::{Complaints, Pace, Watch};
 use crate::{nodes, pods, services};
 
 /// Evictions in flight in one cluster. An eviction waits up to 100 ms inside the API server, so that one
@@ -32,6 +32,7 @@ pub struct KubernetesCluster {
     name: ClusterName,
     clients: Clients,
     view: Arc<View>,
+    complaints: Arc<Complaints>,
     seats: Seats,
     announcer: Announcer,
     metrics: Metrics,
@@ -62,12 +63,12 @@ impl KubernetesCluster {
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
         let selector = clusters::node_selector(&source.name, &options)?;
         let clients = clusters::open(&source).await?;
-        let view = Arc::new(View::default());
+        let (view, complaints) = (Arc::new(View::default()), Arc::new(Complaints::default()));
         let (name, general) = (source.name.as_str().to_owned(), clients.general.clone());
         let (announcer, events) = events::open(name, general, metrics.clone());
         let watches = {
             let (general, name) = (clients.general.clone(), source.name.as_str().to_owned());
-            let (view, said, metrics) = (Arc::clone(&view), Arc::new(Said::default()), metrics.clone());
+            let (view, complaints, metrics) = (Arc::clone(&view), Arc::clone(&complaints), metrics.clone());
             async move {
                 let nodes = Watch {
                     cluster: name.clone(),
@@ -78,7 +79,7 @@ impl KubernetesCluster {
                     pace,
                     read: |node| nodes::read(node, selector.as_ref()),
                     tell: |news| view.on_nodes(news),
-                    said: Arc::clone(&said),
+                    complaints: Arc::clone(&complaints),
                 };
                 let pods = Watch {
                     cluster: name.clone(),
@@ -89,7 +90,7 @@ impl KubernetesCluster {
                     pace,
                     read: pods::read,
                     tell: |news| view.on_pods(news),
-                    said: Arc::clone(&said),
+                    complaints: Arc::clone(&complaints),
                 };
                 let services = Watch {
                     cluster: name,
@@ -100,7 +101,7 @@ impl KubernetesCluster {
                     pace,
                     read: services::read,
                     tell: |news| view.on_services(news),
-                    said: Arc::clone(&said),
+                    complaints: Arc::clone(&complaints),
                 };
                 tokio::join!(nodes.follow(), pods.follow(), services.follow(), events.send());
             }
@@ -109,6 +110,7 @@ impl KubernetesCluster {
             name: source.name,
             clients,
             view,
+            complaints,
             seats: Seats {
                 evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
                 deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
@@ -198,6 +200,10 @@ impl Cluster for KubernetesCluster {
 
     fn in_sync(&self) -> bool {
         self.view.in_sync()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.complaints.first()
     }
 
     fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64> {

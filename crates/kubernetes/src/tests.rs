@@ -264,10 +264,12 @@ async fn a_watch_that_is_cut_off_knows_nothing_until_it_has_caught_up() {
     assert_eq!(running.cluster.node(&instance(1)), Seen::Unknown);
     assert_eq!(running.cluster.node(&instance(2)), Seen::Unknown);
     assert_eq!(running.pod_names("n1"), ["web-1"], "the other watches go on");
+    running.until("the reason", |cluster| cluster.trouble().is_some_and(|text| text.contains("503"))).await;
 
     server.put("nodes", node(2));
     server.allow("nodes");
     running.until("in sync again", KubernetesCluster::in_sync).await;
+    running.until("that nothing is wrong", |cluster| cluster.trouble().is_none()).await;
     assert!(running.cluster.node(&instance(1)).known().is_some());
     assert!(running.cluster.node(&instance(2)).known().is_some());
     assert_eq!(server.lists("nodes"), 1, "it went on where it was cut off");

@@ -76,15 +76,20 @@ pub(crate) struct Watch<K, R, T> {
     /// Trims an object; nothing where it is none of ours.
     pub(crate) read: R,
     pub(crate) tell: T,
-    /// What the watches of this cluster have said already.
-    pub(crate) said: Arc<Said>,
+    /// What the watches of this cluster complain of.
+    pub(crate) complaints: Arc<Complaints>,
 }
 
 /// The complaints of all watches of one cluster that hold at this moment: the same one is said once.
 #[derive(Debug, Default)]
-pub(crate) struct Said(Mutex<BTreeSet<String>>);
+pub(crate) struct Complaints(Mutex<BTreeSet<String>>);
 
-impl Said {
+impl Complaints {
+    /// One of them, where there is one.
+    pub(crate) fn first(&self) -> Option<String> {
+        self.texts().first().cloned()
+    }
+
     fn texts(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +104,7 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
     pub(crate) async fn follow(self) {
         // Where to go on; without one, everything has to be listed.
         let mut version: Option<String> = None;
-        let mut failures = Failures::new(self.pace.first_pause, Arc::clone(&self.said));
+        let mut failures = Failures::new(self.pace.first_pause, Arc::clone(&self.complaints));
         loop {
             let result = match &mut version {
                 None => self.list().await.map(|listed| version = Some(listed)),
@@ -203,12 +208,12 @@ struct Failures {
     later: DefaultBackoff,
     /// What this watch has said, for all of them.
     saying: Option<String>,
-    said: Arc<Said>,
+    complaints: Arc<Complaints>,
 }
 
 impl Failures {
-    fn new(first_pause: Duration, said: Arc<Said>) -> Self {
-        Self { first_pause, count: 0, later: DefaultBackoff::default(), saying: None, said }
+    fn new(first_pause: Duration, complaints: Arc<Complaints>) -> Self {
+        Self { first_pause, count: 0, later: DefaultBackoff::default(), saying: None, complaints }
     }
 
     /// One more; gives the pause until the next try.
@@ -222,10 +227,10 @@ impl Failures {
 
     /// Says what is wrong, once for all watches of the cluster.
     fn say(&mut self, cluster: &str, text: String) {
-        if self.said.texts().insert(text.clone()) {
+        if self.complaints.texts().insert(text.clone()) {
             tracing::warn!(cluster, "out of sync: {text}");
             if let Some(before) = self.saying.replace(text) {
-                self.said.texts().remove(&before);
+                self.complaints.texts().remove(&before);
             }
         }
     }
@@ -233,10 +238,10 @@ impl Failures {
     /// It works again.
     fn end(&mut self, cluster: &str, resource: &str) {
         if let Some(text) = self.saying.take() {
-            self.said.texts().remove(&text);
+            self.complaints.texts().remove(&text);
             tracing::info!(cluster, "watching {resource}: in sync");
         }
-        *self = Self::new(self.first_pause, Arc::clone(&self.said));
+        *self = Self::new(self.first_pause, Arc::clone(&self.complaints));
     }
 }
 

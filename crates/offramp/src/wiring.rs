@@ -248,8 +248,12 @@ fn queue_readiness(progress: &Progress) -> Readiness {
 
 fn cluster_readiness(cluster: &Arc<dyn Cluster>) -> Readiness {
     let ready = cluster.in_sync();
-    let why = if ready { "in sync" } else { "its watches are not in sync; see the log for the reason" };
-    Readiness { name: format!("cluster {}", cluster.name()), ready, why: why.to_owned() }
+    let why = match cluster.trouble() {
+        _ if ready => "in sync".to_owned(),
+        Some(trouble) => format!("out of sync: {trouble}"),
+        None => "its watches have not caught up yet".to_owned(),
+    };
+    Readiness { name: format!("cluster {}", cluster.name()), ready, why }
 }
 
 #[cfg(test)]

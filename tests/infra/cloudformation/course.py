@@ -108,7 +108,7 @@ def run(emulator, folder):
     outputs = emulator.create(
         "course",
         CENTRAL,
-        {"ClusterName": "blue", "AutoScalingGroupNames": GROUP, "TargetGroupNames": "blue-*"},
+        {"ClusterName": "blue", "AutoScalingGroupPattern": GROUP, "TargetGroupNames": "blue-*"},
     )
     sqs = emulator.client("sqs")
 

@@ -12,10 +12,10 @@ OIDC_PROVIDER = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-west-1.amaz
 
 # Between them every condition of central.yaml is once true and once false.
 VARIANTS = {
-    "pod-identity": {"ClusterName": "blue", "AutoScalingGroupNames": "blue-*"},
+    "pod-identity": {"ClusterName": "blue", "AutoScalingGroupPattern": "blue-*"},
     "irsa": {
         "ClusterName": "blue",
-        "AutoScalingGroupNames": "*",
+        "AutoScalingGroupPattern": "*",
         "OidcProviderArn": OIDC_PROVIDER,
         "EncryptionKey": "new",
         "RebalanceRecommendations": "disabled",
@@ -24,7 +24,7 @@ VARIANTS = {
     },
     "own-key": {
         "ClusterName": "blue",
-        "AutoScalingGroupNames": "blue-*",
+        "AutoScalingGroupPattern": "blue-*",
         "EncryptionKey": "arn:aws:kms:eu-west-1:111122223333:key/0f1e2d3c-4b5a-4678-8901-23456789abcd",
     },
 }

@@ -336,7 +336,7 @@ def test_the_variants_decide_every_condition_both_ways():
 
 
 def test_nobody_gives_the_worker_every_group_by_default():
-    assert "Default" not in load(CENTRAL)["Parameters"]["AutoScalingGroupNames"]
+    assert "Default" not in load(CENTRAL)["Parameters"]["AutoScalingGroupPattern"]
 
 
 def test_both_templates_agree():

@@ -105,7 +105,7 @@ def test_the_central_stack_is_created_updated_and_deleted(emulator):
             "RetentionSeconds": "172800",
             "HookNames": "offramp,drain-before-terminate",
             "RebalanceRecommendations": "disabled",
-            "AutoScalingGroupNames": "shop-*",
+            "AutoScalingGroupPattern": "shop-*",
         },
     )
     assert changed["QueueUrl"] == outputs["QueueUrl"]
@@ -287,7 +287,7 @@ def test_wrong_parameters_are_refused_with_words(emulator, groups):
     }.items():
         with pytest.raises(ClientError, match=name):
             emulator.create("refused", CENTRAL, VARIANTS["pod-identity"] | {name: value})
-    with pytest.raises(ClientError, match="AutoScalingGroupNames"):
+    with pytest.raises(ClientError, match="AutoScalingGroupPattern"):
         emulator.create("refused", CENTRAL, {"ClusterName": "blue"})
     with pytest.raises(ClientError, match="already declares"):
         emulator.create(

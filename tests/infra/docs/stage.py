@@ -218,6 +218,12 @@ class Stage:
             return self._delete(context, self._read(rest, given))
         if (verb, *rest[:1]) == ("delete", "namespace"):
             return f'namespace "{rest[1]}" deleted\n'
+        if (verb, *rest[:1]) == ("delete", "configmap"):
+            self._object(context, "configmap", rest[1])
+            del self.objects[context, "configmap", rest[1]]
+            return f'configmap "{rest[1]}" deleted\n'
+        if verb == "create" and "--dry-run=client" in rest:
+            return real
         if verb == "create":
             return self._apply(context, self._said_by([*real, "--dry-run=client", "-o", "yaml"]))
         if verb == "label":

@@ -86,7 +86,7 @@ TRUE_IN_NEITHER_WORLD = {
     "OfframpIsolationSlow": "a node is isolated within milliseconds, or not at all",
     "OfframpRemovalsLate": "the demo has time enough, and in the bad world no removal finishes",
     "OfframpPodsForced": "no disruption budget blocks up to the deadline",
-    "OfframpHookNoticesForeign": "every instance with a hook is a node",
+    "OfframpHooksNotOurs": "every instance with a hook is a node of a cluster that its metadata names",
     "OfframpThrottled": "a sandbox has no limits of calls",
 }
 

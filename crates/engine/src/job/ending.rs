@@ -40,7 +40,7 @@ impl Task {
             }
         };
         match outcome {
-            JobOutcome::Left | JobOutcome::Returned => self.delete(messages).await,
+            JobOutcome::Left | JobOutcome::Returned | JobOutcome::NotOurs => self.delete(messages).await,
             JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
             JobOutcome::Foreign | JobOutcome::HandedOver | JobOutcome::Panicked => {
                 self.order(Order::Forget { messages });
@@ -48,7 +48,7 @@ impl Task {
             JobOutcome::Stopped => self.order(Order::Release { messages }),
         }
         // A job that was cut off says nothing about its stage, and only a removal has a deadline to keep.
-        let by_itself = matches!(outcome, JobOutcome::Left | JobOutcome::Returned);
+        let by_itself = matches!(outcome, JobOutcome::Left | JobOutcome::Returned | JobOutcome::NotOurs);
         let (last, took) = (self.stage.map(|(stage, _)| stage), now.since(self.job.since()));
         self.announce(Announcement::of_end(outcome, last, &reason, took));
         let time_left = self.deadline.map(|deadline| now.until(deadline));
@@ -82,6 +82,7 @@ impl Task {
 fn outcome_of(reason: &Reason) -> JobOutcome {
     match reason {
         Reason::SpotServed | Reason::Over(Over::Answered | Over::Ended) => JobOutcome::Left,
+        Reason::Over(Over::NotOurs) => JobOutcome::NotOurs,
         _ => JobOutcome::Returned,
     }
 }
