@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ids::GroupName;
 use crate::notice::HookKey;
 use crate::observation::{PodRef, Record, TargetKey};
-use crate::time::in_words;
+use crate::words::{counted, in_words};
 
 /// One idempotent thing to do for one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,9 @@ impl fmt::Display for Action {
             Self::Isolate { exclude: false, .. } => f.write_str("cordon and record"),
             Self::Isolate { exclude: true, .. } => f.write_str("cordon, exclude and record"),
             Self::Exclude { record, .. } if record.targets.is_empty() => f.write_str("exclude"),
-            Self::Exclude { record, .. } => write!(f, "exclude, recording {} targets", record.targets.len()),
+            Self::Exclude { record, .. } => {
+                write!(f, "exclude, recording {}", counted(record.targets.len(), "target"))
+            }
             Self::Deregister(target) => write!(f, "deregister {target}"),
             Self::Evict { pod, grace: None } => write!(f, "evict {pod}"),
             Self::Evict { pod, grace: Some(grace) } => write!(f, "evict {pod} with {}", in_words(*grace)),

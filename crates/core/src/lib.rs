@@ -26,6 +26,7 @@ mod scene;
 mod stage;
 mod step;
 mod time;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -49,4 +50,5 @@ pub use ownership::{LeftAlone, Over, Standing, hook_is_ours, left_alone};
 pub use policy::{IngressDaemonSet, Policy, Propagation, RebalancePolicy};
 pub use reason::Reason;
 pub use step::{Step, step};
-pub use time::{Timestamp, in_words};
+pub use time::Timestamp;
+pub use words::in_words;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::eviction::Left;
 use crate::ids::TargetGroupArn;
 use crate::ownership::Over;
-use crate::time::in_words;
+use crate::words::{counted, in_words};
 
 /// Why a step is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,27 +92,24 @@ impl fmt::Display for Reason {
                 group.short(),
                 in_words(*left)
             ),
-            Self::Deregistering { targets: 0, .. } => {
-                f.write_str("keeping controllers from registering the node")
-            }
-            Self::Deregistering { targets, unlabelled: false } => {
-                write!(f, "deregistering {targets} targets")
-            }
-            Self::Deregistering { targets, unlabelled: true } => {
-                write!(f, "deregistering {targets} targets, not labelled: the node cannot be written")
+            Self::Deregistering { targets: 0, .. } => f.write_str("keeping controllers from adding the node"),
+            Self::Deregistering { targets, unlabelled } => {
+                let but = if *unlabelled { ", not labelled: the node cannot be written" } else { "" };
+                write!(f, "deregistering {}{but}", counted(*targets, "target"))
             }
             Self::Propagating { left } => {
                 write!(f, "waiting {} for the balancers to send nothing new", in_words(*left))
             }
-            Self::Draining(left) => write!(f, "draining: {left}"),
-            Self::Settling => f.write_str("draining: empty, watching for pods bound just before the cordon"),
+            Self::Draining(left) => write!(f, "{left}"),
+            Self::Settling => f.write_str("empty, watching for pods bound just before the cordon"),
             Self::Detaching => f.write_str("telling the group to replace the instance now"),
             Self::Quiescing { targets } => {
-                write!(f, "waiting for {targets} targets to finish their last requests")
+                write!(f, "waiting for {} to finish the last requests", counted(*targets, "target"))
             }
             Self::Completing => f.write_str("everything owed is done, answering the hook"),
             Self::DeadlineReached { pods, targets } => {
-                write!(f, "the deadline has come, answering with {pods} pods and {targets} targets left")
+                let (pods, targets) = (counted(*pods, "pod"), counted(*targets, "target"));
+                write!(f, "the deadline has come, answering with {pods} and {targets} left")
             }
             Self::AwaitingInterruption { left } => {
                 write!(f, "isolated, waiting up to {} for the interruption", in_words(*left))
@@ -127,7 +124,7 @@ impl fmt::Display for Reason {
 
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} pods left", self.running + self.ending)?;
+        write!(f, "{} left", counted(self.running + self.ending, "pod"))?;
         for (count, what) in [
             (self.ending, "ending"),
             (self.refused, "refused"),
@@ -137,9 +134,7 @@ impl fmt::Display for Left {
                 write!(f, ", {count} {what}")?;
             }
         }
-        match self.forced_in {
-            Some(span) if self.refused > 0 => write!(f, ", forced in {}", in_words(span)),
-            Some(_) | None => Ok(()),
-        }
+        let Some(span) = self.forced_in.filter(|_| self.refused > 0) else { return Ok(()) };
+        write!(f, ", forced in {}", in_words(span))
     }
 }

@@ -45,19 +45,6 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// A span as people write it: `2m5s`, `300ms`, `0s`.
-pub fn in_words(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0) if span.subsec_millis() > 0 => format!("{}ms", span.subsec_millis()),
-        (0, 0, s) => format!("{s}s"),
-        (0, m, 0) => format!("{m}m"),
-        (0, m, s) => format!("{m}m{s}s"),
-        (h, 0, 0) => format!("{h}h"),
-        (h, m, _) => format!("{h}h{m}m"),
-    }
-}
-
 fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
@@ -73,17 +60,5 @@ mod tests {
         assert_eq!(t.since(Timestamp::from_millis(9_000)), Duration::ZERO);
         assert_eq!(t.until(Timestamp::from_millis(9_000)), Duration::from_secs(4));
         assert_eq!(t + Duration::MAX, Timestamp::from_millis(i64::MAX));
-    }
-
-    #[test]
-    fn spans_read_like_words() {
-        let check = |millis: u64, expect: &str| assert_eq!(in_words(Duration::from_millis(millis)), expect);
-        check(0, "0s");
-        check(300, "300ms");
-        check(5_900, "5s");
-        check(125_000, "2m5s");
-        check(120_000, "2m");
-        check(3_600_000, "1h");
-        check(5_400_000, "1h30m");
     }
 }

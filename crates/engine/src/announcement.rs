@@ -43,7 +43,7 @@ pub enum EventReason {
     HeldBack,
     /// Time is up, and the hook is being answered with something left.
     DeadlineReached,
-    /// A pod was deleted without asking its disruption budget, because the deadline came.
+    /// A pod was deleted, budget or not, because the deadline comes.
     PodDeleted,
     /// A permission is missing.
     ActionDenied,
@@ -139,8 +139,8 @@ impl Announcement {
         match (action, outcome) {
             (Action::Delete { pod, grace }, Outcome::Done) => {
                 let text = format!(
-                    "Deleted pod {pod} with {} to end, because the deadline comes: its disruption budget was not \
-                     asked.",
+                    "Deleted pod {pod} with {} to end: the deadline comes, and its disruption budget is not \
+                     waited for any longer.",
                     in_words(*grace)
                 );
                 Self::new(EventReason::PodDeleted, text)

@@ -161,8 +161,8 @@ the clusters (a service account in the pod, or a kubeconfig). It prints log line
 /live, /ready, /metrics and /jobs on 127.0.0.1:9090.";
 
 const RUN_EXAMPLES: &str = "\
-Without a file, these variables configure the simple case of one queue and one cluster. They go before the \
-file:
+Without a file, these variables configure the simple case of one queue and one cluster. They take \
+precedence over the file:
   OFFRAMP_QUEUE_URL     the queue that EventBridge feeds
   OFFRAMP_CLUSTER_NAME  the cluster's name; it is reached from inside the pod, or by KUBECONFIG
   OFFRAMP_HOOK_NAMES    names of lifecycle hooks to answer, separated by commas

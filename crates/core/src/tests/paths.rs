@@ -38,7 +38,7 @@ fn a_hook_walks_from_the_cordon_to_its_answer() {
         &seen,
         1,
         Some(Stage::Deregister),
-        &["exclude, recording 1 targets", "evict default/web-1", "evict default/web-2"],
+        &["exclude, recording 1 target", "evict default/web-1", "evict default/web-2"],
     );
     seen.node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
     seen.pods = Seen::Known(vec![]);
@@ -126,7 +126,7 @@ fn spot_does_everything_at_once() {
     assert_eq!(
         words(&step_at(&job, &seen, 1)),
         [
-            "exclude, recording 1 targets",
+            "exclude, recording 1 target",
             "evict default/web-1",
             "evict default/web-2",
             "terminate through workers"
@@ -354,11 +354,11 @@ fn the_gate_lets_one_of_two_go() {
         assert_eq!(words(&step_at(&job([hook()]), &leaving(other_since), after)), expect);
     };
     // We are first: the other one waits for us. The other is first, or as early with a smaller id.
-    check(9, 20, &["exclude, recording 1 targets"]);
+    check(9, 20, &["exclude, recording 1 target"]);
     check(3, 20, &[]);
     check(3, 599, &["heartbeat for hook offramp"]);
-    check(3, 600, &["exclude, recording 1 targets", "heartbeat for hook offramp"]);
-    check(5, 20, &["exclude, recording 1 targets"]);
+    check(3, 600, &["exclude, recording 1 target", "heartbeat for hook offramp"]);
+    check(5, 20, &["exclude, recording 1 target"]);
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn a_zone_without_cross_zone_stands_alone() {
         target_groups: Seen::Known(vec![group]),
         ..untouched()
     };
-    assert_eq!(words(&step_at(&job([hook()]), &seen(group.clone()), 6)), ["exclude, recording 1 targets"]);
+    assert_eq!(words(&step_at(&job([hook()]), &seen(group.clone()), 6)), ["exclude, recording 1 target"]);
     group.cross_zone = false;
     let step = step_at(&job([hook()]), &seen(group), 6);
     assert!(matches!(step.reason, Reason::GateClosed { .. }), "{step:?}");
@@ -386,7 +386,7 @@ fn the_deadline_answers_with_what_is_left() {
     assert!(!words(&step_at(&job, &seen, 3_584)).iter().any(|action| action.starts_with("complete")));
     let step = step_at(&job, &seen, 3_585);
     assert_eq!(words(&step), ["complete hook offramp: CONTINUE"]);
-    assert_eq!(step.reason.to_string(), "the deadline has come, answering with 1 pods and 0 targets left");
+    assert_eq!(step.reason.to_string(), "the deadline has come, answering with 1 pod and 0 targets left");
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn a_new_root_volume_brings_the_instance_back() {
 fn hibernation_leaves_the_pods_alone() {
     let job = job([notice("spot", NoticeKind::Spot(SpotAction::Hibernate))]);
     let seen = Observation { node: Seen::Known(isolated(&["spot"], true, &[])), ..untouched() };
-    assert_eq!(words(&step_at(&job, &seen, 1)), ["exclude, recording 1 targets"]);
+    assert_eq!(words(&step_at(&job, &seen, 1)), ["exclude, recording 1 target"]);
 }
 
 #[test]

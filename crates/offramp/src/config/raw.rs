@@ -134,7 +134,8 @@ pub(super) struct RawTiming {
     /// and 3 s are for our own calls.
     pub(super) deadline_margin: Option<Given>,
     /// How long the kubelet's graceful shutdown goes on after EC2 begins to shut the instance down.
-    /// Default: 0s, since many node images have none; with it, its `shutdownGracePeriod`.
+    /// Default: 0s, since many node images have none; with it, its `shutdownGracePeriod` less its
+    /// `shutdownGracePeriodCriticalPods`.
     pub(super) node_shutdown_grace: Option<Given>,
     /// A hook is answered after this long, however often a heartbeat could extend it. Default: 1h, which
     /// is two rounds of the longest common grace (15 min) and as much again.
@@ -196,7 +197,7 @@ pub(super) struct RawAdmin {
     pub(super) listen: Option<Given>,
 }
 
-/// Logs. `--log-format` and `--log-level` go before these.
+/// Logs. `--log-format` and `--log-level` take precedence over these.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLog {

@@ -131,9 +131,9 @@ fn every_wrong_value_is_reported_at_once() {
     check_error(
         "queue:\n  url: nowhere\ntiming:\n  settle: 5\n  recheck: soon\n",
         "FILE:2: queue.url: \"nowhere\" is no URL that begins with https:// or http://\n\
-         FILE: no cluster: set clusters, or OFFRAMP_CLUSTER_NAME for the only one\n\
          FILE:4: timing.settle: \"5\" is no duration; write a number with its unit, such as 30s, 10m or 1h\n\
-         FILE:5: timing.recheck: \"soon\" is no duration; write a number with its unit, such as 30s, 10m or 1h",
+         FILE:5: timing.recheck: \"soon\" is no duration; write a number with its unit, such as 30s, 10m or 1h\n\
+         FILE: no cluster: set clusters, or OFFRAMP_CLUSTER_NAME for the only one",
     );
 }
 

@@ -89,7 +89,10 @@ pub(super) fn validate(
         log_level: check.choice("log.level", level, &names_of::<LogLevel>(), LogLevel::default()),
         group_tag,
     };
-    if check.errors.is_empty() { Ok(config) } else { Err(check.errors) }
+    // In the order of the file; what is in no line comes last.
+    check.errors.sort_by_key(|(line, _)| line.unwrap_or(u64::MAX));
+    let errors: Vec<String> = check.errors.into_iter().map(|(_, error)| error).collect();
+    if errors.is_empty() { Ok(config) } else { Err(errors) }
 }
 
 const REBALANCE: [(&str, RebalancePolicy); 3] = [
@@ -106,7 +109,8 @@ const YES_OR_NO: [(&str, bool); 2] = [("true", true), ("false", false)];
 struct Check<'a> {
     file: Option<&'a Path>,
     environment: &'a Environment,
-    errors: Vec<String>,
+    /// Each with its line, where it is in one.
+    errors: Vec<(Option<u64>, String)>,
 }
 
 impl Check<'_> {
@@ -346,17 +350,20 @@ impl Check<'_> {
 
     fn wrong(&mut self, path: &str, given: &Given, words: &str) {
         self.errors.push(match (given.origin, self.file) {
-            (Origin::Variable(name), _) => format!("{name}: {words}"),
-            (Origin::Line(line), Some(file)) => format!("{}:{line}: {path}: {words}", file.display()),
-            (Origin::Line(line), None) => format!("line {line}: {path}: {words}"),
+            (Origin::Variable(name), _) => (None, format!("{name}: {words}")),
+            (Origin::Line(line), Some(file)) => {
+                (Some(line), format!("{}:{line}: {path}: {words}", file.display()))
+            }
+            (Origin::Line(line), None) => (Some(line), format!("line {line}: {path}: {words}")),
         });
     }
 
     fn missing(&mut self, words: &str) {
-        self.errors.push(match self.file {
+        let error = match self.file {
             Some(file) => format!("{}: {words}", file.display()),
             None => words.to_owned(),
-        });
+        };
+        self.errors.push((None, error));
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) struct Story {
     started: Timestamp,
     fleet: Option<Fleet>,
     next: usize,
+    said_what_is_waited_for: bool,
     /// Instances that the groups let go.
     pub(crate) scaled_in: BTreeSet<InstanceId>,
     /// Instances that EC2 takes back.
@@ -77,6 +78,7 @@ impl Story {
             started,
             fleet: Some(fleet),
             next: 0,
+            said_what_is_waited_for: false,
             scaled_in: BTreeSet::new(),
             interrupted: BTreeSet::new(),
         }
@@ -113,6 +115,10 @@ impl Story {
                 }
             });
         }
+        if !self.said_what_is_waited_for && self.next == SCENES.len() && sandbox.peek(messages) == 0 {
+            self.said_what_is_waited_for = true;
+            told.push("every notice is served: waiting for EC2 to end the instances".to_owned());
+        }
         told
     }
 
@@ -134,10 +140,9 @@ impl Story {
             if alive > 0 {
                 open.push(format!("{alive} instances have not ended"));
             }
-            let (waiting, in_flight) =
-                world.queues.get("offramp").map_or((0, 0), |queue| queue.depth(world.now()));
-            if waiting + in_flight > 0 {
-                open.push(format!("{} messages are left", waiting + in_flight));
+            let left = messages(world);
+            if left > 0 {
+                open.push(format!("{left} messages are left"));
             }
             open.join(", ")
         })
@@ -176,6 +181,12 @@ impl Story {
             Some(refusal) => format!("the group {group} cannot be scaled in: {refusal}"),
         }
     }
+}
+
+/// Messages that wait or are in flight.
+fn messages(world: &World) -> u64 {
+    let depth = world.queues.get("offramp").map(|queue| queue.depth(world.now()));
+    depth.map_or(0, |(waiting, in_flight)| waiting + in_flight)
 }
 
 /// Sets how many pods of `web` have to stay.
