@@ -219,7 +219,7 @@ mod tests {
             let said = Announcement::of_step(stage, begun, &reason);
             assert_eq!(said.as_ref().map(|said| (said.reason, said.text.as_str())), expect);
         };
-        let settling = "Draining: empty, watching for pods bound just before the cordon.";
+        let settling = "Empty, watching for pods bound just before the cordon.";
         check(Stage::Drain, true, Reason::Settling, Some((EventReason::Draining, settling)));
         check(Stage::Drain, false, Reason::Settling, None);
         check(Stage::Isolate, true, Reason::Isolating, None);

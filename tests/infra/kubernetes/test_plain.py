@@ -117,12 +117,16 @@ def test_each_configuration_is_a_configmap_of_its_own(tmp_path):
         assert (after != before) == (name == "offramp.yaml")
 
 
-def test_the_kustomization_that_the_file_shows_works(tmp_path):
-    text = header("install")
-    shown = text[text.index("  resources: ["):text.index("\nIn that folder")]
-    base, mine = tmp_path / "offramp/infra/kubernetes", tmp_path / "mine"
-    shutil.copytree(PLAIN, base)
-    mine.mkdir()
+def test_the_kustomization_that_the_page_shows_works(tmp_path):
+    """In a checkout, with IRSA."""
+    page = (ROOT / "docs/install.md").read_text()
+    shown = "\n".join(re.findall(r"^cat >>?kustomization.yaml <<END\n(.*?)^END$", page, re.M | re.S)[:2])
+    examples = {"$IMAGE": "registry.example.com/offramp", "$ROLE_ARN": "arn:aws:iam::111122223333:role/offramp"}
+    for name, example in examples.items():
+        assert shown.count(name) == 1
+        shown = shown.replace(name, example)
+    mine = tmp_path / "mine"
+    shutil.copytree(PLAIN, mine / "infra/kubernetes")
     (mine / "kustomization.yaml").write_text(shown)
     (mine / "offramp.yaml").write_text((PLAIN / "offramp.yaml").read_text().replace("name: blue", "name: shop"))
     plain, documents = kustomize(), kustomize(mine)
