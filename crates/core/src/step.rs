@@ -108,8 +108,8 @@ fn aim<'a>(
         return Aim::Leave;
     }
     if any(|standing| matches!(standing, Standing::Waits)) {
-        let isolated = seen.node.known().is_some_and(|node| node.cordoned && node.record.is_some());
-        return Aim::Wait(if isolated { Stage::Deregister } else { Stage::Isolate }, Reason::GroupUnknown);
+        let gone = matches!(seen.node, Seen::Gone);
+        return Aim::Wait(if gone { Stage::Complete } else { Stage::Isolate }, Reason::GroupUnknown);
     }
     let over_of = |(_, standing): &(&Notice, Standing)| {
         if let Standing::Over(over) = standing { Some(*over) } else { None }
@@ -178,7 +178,7 @@ fn leave(
     if scene.acting.is_empty() {
         // A fresh event alone never finishes a job: the group has to speak.
         let open = stage::wait(scene.recheck(), Reason::Unsettled);
-        let answers = [(Stage::Isolate, isolated), (Stage::Deregister, open)];
+        let answers = [(Stage::Isolate, isolated), (Stage::Isolate, open)];
         return first_open(answers, now, policy, Over::Disagrees);
     }
     let deregistered = stage::deregister(&scene);

@@ -187,10 +187,13 @@ impl Leases {
     /// Extends every lease whose job is alive; the others lapse and come back to somebody.
     fn extend(&mut self) {
         let now = self.clock.now();
+        // A job that has ended reads nothing any more. What it still held comes back to somebody, and is not to be
+        // handed back by us then.
+        self.held.retain(|_, lease| !lease.job.is_closed());
         let alive: Vec<(MessageId, Receipt)> = self
             .held
             .iter()
-            .filter(|(_, lease)| lease.is_alive(now))
+            .filter(|(_, lease)| now <= lease.alive.borrow().promised + GRACE)
             .map(|(id, lease)| (id.clone(), lease.receipt.clone()))
             .collect();
         for some in alive.chunks(BATCH) {
@@ -285,12 +288,5 @@ impl Leases {
             // A job that has just ended needs no telling.
             lease.job.send(Input::LeaseLost(message)).unwrap_or_default();
         }
-    }
-}
-
-impl Lease {
-    /// A job that has ended reads nothing any more, however long ahead it had promised to look again.
-    fn is_alive(&self, now: Timestamp) -> bool {
-        !self.job.is_closed() && now <= self.alive.borrow().promised + GRACE
     }
 }

@@ -465,13 +465,15 @@ fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
 }
 
 #[test]
-fn a_node_that_is_isolated_does_not_wait_for_its_isolation() {
-    // A worker that was started anew, while Auto Scaling cannot be read.
+fn a_removal_that_nobody_confirms_does_not_get_past_its_first_stage() {
+    // A worker that was started anew, while Auto Scaling cannot be read: the hook may run out, and somebody has to
+    // learn of it, also where the node is cordoned already. Once it has gone there is nothing left to isolate.
     let job = job([hook()]);
     let unread = |node| Observation { node, membership: Seen::Unknown, group: Seen::Unknown, ..untouched() };
     let stage = |node| step_at(&job, &unread(node), 100).stage;
     assert_eq!(stage(untouched().node), Some(Stage::Isolate));
-    assert_eq!(stage(Seen::Known(isolated(&["offramp"], true, &[]))), Some(Stage::Deregister));
+    assert_eq!(stage(Seen::Known(isolated(&["offramp"], true, &[]))), Some(Stage::Isolate));
+    assert_eq!(stage(Seen::Gone), Some(Stage::Complete));
 }
 
 #[test]
