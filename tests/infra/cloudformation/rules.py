@@ -170,7 +170,8 @@ def hand_overs_do_not_use_a_message_up(template):
 
 
 def queues_are_encrypted(template):
-    """By SQS's keys or by one key; where the key is made here, EventBridge may use it."""
+    """By SQS's keys or by one key; where the key is made here, EventBridge may use it, and the account decides about
+    everybody else. KMS refuses a key that nobody could administer."""
     keys = []
     for name, queue in of_type(template, QUEUE):
         key = queue.get("KmsMasterKeyId")
@@ -192,6 +193,11 @@ def queues_are_encrypted(template):
         ]
         if len(admitted) != 1:
             yield f"{name}: its policy does not admit EventBridge"
+        root = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}
+        account = {"Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*"}
+        statements = [{**statement, "Sid": None} for statement in key["KeyPolicy"]["Statement"]]
+        if {**account, "Sid": None} not in statements:
+            yield f"{name}: its policy does not leave the key to the account"
 
 
 def alarms_name_what_they_watch(template):
@@ -207,6 +213,61 @@ def alarms_name_what_they_watch(template):
             yield f"{name}: is on nothing by its name: {dimension}"
         if alarm.get("TreatMissingData") != "notBreaching":
             yield f"{name}: what is idle publishes nothing, and that would alarm"
+
+
+AGE, WAITING, LOST = (
+    "ApproximateAgeOfOldestMessage",
+    "ApproximateNumberOfMessagesVisible",
+    "InvocationsFailedToBeSentToDlq",
+)
+LONGEST_JOB = {"Ref": "OldestMessageAlarmSeconds"}
+# What each alarm watches, by which figure, above which threshold it goes off, and after how many periods in a row.
+# SQS publishes once a minute, so every period is 60 s.
+ALARMS = {
+    # The age falls as soon as the message is deleted, so the oldest of a minute counts. Five minutes: one that is
+    # deleted a moment late is none.
+    "OldestMessageAlarm": ("Queue", AGE, "Maximum", LONGEST_JOB, 5),
+    # The least of a minute, so that one that is taken within it is none. A sample may fall between arrival and
+    # receipt, and the next one into the lease of a worker that died (30 s): the third can be neither.
+    "NobodyReceivesAlarm": ("Queue", WAITING, "Minimum", 0, 3),
+    # The first one alarms, and at once: it may be a node that has gone.
+    "DeadLetterAlarm": ("DeadLetterQueue", WAITING, "Maximum", 0, 1),
+    # A count of events, of which the first one is lost already.
+    "LifecycleLostAlarm": ("LifecycleRule", LOST, "Sum", 0, 1),
+    "SpotLostAlarm": ("SpotRule", LOST, "Sum", 0, 1),
+    "RebalanceLostAlarm": ("RebalanceRule", LOST, "Sum", 0, 1),
+}
+
+
+def alarms_go_off_when_they_should(template):
+    """By the table above; of what is not in this variant there is no alarm."""
+    alarms = dict(of_type(template, "AWS::CloudWatch::Alarm"))
+    for name, (watched, metric, statistic, threshold, periods) in ALARMS.items():
+        if watched not in template["Resources"]:
+            continue
+        alarm = alarms.get(name)
+        if alarm is None:
+            yield f"{name}: is not there"
+            continue
+        value = alarm["Dimensions"][0]["Value"]
+        wanted = {
+            "MetricName": metric,
+            "Statistic": statistic,
+            "ComparisonOperator": "GreaterThanThreshold",
+            "Threshold": threshold,
+            "Period": 60,
+            "EvaluationPeriods": periods,
+            "DatapointsToAlarm": periods,
+            "ActionsEnabled": True,
+        }
+        found = {"DatapointsToAlarm": alarm["EvaluationPeriods"], "ActionsEnabled": True, **alarm}
+        if value not in ({"Ref": watched}, {"Fn::GetAtt": [watched, "QueueName"]}):
+            yield f"{name}: watches {value}, not {watched}"
+        for key in wanted:
+            if found[key] != wanted[key]:
+                yield f"{name}: {key} is {found[key]}, not {wanted[key]}"
+    for name in alarms.keys() - ALARMS.keys():
+        yield f"{name}: is not in the table of the alarms"
 
 
 def what_is_lost_alarms(template):
@@ -324,6 +385,7 @@ RULES = [
     hand_overs_do_not_use_a_message_up,
     queues_are_encrypted,
     alarms_name_what_they_watch,
+    alarms_go_off_when_they_should,
     what_is_lost_alarms,
     permissions_are_narrow,
     only_the_service_account_takes_the_role,

@@ -233,6 +233,13 @@ MUTATIONS = [
         "does not admit EventBridge",
     ),
     (
+        "queues_are_encrypted",
+        "irsa",
+        lambda template: resource("Key")(template)["KeyPolicy"]["Statement"][0],
+        {"Principal": rules.EVENTBRIDGE},
+        "does not leave the key to the account",
+    ),
+    (
         "alarms_name_what_they_watch",
         "irsa",
         resource("DeadLetterAlarm"),
@@ -252,6 +259,27 @@ MUTATIONS = [
         resource("SpotLostAlarm"),
         {"Dimensions": [{"Name": "RuleName", "Value": {"Fn::GetAtt": ["SpotRule", "Arn"]}}]},
         "on nothing by its name",
+    ),
+    *(
+        ("alarms_go_off_when_they_should", "pod-identity", resource(alarm), change, words)
+        for alarm, change, words in [
+            ("OldestMessageAlarm", {"ComparisonOperator": "LessThanThreshold"}, "ComparisonOperator is"),
+            ("OldestMessageAlarm", {"Period": 3600}, "Period is"),
+            ("NobodyReceivesAlarm", {"Statistic": "Maximum"}, "Statistic is"),
+            ("NobodyReceivesAlarm", {"DatapointsToAlarm": 1}, "DatapointsToAlarm is"),
+            ("DeadLetterAlarm", {"Threshold": 100}, "Threshold is"),
+            ("DeadLetterAlarm", {"MetricName": "NumberOfMessagesSent"}, "MetricName is"),
+            ("DeadLetterAlarm", {"Dimensions": [{"Value": {"Fn::GetAtt": ["Queue", "QueueName"]}}]}, "watches"),
+            ("SpotLostAlarm", {"EvaluationPeriods": 5}, "EvaluationPeriods is"),
+            ("LifecycleLostAlarm", {"ActionsEnabled": False}, "ActionsEnabled is"),
+        ]
+    ),
+    (
+        "alarms_go_off_when_they_should",
+        "pod-identity",
+        lambda template: template["Resources"],
+        {"DeadLetterAlarm": {"Type": "AWS::SNS::Topic"}},
+        "DeadLetterAlarm: is not there",
     ),
     (
         "what_is_lost_alarms",

@@ -75,6 +75,8 @@ class ApiServer(Server):
             service_cluster_ip_range="10.96.0.0/16",
             token_auth_file=tokens,
             authorization_mode="RBAC",
+            # As clusters in use have it, so that only the namespace decides who is refused.
+            allow_privileged="true",
         )
 
     def begun(self):

@@ -37,6 +37,34 @@ def test_the_api_server_refuses_a_misspelt_field(cluster, namespace):
         cluster.apply([found], "--dry-run=server", "--validate=strict", "--namespace", namespace)
 
 
+@pytest.mark.parametrize(
+    ("of", "asks"),
+    [
+        ("container", {"privileged": True, "allowPrivilegeEscalation": True}),
+        ("container", {"capabilities": {"drop": []}}),
+        ("container", {"runAsNonRoot": False, "runAsUser": 0}),
+        ("pod", {"hostNetwork": True}),
+    ],
+    ids=["privileged", "capabilities", "root", "host network"],
+)
+def test_the_namespace_refuses_a_pod_that_asks_for_more(cluster, namespace, of, asks):
+    """The worker's own pod, which is admitted, and then the same with one privilege."""
+    (deployment,) = [one for one in render(LEAST) if one["kind"] == "Deployment"]
+    spec = deployment["spec"]["template"]["spec"]
+    # That of the namespace, which is there a moment after it.
+    del spec["serviceAccountName"]
+    cluster.kubectl("wait", "-n", namespace, "serviceaccount/default", "--for=create", "--timeout=60s")
+
+    def apply():
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one", "namespace": namespace}, "spec": spec}
+        return cluster.apply([pod], "--dry-run=server")
+
+    assert "pod/one created" in apply()
+    (spec if of == "pod" else spec["containers"][0]["securityContext"]).update(asks)
+    with pytest.raises(AssertionError, match='violates PodSecurity "restricted:latest"'):
+        apply()
+
+
 class Plain:
     """The way of somebody without helm: a kustomization of their own."""
 

@@ -1,6 +1,7 @@
 """What the chart makes: accepted by Kubernetes' own schemas, and safe."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -139,6 +140,10 @@ def test_the_pod_may_do_nothing_that_it_need_not(values):
     assert all("hostPort" not in port for port in container["ports"])
     assert all(volume.keys() & {"configMap", "secret"} for volume in pod["volumes"])
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    # A kubeconfig is read by the worker's group (fsGroup), and by nobody else.
+    secrets = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert [oct(secret["defaultMode"]) for secret in secrets] == ["0o440"] * len(secrets)
+    assert secrets or values.stem not in ("clusters-values", "everything-values")
     assert pod["enableServiceLinks"] is False
     assert "cpu" not in container["resources"]["limits"]
     assert the("ServiceAccount", documents)["automountServiceAccountToken"] is False
@@ -168,6 +173,10 @@ def test_replicas_are_spread_and_kept():
         "kubernetes.io/hostname": ("DoNotSchedule", 1, 2),
         "topology.kubernetes.io/zone": ("ScheduleAnyway", 1, None),
     }
+    # Without it the first pod of a rollout would find no node.
+    assert [s["matchLabelKeys"] for s in pod_of(documents)["topologySpreadConstraints"]] == [["pod-template-hash"]] * 2
+    # The usual taint of a group that is kept for system pods, where replicas are kept best.
+    assert pod_of(documents)["tolerations"] == [{"key": "CriticalAddonsOnly", "operator": "Exists"}]
     budget = the("PodDisruptionBudget", documents)["spec"]
     assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
     preferred = pod_of(documents)["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
@@ -176,6 +185,43 @@ def test_replicas_are_spread_and_kept():
         "eks.amazonaws.com/capacityType": ("NotIn", ["SPOT"]),
         "karpenter.sh/capacity-type": ("NotIn", ["spot"]),
     }
+
+
+def test_the_probes_leave_the_time_that_the_worker_needs():
+    """The path, the seconds between tries, how many may fail, and how long one may take."""
+    container = container_of(render(LEAST))
+    table = {
+        # 2 s × 30: the 60 s that finding credentials may take.
+        "startupProbe": ("/live", 2, 30, 5),
+        # 10 s × 3, after the 60 s without a receive that make it 503: started anew after 90 s.
+        "livenessProbe": ("/live", 10, 3, 5),
+        # 5 s × 3: one slow answer is none. It decides about rollouts alone, which can wait 15 s.
+        "readinessProbe": ("/ready", 5, 3, 5),
+    }
+    for name, (path, period, tries, limit) in table.items():
+        assert container[name] == {
+            "httpGet": {"path": path, "port": "admin"},
+            "periodSeconds": period,
+            "failureThreshold": tries,
+            "timeoutSeconds": limit,
+        }, name
+
+
+def test_prometheus_sees_each_replica_also_one_that_is_not_ready():
+    documents = render(laid_over(LEAST, {"serviceMonitor": {"create": True}}))
+    service = the("Service", documents)["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    (endpoint,) = the("ServiceMonitor", documents)["spec"]["endpoints"]
+    # The 120 s of a spot notice are seen eight times, and one scrape is over before the next.
+    assert (endpoint["path"], endpoint["interval"], endpoint["scrapeTimeout"]) == ("/metrics", "15s", "10s")
+
+
+def test_the_memory_is_enough_for_the_measured_storm():
+    peak = re.search(r"([0-9]+) MiB at its peak", (ROOT / "README.md").read_text())
+    resources = container_of(render(LEAST))["resources"]
+    request, limit = (int(resources[kind]["memory"].removesuffix("Mi")) for kind in ("requests", "limits"))
+    # The storm and a quarter more, so that it does not make the pod a candidate for eviction; the limit twice that.
+    assert int(peak[1]) * 1.25 <= request == limit / 2
 
 
 def test_each_configuration_is_a_configmap_of_its_own():

@@ -29,6 +29,14 @@ BAD = [
     ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable"),
     ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "maxUnavailable"),
     ({"topologySpreadConstraints": [{"topologyKey": "a", "maxSkew": 1}]}, "whenUnsatisfiable"),
+    (
+        {"topologySpreadConstraints": [
+            {"topologyKey": "a", "maxSkew": 1, "minDomains": 2, "whenUnsatisfiable": "ScheduleAnyway"}]},
+        "whenUnsatisfiable",
+    ),
+    ({"podLabels": {"app.kubernetes.io/name": "nodes"}}, "podLabels"),
+    ({"podLabels": {"app.kubernetes.io/instance": "nodes"}}, "podLabels"),
+    ({"podLabels": {"example.com/cost": 7}}, "podLabels"),
     ({"env": [{"name": "OFFRAMP_QUEUE_URL", "value": "x"}]}, "env"),
     ({"env": [{"name": "HTTPS_PROXY", "value": 7}]}, "env"),
     ({"serviceMonitor": {"interval": "often"}}, "interval"),
@@ -65,6 +73,8 @@ BAD = [
     ({"config": {"lease": {"visibility": 30}}}, "visibility"),
     ({"config": {"admin": {"listen": "127.0.0.1:9090"}}}, "listen"),
     ({"config": {"admin": {"listen": "0.0.0.0:0"}}}, "listen"),
+    ({"config": {"admin": {"listen": "0.0.0.0:65536"}}}, "listen"),
+    ({"config": {"admin": {"listen": "[::]:99999"}}}, "listen"),
     ({"config": {"log": {"level": "verbose"}}}, "level"),
     ({"config": {"scope": {"group_tag": "=yes"}}}, "group_tag"),
     ({"config": {"policies": {}}}, "policies"),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -117,6 +118,16 @@ def test_a_panel_explains_itself(panel):
         assert target.get("instant") or target.get("range")
         for variable in ("$namespace", "$job"):
             assert variable in target["expr"], "without it two installations are mixed"
+
+
+def test_what_was_late_is_red_whoever_names_the_bar():
+    """Bars are named by their bucket, which is `0` in Prometheus 2 and `0.0` in Prometheus 3."""
+    titles = {panel["title"]: panel for panel in places.panels(DASHBOARDS["on-call"])}
+    (override,) = titles["Time left when removals finished"]["fieldConfig"]["overrides"]
+    assert override["properties"] == [{"id": "color", "value": {"mode": "fixed", "fixedColor": "red"}}]
+    assert override["matcher"]["id"] == "byRegexp"
+    bars = ["0", "0.0", "0.5", "5", "5.0", "10", "10.0", "300", "+Inf"]
+    assert [bar for bar in bars if re.search(override["matcher"]["options"], bar)] == ["0", "0.0"]
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
