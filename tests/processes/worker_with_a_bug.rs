@@ -1,6 +1,6 @@
-//! A worker with a bug: it panics whenever it would change something in its cluster. For tests of what a bug looks
-//! like from outside, because nothing makes the worker that we ship panic. It serves its metrics, and the AWS of its
-//! sandbox with the controls, until it is ended.
+//! A worker with a bug: it panics whenever it would change something in its cluster. For tests of what a bug
+//! looks like from outside, because nothing makes the worker that we ship panic. It serves its metrics, and
+//! the AWS of its sandbox with the controls, until it is ended.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

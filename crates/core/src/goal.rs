@@ -41,7 +41,7 @@ impl Goal {
 /// One condition that must come true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Cordon and record are on the node, or there is no node.
+    /// Cordon and record are on the node, or there is no node; and the notice is confirmed.
     Isolate,
     /// The exclude label is on the node, and no load balancer sends new requests.
     Deregister,

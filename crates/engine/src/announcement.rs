@@ -262,6 +262,7 @@ mod tests {
         assert_eq!(said(JobOutcome::Left, Some(Stage::Complete)), Some(EventReason::Removed));
         assert_eq!(said(JobOutcome::Left, None), None);
         assert_eq!(said(JobOutcome::Returned, Some(Stage::Release)), Some(EventReason::Returned));
+        assert_eq!(said(JobOutcome::NotOurs, Some(Stage::Release)), Some(EventReason::Returned));
         assert_eq!(said(JobOutcome::Returned, Some(Stage::Isolate)), None);
         assert_eq!(said(JobOutcome::Stopped, Some(Stage::Drain)), None);
     }

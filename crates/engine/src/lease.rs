@@ -2,7 +2,7 @@
 //!
 //! A lease is short (30 s) and extended while its job is alive, which means at most a moment past the
 //! time at which it promised to look again. A worker that dies so gives its messages back within half a
-//! minute, and a job that hangs or panics does too.
+//! minute, and so does a job that panics; one that hangs does a moment after what it had promised.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,8 +187,8 @@ impl Leases {
     /// Extends every lease whose job is alive; the others lapse and come back to somebody.
     fn extend(&mut self) {
         let now = self.clock.now();
-        // A job that has ended reads nothing any more. What it still held comes back to somebody, and is not to be
-        // handed back by us then.
+        // A job that has ended reads nothing any more. Kept until the shutdown, its messages would be handed
+        // back with receipts of old, while somebody else works on them.
         self.held.retain(|_, lease| !lease.job.is_closed());
         let alive: Vec<(MessageId, Receipt)> = self
             .held

@@ -276,6 +276,24 @@ async fn a_watch_that_is_cut_off_knows_nothing_until_it_has_caught_up() {
 }
 
 #[tokio::test]
+async fn what_one_watch_complains_of_stays_when_another_one_has_recovered() {
+    let server = ApiServer::start().await;
+    let running = Running::synced(&server).await;
+    for resource in ["nodes", "pods"] {
+        server.refuse(resource, 503);
+        server.cut(resource);
+    }
+    let complains = |of: &'static str| {
+        move |cluster: &KubernetesCluster| cluster.trouble().is_some_and(|text| text.contains(of))
+    };
+    running.until("the first of both", complains("nodes")).await;
+    server.allow("nodes");
+    running.until("the one that is left", complains("pods")).await;
+    server.allow("pods");
+    running.until("that nothing is wrong", |cluster| cluster.trouble().is_none()).await;
+}
+
+#[tokio::test]
 async fn a_bookmark_says_that_a_watch_has_caught_up_and_where_it_is() {
     let server = ApiServer::start().await;
     server.put("nodes", node(1));
@@ -590,14 +608,14 @@ async fn announcements_become_events_of_the_node() {
     let announce = |reason, text: &str| {
         running.cluster.announce(&NodeName::from("n1"), Announcement { reason, text: text.to_owned() });
     };
-    announce(EventReason::Draining, "Draining: 5 pods left.");
+    announce(EventReason::Draining, "5 pods left.");
     let written = timeout(SOON, server.write()).await.unwrap();
     assert_eq!(written["path"], "/apis/events.k8s.io/v1/namespaces/default/events");
     let event = &written["body"];
     let expect = [
         ("type", json!("Normal")),
         ("reason", json!("Draining")),
-        ("note", json!("Draining: 5 pods left.")),
+        ("note", json!("5 pods left.")),
         ("reportingController", json!("offramp")),
         ("reportingInstance", json!("offramp")),
         ("action", json!("TakeOutOfService")),

@@ -3,7 +3,7 @@
 //! kube's own `watcher` is not enough here: after a failure it resumes without a word, so that a quiet
 //! watch that works again cannot be told from one that is still cut off.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,17 +80,25 @@ pub(crate) struct Watch<K, R, T> {
     pub(crate) complaints: Arc<Complaints>,
 }
 
-/// The complaints of all watches of one cluster that hold at this moment: the same one is said once.
+/// What each watch of one cluster complains of at this moment, by its resource.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints(Mutex<BTreeSet<String>>);
+pub(crate) struct Complaints(Mutex<BTreeMap<&'static str, String>>);
 
 impl Complaints {
     /// One of them, where there is one.
     pub(crate) fn first(&self) -> Option<String> {
-        self.texts().first().cloned()
+        self.texts().values().next().cloned()
     }
 
-    fn texts(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    /// Takes a complaint up. False where one of the watches has said the same already.
+    fn add(&self, resource: &'static str, text: &str) -> bool {
+        let mut texts = self.texts();
+        let known = texts.values().any(|said| said == text);
+        texts.insert(resource, text.to_owned());
+        !known
+    }
+
+    fn texts(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +112,7 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
     pub(crate) async fn follow(self) {
         // Where to go on; without one, everything has to be listed.
         let mut version: Option<String> = None;
-        let mut failures = Failures::new(self.pace.first_pause, Arc::clone(&self.complaints));
+        let mut failures = Failures::new(self.pace.first_pause);
         loop {
             let result = match &mut version {
                 None => self.list().await.map(|listed| version = Some(listed)),
@@ -116,8 +124,10 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
             if trouble == Trouble::Expired || failures.count.is_multiple_of(RELIST_AFTER) {
                 version = None;
             }
-            if let Trouble::Failed(text) = trouble {
-                failures.say(&self.cluster, text);
+            if let Trouble::Failed(text) = trouble
+                && self.complaints.add(self.resource, &text)
+            {
+                tracing::warn!(cluster = self.cluster, "out of sync: {text}");
             }
             sleep(pause).await;
         }
@@ -159,7 +169,10 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
         let mut settle = Some(opened + self.pace.settle);
         let mut caught_up = || {
             (self.tell)(News::InSync);
-            failures.end(&self.cluster, self.resource);
+            failures.reset();
+            if self.complaints.texts().remove(self.resource).is_some() {
+                tracing::info!(cluster = self.cluster, "watching {}: in sync", self.resource);
+            }
         };
         loop {
             let next = timeout_at(settle.unwrap_or(silent_at), stream.next()).await;
@@ -201,19 +214,16 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
     }
 }
 
-/// Failures in a row: how long to pause, and what was said about them already.
+/// Failures in a row, and how long to pause.
 struct Failures {
     first_pause: Duration,
     count: u32,
     later: DefaultBackoff,
-    /// What this watch has said, for all of them.
-    saying: Option<String>,
-    complaints: Arc<Complaints>,
 }
 
 impl Failures {
-    fn new(first_pause: Duration, complaints: Arc<Complaints>) -> Self {
-        Self { first_pause, count: 0, later: DefaultBackoff::default(), saying: None, complaints }
+    fn new(first_pause: Duration) -> Self {
+        Self { first_pause, count: 0, later: DefaultBackoff::default() }
     }
 
     /// One more; gives the pause until the next try.
@@ -225,23 +235,9 @@ impl Failures {
         self.later.next().map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
     }
 
-    /// Says what is wrong, once for all watches of the cluster.
-    fn say(&mut self, cluster: &str, text: String) {
-        if self.complaints.texts().insert(text.clone()) {
-            tracing::warn!(cluster, "out of sync: {text}");
-            if let Some(before) = self.saying.replace(text) {
-                self.complaints.texts().remove(&before);
-            }
-        }
-    }
-
     /// It works again.
-    fn end(&mut self, cluster: &str, resource: &str) {
-        if let Some(text) = self.saying.take() {
-            self.complaints.texts().remove(&text);
-            tracing::info!(cluster, "watching {resource}: in sync");
-        }
-        *self = Self::new(self.first_pause, Arc::clone(&self.complaints));
+    fn reset(&mut self) {
+        *self = Self::new(self.first_pause);
     }
 }
 

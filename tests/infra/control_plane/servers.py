@@ -115,27 +115,22 @@ class ControlPlane:
             self.api = stack.enter_context(ApiServer(self.folder, etcd, key))
             self.kubeconfig = self.kubeconfig_of("admin", ADMIN)
             shared = {"kubeconfig": self.kubeconfig, "leader_elect": "false", "secure_port": 0}
-            stack.enter_context(
-                Server(
-                    self.folder,
-                    "kube-controller-manager",
-                    service_account_private_key_file=key,
-                    root_ca_file=self.api.certificate,
-                    **shared,
+            keys = {"service_account_private_key_file": key, "root_ca_file": self.api.certificate}
+            kubelets = {
+                "kubeconfig": self.kubeconfig,
+                "manage_all_nodes": "true",
+                "node_lease_duration_seconds": 40,
+                "server_address": f"127.0.0.1:{free_port()}",
+                "config": HERE / "kubelets.yaml",
+            }
+            self.servers = [
+                stack.enter_context(Server(self.folder, name, **flags))
+                for name, flags in (
+                    ("kube-controller-manager", shared | keys),
+                    ("kube-scheduler", shared),
+                    ("kwok", kubelets),
                 )
-            )
-            stack.enter_context(Server(self.folder, "kube-scheduler", **shared))
-            stack.enter_context(
-                Server(
-                    self.folder,
-                    "kwok",
-                    kubeconfig=self.kubeconfig,
-                    manage_all_nodes="true",
-                    node_lease_duration_seconds=40,
-                    server_address=f"127.0.0.1:{free_port()}",
-                    config=HERE / "kubelets.yaml",
-                )
-            )
+            ]
             self._stack = stack.pop_all()
         return self
 
@@ -184,6 +179,8 @@ class ControlPlane:
     def add_nodes(self, nodes):
         """Makes nodes of these (metadata and spec), and waits until they are ready. kwok looks after the pods of a node
         as soon as it has its lease."""
+        for server in self.servers:
+            assert server.runs(), server.said()
         self.apply([{"apiVersion": "v1", "kind": "Node", **node} for node in nodes])
         names = [node["metadata"]["name"] for node in nodes]
         leases = [f"lease/{name}" for name in names]
