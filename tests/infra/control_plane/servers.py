@@ -137,7 +137,7 @@ class ControlPlane:
     def __exit__(self, *_):
         self._stack.close()
 
-    def kubeconfig_of(self, name, token, namespace="default"):
+    def kubeconfig_of(self, name, token):
         """The file of somebody with this token."""
         authority = base64.b64encode(self.api.certificate.read_bytes()).decode()
         file = self.folder / f"{name}.kubeconfig"
@@ -150,7 +150,7 @@ class ControlPlane:
                         {"name": name, "cluster": {"server": self.api.url, "certificate-authority-data": authority}}
                     ],
                     "users": [{"name": name, "user": {"token": token}}],
-                    "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
+                    "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
                     "current-context": name,
                 }
             )
@@ -161,17 +161,17 @@ class ControlPlane:
         """Of the one who may do everything."""
         return {"HOME": str(self.folder), "KUBECONFIG": str(self.kubeconfig), "PATH": os.environ["PATH"]}
 
-    def run(self, name, *words, given=None, check=True):
+    def run(self, name, *words, given=None):
         """kubectl or helm. Gives what it prints."""
         words = [program(name), *map(str, words)]
         done = subprocess.run(
             words, input=given, env=self.environment(), capture_output=True, text=True, timeout=120, check=False
         )
-        assert not check or done.returncode == 0, f"{name} {' '.join(map(str, words))}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{name} {' '.join(map(str, words))}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def kubectl(self, *words, given=None, check=True):
-        return self.run("kubectl", *words, given=given, check=check)
+    def kubectl(self, *words, given=None):
+        return self.run("kubectl", *words, given=given)
 
     def apply(self, documents, *words):
         return self.kubectl("apply", *words, "-f", "-", given=yaml.safe_dump_all(documents))

@@ -38,11 +38,10 @@ class World:
         self.cluster, self.sandbox, self.folder = cluster, sandbox, folder
         nodes = json_of(f"{sandbox.kubernetes}/api/v1/nodes")["items"]
         self.nodes = {node["spec"]["providerID"].rsplit("/", 1)[1]: node["metadata"]["name"] for node in nodes}
-        known = ("name", "labels")
         cluster.add_nodes(
             [
                 {
-                    "metadata": {field: node["metadata"][field] for field in known},
+                    "metadata": {field: node["metadata"][field] for field in ("name", "labels")},
                     "spec": {"providerID": node["spec"]["providerID"]},
                 }
                 for node in nodes
@@ -62,15 +61,15 @@ class World:
         """Made by the commands at the top of remote-cluster.yaml, with the file that is shown there."""
         text = header("remote-cluster")
         for command in re.findall(r"kubectl --context green .+", text):
-            self._shell(command.replace("--context green", "").replace("infra/kubernetes", str(PLAIN)))
+            here = command.replace("--context green", "").replace("infra/kubernetes", str(PLAIN))
+            subprocess.run(
+                ["sh", "-euc", here], cwd=self.folder, env=self.cluster.environment(), check=True, timeout=60
+            )
         shown = block(text, "apiVersion: v1")
         shown["clusters"][0]["cluster"]["server"] = self.cluster.api.url
         file = self.folder / "kubeconfig"
         file.write_text(yaml.safe_dump(shown))
         return file
-
-    def _shell(self, command):
-        subprocess.run(["sh", "-euc", command], cwd=self.folder, env=self.cluster.environment(), check=True, timeout=60)
 
     def worker(self, kubeconfig):
         configuration = {
