@@ -19,6 +19,7 @@ mod ids;
 mod job;
 mod notice;
 mod observation;
+mod over;
 mod ownership;
 mod policy;
 mod reason;
@@ -46,9 +47,10 @@ pub use observation::{
     BalancerKind, Group, HookSpec, LifecycleState, Membership, Node, NodeOwner, Observation, Pod, PodRef,
     Record, Seen, Target, TargetGroup, TargetHealth, TargetKey,
 };
-pub use ownership::{LeftAlone, Over, Standing, hook_is_ours, left_alone};
+pub use over::{LeftAlone, Over};
+pub use ownership::{Standing, hook_is_ours, left_alone};
 pub use policy::{IngressDaemonSet, Policy, Propagation, RebalancePolicy};
 pub use reason::Reason;
 pub use step::{Step, step};
 pub use time::Timestamp;
-pub use words::in_words;
+pub use words::{counted, in_words};

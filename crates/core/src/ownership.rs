@@ -1,6 +1,5 @@
 //! Which notices have a claim: what is ours, what is too late, what is over.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::deadline::{SPOT_LEAD, ended};
@@ -8,6 +7,7 @@ use crate::ids::{ClusterName, HookName};
 use crate::job::Job;
 use crate::notice::{HOOK_AT_MOST, Hook, Notice, NoticeKind, Passage, SpotAction};
 use crate::observation::{LifecycleState, NodeOwner, Observation, Seen};
+use crate::over::{LeftAlone, Over};
 use crate::policy::{Policy, RebalancePolicy};
 use crate::time::Timestamp;
 
@@ -32,81 +32,6 @@ pub enum Standing {
     Returns,
     /// Nothing any more.
     Over(Over),
-}
-
-/// How a notice came to an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// The hook is answered, by us or by anybody.
-    Answered,
-    /// The hook is somebody else's.
-    NotOurs,
-    /// The group says that the instance is not held by this hook.
-    Disagrees,
-    /// The spot notice's time is over and the node still works.
-    Stale,
-    /// The spot notice's time is over.
-    Ended,
-    /// The node or the group is not ours to touch.
-    LeftAlone(LeftAlone),
-    /// The policy asks for nothing.
-    ByPolicy,
-    /// What was expected never came.
-    PatienceOver,
-    /// The instance is back in service.
-    Reprieved,
-    /// A launch hook: this version does not let instances in.
-    NotServed,
-}
-
-/// Why a node or group is not touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeftAlone {
-    /// A node of Karpenter.
-    Karpenter,
-    /// A node of EKS Auto Mode.
-    AutoMode,
-    /// The node selector does not match.
-    NotSelected,
-    /// The group is out of scope by its tags.
-    GroupOutOfScope,
-}
-
-impl Over {
-    /// The instance is really on its way: nothing of what was done is to be undone.
-    pub(crate) const fn is_departure(self) -> bool {
-        match self {
-            Self::Answered | Self::Ended => true,
-            Self::NotOurs
-            | Self::Disagrees
-            | Self::Stale
-            | Self::LeftAlone(_)
-            | Self::ByPolicy
-            | Self::PatienceOver
-            | Self::Reprieved
-            | Self::NotServed => false,
-        }
-    }
-}
-
-impl fmt::Display for Over {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Answered => "the hook is answered",
-            Self::NotOurs => "the hook is somebody else's",
-            Self::Disagrees => "the group says that the instance is not held by this hook",
-            Self::Stale => "the spot notice is over and the node still works",
-            Self::Ended => "the instance has ended",
-            Self::LeftAlone(LeftAlone::Karpenter) => "left alone: Karpenter removes this node",
-            Self::LeftAlone(LeftAlone::AutoMode) => "left alone: EKS Auto Mode removes this node",
-            Self::LeftAlone(LeftAlone::NotSelected) => "left alone: the node selector does not match",
-            Self::LeftAlone(LeftAlone::GroupOutOfScope) => "left alone: the group is out of scope",
-            Self::ByPolicy => "the policy leaves rebalance recommendations to the group",
-            Self::PatienceOver => "what was announced did not come, patience is over",
-            Self::Reprieved => "the instance is back in service",
-            Self::NotServed => "launch hooks are not served by this version",
-        })
-    }
 }
 
 /// Whether a hook is ours: its name is configured, or its metadata names a cluster of ours. EKS's,

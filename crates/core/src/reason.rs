@@ -1,12 +1,10 @@
-//! Why a step is what it is. The Display of a reason is what operators read.
+//! Why a step is what it is. What operators read of it is written in the engine.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::eviction::Left;
 use crate::ids::TargetGroupArn;
-use crate::ownership::Over;
-use crate::words::{counted, in_words};
+use crate::over::Over;
 
 /// Why a step is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,66 +73,4 @@ pub enum Reason {
     SpotServed,
     /// Nothing is owed any more.
     Over(Over),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Isolating => f.write_str("isolating the node"),
-            Self::NodeUnknown => f.write_str("waiting: the cluster is out of sync, the node is not known"),
-            Self::PodsUnknown => f.write_str("waiting: the pods of the node are not known"),
-            Self::GroupUnknown => f.write_str("waiting for Auto Scaling to say what the instance is doing"),
-            Self::TargetsUnknown => f.write_str("waiting for the target groups to be read"),
-            Self::Unsettled => f.write_str("waiting for the group to show the hook's Wait state"),
-            Self::GateClosed { group, left } => write!(
-                f,
-                "holding back: the last healthy target of {} (goes on in {})",
-                group.short(),
-                in_words(*left)
-            ),
-            Self::Deregistering { targets: 0, .. } => f.write_str("keeping controllers from adding the node"),
-            Self::Deregistering { targets, unlabelled } => {
-                let but = if *unlabelled { ", not labelled: the node cannot be written" } else { "" };
-                write!(f, "deregistering {}{but}", counted(*targets, "target"))
-            }
-            Self::Propagating { left } => {
-                write!(f, "waiting {} for the balancers to send nothing new", in_words(*left))
-            }
-            Self::Draining(left) => write!(f, "{left}"),
-            Self::Settling => f.write_str("empty, watching for pods bound just before the cordon"),
-            Self::Detaching => f.write_str("telling the group to replace the instance now"),
-            Self::Quiescing { targets } => {
-                write!(f, "waiting for {} to finish the last requests", counted(*targets, "target"))
-            }
-            Self::Completing => f.write_str("everything owed is done, answering the hook"),
-            Self::DeadlineReached { pods, targets } => {
-                let (pods, targets) = (counted(*pods, "pod"), counted(*targets, "target"));
-                write!(f, "the deadline has come, answering with {pods} and {targets} left")
-            }
-            Self::AwaitingInterruption { left } => {
-                write!(f, "isolated, waiting up to {} for the interruption", in_words(*left))
-            }
-            Self::AwaitingReturn => f.write_str("waiting for the instance to come back"),
-            Self::Returning(over) => write!(f, "undoing what was done: {over}"),
-            Self::SpotServed => f.write_str("everything owed for the spot notice is done"),
-            Self::Over(over) => write!(f, "{over}"),
-        }
-    }
-}
-
-impl fmt::Display for Left {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} left", counted(self.running + self.ending, "pod"))?;
-        for (count, what) in [
-            (self.ending, "ending"),
-            (self.refused, "refused"),
-            (self.awaiting_quiet, "until traffic has left"),
-        ] {
-            if count > 0 {
-                write!(f, ", {count} {what}")?;
-            }
-        }
-        let Some(span) = self.forced_in.filter(|_| self.refused > 0) else { return Ok(()) };
-        write!(f, ", forced in {}", in_words(span))
-    }
 }

@@ -16,7 +16,7 @@ pub fn in_words(span: Duration) -> String {
 }
 
 /// `1 pod`, `2 pods`.
-pub(crate) fn counted(count: usize, what: &str) -> String {
+pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -6,6 +6,7 @@ use offramp_core::{Action, Outcome, Reason, Stage, in_words};
 use std::time::Duration;
 
 use crate::labels::{JobOutcome, Trigger, action_name};
+use crate::texts::InWords;
 
 /// One Event of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ impl Announcement {
             (_, Stage::Register) => EventReason::Registering,
             (_, Stage::Release) => EventReason::Releasing,
         };
-        Self::new(about, sentence(&reason.to_string()))
+        Self::new(about, sentence(&reason.in_words()))
     }
 
     pub(crate) fn of_action(action: &Action, outcome: &Outcome) -> Option<Self> {

@@ -9,6 +9,7 @@ use offramp_core::{
 
 use crate::labels::{JobOutcome, Trigger};
 use crate::ports::{Fault, MessageId};
+use crate::texts::InWords;
 
 /// Something that happened in the engine.
 #[derive(Clone, Debug)]
@@ -153,7 +154,7 @@ impl fmt::Display for Fact {
             Self::Joined { trigger, copy: true, .. } => write!(f, "copy of a {} notice", trigger.as_str()),
             Self::Routed { cluster, node: Some(node), .. } => write!(f, "node {node} of cluster {cluster}"),
             Self::Routed { cluster, node: None, .. } => write!(f, "cluster {cluster}, no node"),
-            Self::Stepped { stage, reason, .. } => write!(f, "{}: {reason}", stage.as_str()),
+            Self::Stepped { stage, reason, .. } => write!(f, "{}: {}", stage.as_str(), reason.in_words()),
             Self::Acted { action, outcome, .. } => match outcome {
                 Outcome::Done => write!(f, "{action}"),
                 Outcome::Gone => write!(f, "{action}: already gone"),

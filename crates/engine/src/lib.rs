@@ -26,6 +26,7 @@ mod record;
 mod retry;
 mod routing;
 mod tasks;
+mod texts;
 
 #[cfg(test)]
 mod tests;

@@ -259,20 +259,20 @@ fn late_notices_do_little() {
         let seen = Observation { membership: state, ..untouched() };
         let step = step_at(&job([notice]), &seen, after);
         let actions = words(&step).join(", ");
-        let text = if actions.is_empty() { step.reason.to_string() } else { actions };
+        let text = if actions.is_empty() { format!("{:?}", step.reason) } else { actions };
         assert_eq!(text, expect);
     };
     use LifecycleState::{InService, Terminating, TerminatingProceed, TerminatingWait};
     check(hook(), member(TerminatingWait), 3_000, "cordon and record, heartbeat for hook offramp");
     check(hook(), member(InService), 30, "cordon and record");
-    check(hook(), member(InService), 61, "the group says that the instance is not held by this hook");
-    check(hook(), member(Terminating), 61, "waiting for Auto Scaling to say what the instance is doing");
-    check(hook(), member(TerminatingProceed), 5, "the hook is answered");
+    check(hook(), member(InService), 61, "Over(Disagrees)");
+    check(hook(), member(Terminating), 61, "GroupUnknown");
+    check(hook(), member(TerminatingProceed), 5, "Over(Answered)");
     check(hook(), Seen::Unknown, 60, "cordon and record");
-    check(hook(), Seen::Unknown, 61, "waiting for Auto Scaling to say what the instance is doing");
-    check(spot(), member(InService), 181, "the spot notice is over and the node still works");
+    check(hook(), Seen::Unknown, 61, "GroupUnknown");
+    check(spot(), member(InService), 181, "Over(Stale)");
     check(rebalance(), member(InService), 30, "cordon and record");
-    check(rebalance(), member(InService), 3_600, "what was announced did not come, patience is over");
+    check(rebalance(), member(InService), 3_600, "Over(PatienceOver)");
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn the_deadline_answers_with_what_is_left() {
     assert!(!words(&step_at(&job, &seen, 3_584)).iter().any(|action| action.starts_with("complete")));
     let step = step_at(&job, &seen, 3_585);
     assert_eq!(words(&step), ["complete hook offramp: CONTINUE"]);
-    assert_eq!(step.reason.to_string(), "the deadline has come, answering with 1 pod and 0 targets left");
+    assert_eq!(step.reason, Reason::DeadlineReached { pods: 1, targets: 0 });
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::fact::Fact;
 use crate::labels::JobOutcome;
 use crate::lease::Order;
 use crate::ports::MessageId;
+use crate::texts::InWords;
 
 /// Why a job is over.
 pub(super) enum End {
@@ -25,7 +26,7 @@ impl Task {
         let now = self.shared.clock.now();
         let messages: Vec<MessageId> = std::mem::take(&mut self.messages).into_keys().collect();
         let (outcome, reason) = match end {
-            End::Done(reason) => (outcome_of(&reason), reason.to_string()),
+            End::Done(reason) => (outcome_of(&reason), reason.in_words()),
             End::Foreign => {
                 (JobOutcome::Foreign, "the instance is in no cluster that this worker serves".to_owned())
             }

@@ -8,6 +8,7 @@ use crate::arrival::Arrival;
 use crate::fact::Fact;
 use crate::labels::Trigger;
 use crate::ports::Fault;
+use crate::texts::InWords;
 
 /// What a job is doing, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Task {
             status.triggers = self.job.notices.iter().map(|notice| Trigger::of(&notice.kind)).collect();
             status.goal = step.goal;
             status.stage = step.stage;
-            status.reason = step.reason.to_string();
+            status.reason = step.reason.in_words();
             status.wake_at = step.wake_at;
             status.deadline = step.deadline;
         });
