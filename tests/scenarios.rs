@@ -10,6 +10,8 @@ mod figures;
 mod late_watches;
 #[path = "scenarios/node_events.rs"]
 mod node_events;
+#[path = "scenarios/reports.rs"]
+mod reports;
 #[path = "scenarios/script.rs"]
 mod script;
 #[path = "scenarios/seats.rs"]

@@ -255,6 +255,8 @@ fn line_of(fact: &Fact) -> Option<String> {
         Fact::Ignored { .. }
         | Fact::DeadLettered { .. }
         | Fact::QueueFaulted { .. }
+        | Fact::DeadLetterPostponed { .. }
+        | Fact::LaterVersion { .. }
         | Fact::LeaseLost { .. }
         | Fact::Stopping { .. } => return Some(format!("worker  {fact}")),
         Fact::Joined { instance, .. }
@@ -262,6 +264,8 @@ fn line_of(fact: &Fact) -> Option<String> {
         | Fact::Stepped { instance, .. }
         | Fact::Acted { instance, .. }
         | Fact::Faulted { instance, .. }
+        | Fact::Vetoed { instance, .. }
+        | Fact::CameBack { instance, .. }
         | Fact::TooManyJobs { instance }
         | Fact::Isolated { instance, .. }
         | Fact::Finished { instance, .. } => instance,

@@ -299,7 +299,7 @@ impl Checks {
                     self.break_it(world, "2 a message goes last", text);
                 }
             }
-            Ok(Parsed::Ignored(_)) => {}
+            Ok(Parsed::Ignored(_) | Parsed::Later) => {}
             Ok(Parsed::Notices(notices)) => {
                 for notice in notices {
                     if let Some(owed) = self.owed(world, &notice) {

@@ -11,6 +11,7 @@ use offramp_core::{
     TargetGroupArn,
 };
 use offramp_engine::{Call, Fault, GroupCall, Groups, Settled};
+use offramp_wire::cluster_hint;
 
 use crate::fault::{Reading, Refusal};
 use crate::meter::Meter;
@@ -271,6 +272,9 @@ fn lifecycle_state(text: &str) -> LifecycleState {
         "Terminating" | "Warmed:Terminating" => LifecycleState::Terminating,
         "Terminated" | "Warmed:Terminated" => LifecycleState::Terminated,
         "Warmed:Pending:Wait" => LifecycleState::WarmedPendingWait,
+        "Warmed:Pending:Proceed" | "Warmed:Running" | "Warmed:Stopped" | "Warmed:Hibernated" => {
+            LifecycleState::Warmed
+        }
         "ReplacingRootVolume:Wait" => LifecycleState::ReplacingRootVolumeWait,
         other => LifecycleState::Other(other.to_owned()),
     }
@@ -286,7 +290,7 @@ fn terminate_hook(hook: &LifecycleHook) -> Option<HookSpec> {
         name: HookName::new(hook.lifecycle_hook_name()?),
         heartbeat_timeout,
         global_timeout: global_timeout.unwrap_or_else(|| (heartbeat_timeout * 100).min(LONGEST_ACTION)),
-        metadata: hook.notification_metadata().map(ToOwned::to_owned),
+        cluster_hint: hook.notification_metadata().and_then(cluster_hint),
     })
 }
 

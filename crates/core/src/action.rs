@@ -87,6 +87,11 @@ pub enum Outcome {
         /// The budget, where the answer names it.
         budget: Option<BudgetName>,
     },
+    /// An admission webhook or policy refuses for now: an answer too.
+    Vetoed {
+        /// Its own words, bounded.
+        by: String,
+    },
     /// The object has changed since it was seen: look again.
     Changed,
     /// It may work later: throttled, timed out, a server error.

@@ -79,12 +79,19 @@ fn of_hook(
     let next = heard.zip(spec).map(|(heard, spec)| heard + spec.heartbeat_timeout);
     // Still waiting after its first timeout: an earlier worker's heartbeat moved the end out.
     let outlived = |first: Timestamp| now >= first && in_wait_state(seen);
+    // AWS refuses heartbeats for a hook that the group still shows: nobody knows how much is left, and half of
+    // the timeout from our first receipt on is what an earlier worker's heartbeat leaves at least.
+    let refused = job.memory.hook_calls.get(&hook.key).is_some_and(|calls| calls.refused.is_some());
+    let half = spec.map(|spec| job.delivery_of(notice).at + spec.heartbeat_timeout / 2);
     let (end, provisional) = match spec.map(|spec| notice.at + spec.heartbeat_timeout) {
         // Heartbeats came through, and then they did not: what the last one gained is all there is.
         _ if heard.is_some() && tried => {
             (next.map_or(notice.at + limit, |next| next.min(notice.at + limit)), false)
         }
         _ if heard.is_some() => (notice.at + limit, false),
+        Some(first) if refused && in_wait_state(seen) => {
+            (half.unwrap_or(first).max(first).min(notice.at + limit), !tried)
+        }
         Some(first) if outlived(first) => (notice.at + limit, !tried),
         Some(first) => (first.min(notice.at + limit), !tried),
         None => (notice.at + limit, !tried),
@@ -138,7 +145,7 @@ pub(crate) fn pause_of(hook: &HookKey, job: &Job) -> Timestamp {
     job.memory.hook_pauses.get(hook).map_or(Timestamp::from_millis(0), |pause| pause.again_at)
 }
 
-fn spec_of<'a>(hook: &Hook, seen: &'a Observation) -> Option<&'a HookSpec> {
+pub(crate) fn spec_of<'a>(hook: &Hook, seen: &'a Observation) -> Option<&'a HookSpec> {
     let group = seen.group.known().filter(|group| group.name == hook.key.group)?;
     group.terminate_hooks.iter().find(|spec| spec.name == hook.key.name)
 }

@@ -29,9 +29,9 @@ pub fn classify(pod: &Pod, policy: &Policy) -> PodClass {
     if pod.mirror || pod.finished {
         return PodClass::Stays;
     }
-    match &pod.daemon_set {
+    match pod.daemon_set() {
         Some(name) => {
-            let named = IngressDaemonSet { namespace: pod.pod.namespace.clone(), name: name.clone() };
+            let named = IngressDaemonSet { namespace: pod.pod.namespace.clone(), name: name.to_owned() };
             if policy.ingress_daemon_sets.contains(&named) { PodClass::Ingress } else { PodClass::Stays }
         }
         None if pod.node_critical => PodClass::NodeCritical,
@@ -41,9 +41,9 @@ pub fn classify(pod: &Pod, policy: &Policy) -> PodClass {
 }
 
 /// The pods that have to go before the node is empty.
-pub(crate) fn evictable<'a>(pods: &'a [Pod], policy: &Policy) -> Vec<(PodClass, &'a Pod)> {
+pub(crate) fn evictable<'a>(pods: &'a [Pod], job: &Job, policy: &Policy) -> Vec<(PodClass, &'a Pod)> {
     let classes = pods.iter().map(|pod| (classify(pod, policy), pod));
-    classes.filter(|(class, _)| *class != PodClass::Stays).collect()
+    classes.filter(|(class, pod)| *class != PodClass::Stays && !job.memory.came_back(pod)).collect()
 }
 
 /// What is left of a drain, in words for people.
@@ -53,8 +53,10 @@ pub struct Left {
     pub running: usize,
     /// Pods whose grace is running.
     pub ending: usize,
-    /// Pods whose eviction a budget refuses, or failed.
+    /// Pods whose eviction a budget, a webhook or a policy refuses, or failed.
     pub refused: usize,
+    /// Those of them that an admission webhook or policy refuses.
+    pub vetoed: usize,
     /// Pods that wait for the balancers to be quiet.
     pub awaiting_quiet: usize,
     /// How long until the first pod is forced.
@@ -80,7 +82,7 @@ pub(crate) fn plan(
     policy: &Policy,
     now: Timestamp,
 ) -> Eviction {
-    let pods = evictable(pods, policy);
+    let pods = evictable(pods, job, policy);
     let tier = pods.iter().map(|(class, _)| *class).min();
     let provisional = deadline.is_some_and(|deadline| deadline.provisional);
     let mut plan = Eviction::default();
@@ -95,8 +97,10 @@ pub(crate) fn plan(
             continue;
         }
         plan.left.running += 1;
-        let refused = job.memory.asked.get(&pod.pod.uid).is_some_and(|asked| asked.refused);
+        let asked = job.memory.asked.get(&pod.pod.uid);
+        let refused = asked.is_some_and(|asked| asked.refused);
         plan.left.refused += usize::from(refused);
+        plan.left.vetoed += usize::from(asked.is_some_and(|asked| asked.vetoed));
         let mut rung = rung(pod, deadline, policy, now);
         if provisional && !matches!(rung, Rung::Ask { .. }) {
             plan.heartbeat_first = true;
@@ -117,7 +121,7 @@ pub(crate) fn plan(
         }
         // A refusal rests for a while, but not when the time has come.
         if !(may_try(pod, job, now) || (forced && refused)) {
-            plan.wake(job.memory.asked.get(&pod.pod.uid).map(|asked| asked.again_at));
+            plan.wake(asked.map(|asked| asked.again_at));
             continue;
         }
         plan.actions.push(match rung {

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::action::{Action, Outcome};
-use crate::ids::{InstanceId, PodUid};
+use crate::hook_state::REPEAT;
+use crate::ids::{InstanceId, NoticeId, PodUid};
 use crate::notice::{HOOK_AT_MOST, Hook, HookKey, Notice, NoticeKind};
-use crate::observation::{LifecycleState, Observation, Seen, TargetHealth, TargetKey};
+use crate::observation::{LifecycleState, Observation, PodOrigin, Seen, TargetHealth, TargetKey};
 use crate::policy::Policy;
+use crate::returning::Evictions;
 use crate::time::Timestamp;
 
 /// The merged notices about one instance and what was learned while working on them.
@@ -17,8 +19,19 @@ pub struct Job {
     pub instance: InstanceId,
     /// Every notice that joined, in order of arrival, without copies. Never empty.
     pub notices: Vec<Notice>,
+    /// How each notice reached this worker, for the first time.
+    pub deliveries: BTreeMap<NoticeId, Delivery>,
     /// Results of earlier actions. Cheap to lose.
     pub memory: Memory,
+}
+
+/// How a notice reached this worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// When.
+    pub at: Timestamp,
+    /// Its message had been received before, by this worker or another.
+    pub redelivered: bool,
 }
 
 /// What joining a notice changed.
@@ -32,13 +45,18 @@ pub enum Joined {
 
 impl Job {
     /// A job for the instance that the notice speaks of.
-    pub fn new(notice: Notice) -> Self {
-        Self { instance: notice.instance.clone(), notices: vec![notice], memory: Memory::default() }
+    pub fn new(notice: Notice, delivery: Delivery) -> Self {
+        Self {
+            instance: notice.instance.clone(),
+            deliveries: BTreeMap::from([(notice.id.clone(), delivery)]),
+            notices: vec![notice],
+            memory: Memory::default(),
+        }
     }
 
     /// Merges a notice about the same instance. Obligations are only added, deadlines only tightened,
     /// and nothing that was done is done again.
-    pub fn join(&mut self, notice: Notice) -> Joined {
+    pub fn join(&mut self, notice: Notice, delivery: Delivery) -> Joined {
         let copy = |have: &Notice| {
             have.id == notice.id
                 || match (&have.kind, &notice.kind) {
@@ -49,8 +67,15 @@ impl Job {
         if self.notices.iter().any(copy) {
             return Joined::Copy;
         }
+        self.deliveries.insert(notice.id.clone(), delivery);
         self.notices.push(notice);
         Joined::Added
+    }
+
+    /// How a notice of this job reached this worker.
+    pub(crate) fn delivery_of(&self, notice: &Notice) -> Delivery {
+        let known = self.deliveries.get(&notice.id).copied();
+        known.unwrap_or(Delivery { at: notice.at, redelivered: false })
     }
 
     /// The hooks among the notices.
@@ -85,10 +110,12 @@ pub struct Memory {
     pub heartbeats: BTreeMap<HookKey, Timestamp>,
     /// Hooks whose newest call failed, and when the next may be made.
     pub hook_pauses: BTreeMap<HookKey, HookPause>,
-    /// Hooks that are answered, and how.
-    pub answered: BTreeMap<HookKey, Answered>,
+    /// What came of our calls, by hook.
+    pub hook_calls: BTreeMap<HookKey, HookCalls>,
     /// Pods whose end we asked for, and the answer.
     pub asked: BTreeMap<PodUid, Asked>,
+    /// The ends that the API server accepted, by what makes such pods again.
+    pub evicted: BTreeMap<PodOrigin, Evictions>,
     /// Pods whose grace we have cut already.
     pub cut: BTreeSet<PodUid>,
     /// When a target was first known to be leaving: our call, or the first `draining` seen.
@@ -134,19 +161,23 @@ pub struct HookPause {
 /// The newest answer to an eviction or deletion of one pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// A budget refuses, or the call failed.
+    /// A budget, a webhook or a policy refuses, or the call failed.
     pub refused: bool,
+    /// It is a webhook or a policy.
+    pub vetoed: bool,
     /// Not before then again. After a success this covers the time until a watch shows it.
     pub again_at: Timestamp,
 }
 
-/// How a hook came to be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
-    /// AWS took our CONTINUE.
-    Continued,
-    /// There is no active action any more: somebody else answered, or it timed out.
-    NoActiveAction,
+/// What came of our calls about one hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookCalls {
+    /// The newest call.
+    pub newest: Timestamp,
+    /// When AWS took our CONTINUE for the first time.
+    pub continued: Option<Timestamp>,
+    /// When AWS said that there is no active action, and has taken no call since.
+    pub refused: Option<Timestamp>,
 }
 
 /// How long a refused eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a
@@ -166,8 +197,19 @@ const HOOK_PAUSE: Duration = Duration::from_secs(3);
 const HOOK_PAUSE_DOUBLINGS: u32 = 3;
 
 impl Memory {
-    /// Takes in what an action led to.
-    pub fn learn(&mut self, action: &Action, outcome: &Outcome, now: Timestamp) {
+    /// When the newest call about any hook was made: what was read before it says nothing of what came of it.
+    pub fn hooks_called_at(&self) -> Option<Timestamp> {
+        self.hook_calls.values().map(|calls| calls.newest).max()
+    }
+
+    /// When AWS took a call about this hook for the last time.
+    pub(crate) fn hook_taken_at(&self, hook: &HookKey) -> Option<Timestamp> {
+        let continued = self.hook_calls.get(hook).and_then(|calls| calls.continued);
+        self.heartbeats.get(hook).copied().max(continued)
+    }
+
+    /// Takes in what an action led to that followed from `seen`.
+    pub fn learn(&mut self, action: &Action, outcome: &Outcome, seen: &Observation, now: Timestamp) {
         let worked = matches!(outcome, Outcome::Done | Outcome::Gone);
         if let (Some(guard), Outcome::Done | Outcome::Changed | Outcome::Retry) = (action.guard(), outcome) {
             let answered = *outcome != Outcome::Retry;
@@ -179,8 +221,13 @@ impl Memory {
                 self.isolation_tried.get_or_insert(now);
             }
             Action::Evict { pod, .. } | Action::Delete { pod, .. } => {
-                let asked = Asked { refused: !worked, again_at: now + EVICTION_PAUSE };
+                let vetoed = matches!(outcome, Outcome::Vetoed { .. });
+                let asked = Asked { refused: !worked, vetoed, again_at: now + EVICTION_PAUSE };
                 self.asked.insert(pod.uid.clone(), asked);
+                let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == pod.uid);
+                if let (true, Some(pod)) = (worked, seen_pod) {
+                    self.evicted(pod, now);
+                }
                 if worked && matches!(action, Action::Delete { .. }) {
                     self.cut.insert(pod.uid.clone());
                 }
@@ -192,23 +239,10 @@ impl Memory {
                     self.deregistered.insert(target.clone());
                 }
             }
-            Action::Heartbeat(hook) | Action::CompleteHook(hook) => match outcome {
-                Outcome::Done if matches!(action, Action::CompleteHook(_)) => {
-                    self.answered.insert(hook.clone(), Answered::Continued);
-                }
-                Outcome::Done => {
-                    self.heartbeats.insert(hook.clone(), now);
-                    self.hook_pauses.remove(hook);
-                }
-                Outcome::Gone => {
-                    self.answered.insert(hook.clone(), Answered::NoActiveAction);
-                }
-                Outcome::Blocked { .. }
-                | Outcome::Changed
-                | Outcome::Retry
-                | Outcome::Denied
-                | Outcome::Invalid => self.rest(hook, now),
-            },
+            Action::Heartbeat(hook) | Action::CompleteHook(hook) => {
+                let completes = matches!(action, Action::CompleteHook(_));
+                self.called(hook, completes, outcome, now);
+            }
             Action::Detach { .. } | Action::TerminateThroughGroup { .. } => {
                 self.pause(action, worked, now);
                 self.detached |= worked;
@@ -244,9 +278,38 @@ impl Memory {
         }
     }
 
-    fn rest(&mut self, hook: &HookKey, now: Timestamp) {
+    fn called(&mut self, hook: &HookKey, completes: bool, outcome: &Outcome, now: Timestamp) {
+        let calls = self.hook_calls.entry(hook.clone()).or_default();
+        calls.newest = now;
+        match outcome {
+            Outcome::Done if completes => {
+                if calls.continued.is_none() {
+                    self.hook_pauses.remove(hook);
+                }
+                calls.continued.get_or_insert(now);
+                self.rest(hook, REPEAT, now);
+            }
+            Outcome::Done => {
+                calls.refused = None;
+                self.heartbeats.insert(hook.clone(), now);
+                self.hook_pauses.remove(hook);
+            }
+            Outcome::Gone => {
+                calls.refused = Some(now);
+                self.rest(hook, HOOK_PAUSE, now);
+            }
+            Outcome::Blocked { .. }
+            | Outcome::Vetoed { .. }
+            | Outcome::Changed
+            | Outcome::Retry
+            | Outcome::Denied
+            | Outcome::Invalid => self.rest(hook, HOOK_PAUSE, now),
+        }
+    }
+
+    fn rest(&mut self, hook: &HookKey, first: Duration, now: Timestamp) {
         let failures = self.hook_pauses.get(hook).map_or(0, |pause| pause.failures) + 1;
-        let pause = HOOK_PAUSE * 2_u32.pow((failures - 1).min(HOOK_PAUSE_DOUBLINGS));
+        let pause = first * 2_u32.pow((failures - 1).min(HOOK_PAUSE_DOUBLINGS));
         self.hook_pauses.insert(hook.clone(), HookPause { failures, again_at: now + pause });
     }
 
@@ -257,6 +320,7 @@ impl Memory {
             self.last_state = Some(member.state.clone());
         }
         self.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
+        self.take_server_times(seen.pods.known().map_or(&[], Vec::as_slice));
         let Seen::Known(groups) = &seen.target_groups else { return };
         for (key, target) in groups.iter().flat_map(|group| group.targets_of(instance)) {
             match target.health {

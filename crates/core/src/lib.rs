@@ -15,6 +15,7 @@ mod deadline;
 mod eviction;
 mod gate;
 mod goal;
+mod hook_state;
 mod ids;
 mod job;
 mod notice;
@@ -23,6 +24,7 @@ mod over;
 mod ownership;
 mod policy;
 mod reason;
+mod returning;
 mod scene;
 mod stage;
 mod step;
@@ -41,16 +43,17 @@ pub use ids::{
     AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NodeName, NoticeId, PodUid, Region,
     TargetGroupArn, Zone,
 };
-pub use job::{Answered, Asked, HookPause, Job, Joined, Memory, NodeWrite};
+pub use job::{Asked, Delivery, HookCalls, HookPause, Job, Joined, Memory, NodeWrite};
 pub use notice::{Home, Hook, HookKey, Notice, NoticeKind, Passage, SpotAction};
 pub use observation::{
-    BalancerKind, Group, HookSpec, LifecycleState, Membership, Node, NodeOwner, Observation, Pod, PodRef,
-    Record, Seen, Target, TargetGroup, TargetHealth, TargetKey,
+    BalancerKind, Group, HookSpec, LifecycleState, Membership, Node, NodeOwner, Observation, Pod, PodOrigin,
+    PodOwner, PodRef, Record, Seen, Target, TargetGroup, TargetHealth, TargetKey,
 };
 pub use over::{LeftAlone, Over};
 pub use ownership::{Standing, hook_is_ours, left_alone};
 pub use policy::{IngressDaemonSet, Policy, Propagation, RebalancePolicy};
 pub use reason::Reason;
+pub use returning::Evictions;
 pub use step::{Step, step};
 pub use time::Timestamp;
 pub use words::{counted, in_words};

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use crate::ids::{GroupName, HookName, InstanceId, NodeName, NoticeId, PodUid, TargetGroupArn, Zone};
+use crate::ids::{
+    ClusterName, GroupName, HookName, InstanceId, NodeName, NoticeId, PodUid, TargetGroupArn, Zone,
+};
 use crate::time::Timestamp;
 
 /// A reading. A failed read must never look like "it is not there".
@@ -45,7 +47,8 @@ pub struct Observation {
     pub node: Seen<Node>,
     /// The pods bound to the node.
     pub pods: Seen<Vec<Pod>>,
-    /// The instance's place in Auto Scaling. `Gone`: in no group.
+    /// The instance's place in Auto Scaling, from a reading that began after the newest notice and after our
+    /// newest call about one of its hooks. `Gone`: in no group.
     pub membership: Seen<Membership>,
     /// The group it is a member of, or that a hook names.
     pub group: Seen<Group>,
@@ -107,6 +110,8 @@ pub struct Record {
     pub excluded: bool,
     /// The targets that we deregister.
     pub targets: BTreeSet<TargetKey>,
+    /// Of a record of a later version: when the last of its claims ends, where it says so.
+    pub foreign_until: Option<Timestamp>,
 }
 
 /// Stands among the notices of a record that cannot be read. No job has a notice of this name, because no
@@ -116,13 +121,20 @@ const FOREIGN: &str = "\nrecord of another version";
 impl Record {
     /// A record that names nothing yet.
     pub const fn new(since: Timestamp) -> Self {
-        Self { since, notices: BTreeSet::new(), cordoned: false, excluded: false, targets: BTreeSet::new() }
+        Self {
+            since,
+            notices: BTreeSet::new(),
+            cordoned: false,
+            excluded: false,
+            targets: BTreeSet::new(),
+            foreign_until: None,
+        }
     }
 
     /// Stands for a record that cannot be read: damaged, or of a newer version that runs beside this one
     /// during an upgrade. It is left on the node as it is, because an undo that somebody else owes depends
-    /// on it. So it names nothing that we changed and a notice that no job has: the node counts as leaving
-    /// (the gate does not rely on it), and nothing of it is ever taken away by us.
+    /// on it. So it has a notice that no job has, and counts as a claim: the node is leaving (the gate does
+    /// not rely on it), and nothing of it is ever taken away by us.
     pub fn foreign(since: Timestamp) -> Self {
         Self { notices: BTreeSet::from([NoticeId::from(FOREIGN)]), ..Self::new(since) }
     }
@@ -144,8 +156,12 @@ pub struct Pod {
     pub finished: bool,
     /// It has the mirror annotation: a static pod, not ours to delete.
     pub mirror: bool,
-    /// The DaemonSet that controls it.
-    pub daemon_set: Option<String>,
+    /// What controls it: a ReplicaSet, a DaemonSet, and so on.
+    pub owner: Option<PodOwner>,
+    /// When it was made, by the API server's clock, in whole seconds.
+    pub created: Timestamp,
+    /// It tolerates `node.kubernetes.io/unschedulable`: the scheduler may put it onto a cordoned node.
+    pub tolerates_cordon: bool,
     /// Its priority class is `system-cluster-critical`.
     pub cluster_critical: bool,
     /// Its priority class is `system-node-critical`.
@@ -156,6 +172,40 @@ pub struct Pod {
     pub let_finish: bool,
     /// It is being deleted, and its grace ends then.
     pub ends_at: Option<Timestamp>,
+    /// When its end was asked for, by the API server's clock, in whole seconds.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// The controller of a pod, in the pod's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodOwner {
+    /// Its kind, such as `ReplicaSet`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What makes a pod again after it is gone: its controller, or for a pod without one whoever uses its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodOrigin {
+    /// The namespace.
+    pub namespace: String,
+    /// Kind and name of the controller, or an empty kind and the pod's own name.
+    pub owner: PodOwner,
+}
+
+impl Pod {
+    /// The DaemonSet that controls it.
+    pub fn daemon_set(&self) -> Option<&str> {
+        self.owner.as_ref().filter(|owner| owner.kind == "DaemonSet").map(|owner| owner.name.as_str())
+    }
+
+    /// What makes it again.
+    pub fn origin(&self) -> PodOrigin {
+        let unowned = || PodOwner { kind: String::new(), name: self.pod.name.clone() };
+        let owner = self.owner.clone().unwrap_or_else(unowned);
+        PodOrigin { namespace: self.pod.namespace.clone(), owner }
+    }
 }
 
 /// A pod by namespace, name and UID.
@@ -204,6 +254,8 @@ pub enum LifecycleState {
     Terminated,
     /// A hook holds it on its way into the warm pool.
     WarmedPendingWait,
+    /// In the warm pool, or on its last way there: no hook holds it.
+    Warmed,
     /// A hook holds it before its root volume is replaced.
     ReplacingRootVolumeWait,
     /// Any other state, known to AWS or to come.
@@ -236,8 +288,8 @@ pub struct HookSpec {
     pub heartbeat_timeout: Duration,
     /// The end of it all, whatever the heartbeats: the smaller of 48 h and 100 heartbeat timeouts.
     pub global_timeout: Duration,
-    /// Its NotificationMetadata.
-    pub metadata: Option<String>,
+    /// The cluster that its NotificationMetadata names.
+    pub cluster_hint: Option<ClusterName>,
 }
 
 /// One target group and all its targets.

@@ -5,6 +5,12 @@
 pub enum Over {
     /// The hook is answered, by us or by anybody.
     Answered,
+    /// The hook's action cannot be open any more, and it was not our answer that ended it.
+    EndedWithoutUs,
+    /// The same for a message that an earlier worker had: it has probably answered.
+    WasNotOpen,
+    /// The group never said that the instance stays, so that nothing may be undone; and never that it goes.
+    LeftIsolated,
     /// The hook is somebody else's.
     NotOurs,
     /// The group says that the instance is not held by this hook.
@@ -39,18 +45,8 @@ pub enum LeftAlone {
 }
 
 impl Over {
-    /// The instance is really on its way: nothing of what was done is to be undone.
-    pub(crate) const fn is_departure(self) -> bool {
-        match self {
-            Self::Answered | Self::Ended => true,
-            Self::NotOurs
-            | Self::Disagrees
-            | Self::Stale
-            | Self::LeftAlone(_)
-            | Self::ByPolicy
-            | Self::PatienceOver
-            | Self::Reprieved
-            | Self::NotServed => false,
-        }
-    }
+    /// The ends after which nothing of what was done is undone: the instance is on its way, or nobody knows.
+    /// Of several the first counts, because somebody should look at it.
+    pub(crate) const FINAL: [Self; 5] =
+        [Self::EndedWithoutUs, Self::Answered, Self::Ended, Self::WasNotOpen, Self::LeftIsolated];
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::deadline::{SPOT_LEAD, ended};
+use crate::hook_state::{HookState, hook_state};
 use crate::ids::{ClusterName, HookName};
 use crate::job::Job;
 use crate::notice::{HOOK_AT_MOST, Hook, Notice, NoticeKind, Passage, SpotAction};
@@ -26,6 +27,8 @@ pub enum Standing {
     Acts,
     /// The cordon only: the event is fresh, the group has not confirmed it.
     Isolates,
+    /// AWS took our answer: nothing more but to see it in the group.
+    Confirms,
     /// Nothing yet, but it is not over: the group or the node is not known.
     Waits,
     /// The instance has gone for a while (root volume, stop, hibernation), and will be back.
@@ -102,52 +105,63 @@ fn of_hook(
             return Standing::Over(Over::NotServed);
         }
     };
-    if job.memory.answered.contains_key(&hook.key) {
-        let reboots = hook.passage == Passage::RootVolume;
-        return if reboots { of_rebooting(seen, patient) } else { Standing::Over(Over::Answered) };
+    let state = hook_state(notice, hook, job, seen, now);
+    if let HookState::Over(over) = state {
+        let reboots = hook.passage == Passage::RootVolume && over == Over::Answered;
+        return if reboots { of_rebooting(seen, patient) } else { Standing::Over(over) };
     }
     let fresh = now <= notice.at + FRESH;
+    if state == HookState::Continued {
+        return if !fresh && is_in_service(seen) {
+            Standing::Over(Over::Disagrees)
+        } else {
+            Standing::Confirms
+        };
+    }
+    // Nothing but `InService` says that the instance stays: an absence, and a state that is neither, prove
+    // nothing, and what was done stays done until somebody has looked.
+    let undecided = match (fresh, patient) {
+        (true, _) => Standing::Isolates,
+        (false, true) => Standing::Waits,
+        (false, false) => Standing::Over(Over::LeftIsolated),
+    };
     match &seen.membership {
         Seen::Known(member) if member.state == wait_state => Standing::Acts,
         Seen::Known(member) => match member.state {
             LifecycleState::TerminatingProceed | LifecycleState::Terminated => Standing::Over(Over::Answered),
-            LifecycleState::Terminating | LifecycleState::TerminatingWait if fresh => Standing::Isolates,
-            LifecycleState::Terminating | LifecycleState::TerminatingWait if patient => Standing::Waits,
-            LifecycleState::Terminating | LifecycleState::TerminatingWait => {
-                Standing::Over(Over::PatienceOver)
-            }
+            LifecycleState::Warmed if hook.passage == Passage::ToWarmPool => Standing::Over(Over::Answered),
+            LifecycleState::InService if !fresh => Standing::Over(Over::Disagrees),
             LifecycleState::InService
+            | LifecycleState::Terminating
+            | LifecycleState::TerminatingWait
             | LifecycleState::Standby
+            | LifecycleState::Warmed
             | LifecycleState::WarmedPendingWait
             | LifecycleState::ReplacingRootVolumeWait
-            | LifecycleState::Other(_) => {
-                if fresh {
-                    Standing::Isolates
-                } else {
-                    Standing::Over(Over::Disagrees)
-                }
-            }
+            | LifecycleState::Other(_) => undecided,
         },
         // What is described may lag behind the launch, too.
-        Seen::Gone if fresh => Standing::Isolates,
-        Seen::Gone if ended(seen, now) => Standing::Over(Over::Answered),
-        Seen::Gone => Standing::Over(Over::Disagrees),
+        Seen::Gone if !fresh && ended(seen, now) => Standing::Over(Over::Answered),
+        Seen::Gone => undecided,
         // It was confirmed: a read that fails later does not take that back.
         Seen::Unknown if job.memory.last_state.as_ref() == Some(&wait_state) => Standing::Acts,
         Seen::Unknown if fresh => Standing::Isolates,
         // AWS ends every hook by its global timeout, 48 h at most: so does the wait for an answer.
         Seen::Unknown if now < notice.at + HOOK_AT_MOST => Standing::Waits,
-        Seen::Unknown => Standing::Over(Over::PatienceOver),
+        Seen::Unknown => Standing::Over(Over::LeftIsolated),
     }
 }
 
+fn is_in_service(seen: &Observation) -> bool {
+    seen.membership.known().is_some_and(|member| member.state == LifecycleState::InService)
+}
+
 fn of_rebooting(seen: &Observation, patient: bool) -> Standing {
-    let in_service = seen.membership.known().is_some_and(|m| m.state == LifecycleState::InService);
     match &seen.node {
-        Seen::Known(node) if node.ready && in_service => Standing::Over(Over::Reprieved),
+        Seen::Known(node) if node.ready && is_in_service(seen) => Standing::Over(Over::Reprieved),
         Seen::Gone if seen.membership == Seen::Gone => Standing::Over(Over::Answered),
         Seen::Known(_) | Seen::Gone | Seen::Unknown if patient => Standing::Returns,
-        Seen::Known(_) | Seen::Gone | Seen::Unknown => Standing::Over(Over::PatienceOver),
+        Seen::Known(_) | Seen::Gone | Seen::Unknown => Standing::Over(Over::LeftIsolated),
     }
 }
 

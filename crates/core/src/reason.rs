@@ -17,6 +17,9 @@ pub enum Reason {
     PodsUnknown,
     /// Auto Scaling has not been read, or could not be.
     GroupUnknown,
+    /// The group shows neither the hook's Wait state nor that the instance is in service: that proves
+    /// nothing, and nothing is done or undone.
+    GroupUndecided,
     /// The target groups have not been read, or could not be.
     TargetsUnknown,
     /// The event is fresh and the group does not show its Wait state yet.
@@ -53,6 +56,10 @@ pub enum Reason {
     },
     /// The hook is being answered, everything owed is done.
     Completing,
+    /// AWS took our answer, and the group does not show it yet.
+    Confirming,
+    /// AWS says that there is nothing to answer while the group still holds the instance: asked again.
+    AnswerRefused,
     /// The hook is being answered because its time is up.
     DeadlineReached {
         /// Pods that are left.

@@ -22,6 +22,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: Timestamp,
     /// Notices that entitle us to everything on their path.
     pub(crate) acting: Vec<&'a Notice>,
+    /// Hooks that AWS took our answer for, and that nothing has confirmed yet.
+    pub(crate) confirming: Vec<&'a Notice>,
     /// Notices that want the node isolated, the acting ones among them.
     pub(crate) claiming: Vec<&'a Notice>,
     pub(crate) deadline: Option<Deadline>,
@@ -41,13 +43,12 @@ impl<'a> Scene<'a> {
 
     /// The acting hooks that end, move or reboot the instance.
     pub(crate) fn hooks(&self) -> impl Iterator<Item = (&'a Notice, &'a Hook)> {
-        self.acting.iter().filter_map(|notice| match &notice.kind {
-            NoticeKind::Hook(hook) => match hook.passage {
-                Passage::Ending | Passage::ToWarmPool | Passage::RootVolume => Some((*notice, hook)),
-                Passage::Launching | Passage::LaunchingToWarmPool | Passage::LaunchingFromWarmPool => None,
-            },
-            NoticeKind::Spot(_) | NoticeKind::Rebalance => None,
-        })
+        hooks_of(&self.acting)
+    }
+
+    /// Those whose answer waits to be confirmed.
+    pub(crate) fn answered_hooks(&self) -> impl Iterator<Item = &'a Hook> {
+        hooks_of(&self.confirming).map(|(_, hook)| hook)
     }
 
     pub(crate) fn hook(&self) -> Option<&'a Hook> {
@@ -156,10 +157,26 @@ impl<'a> Scene<'a> {
             })
     }
 
+    /// AWS has refused the newest calls about this hook.
+    pub(crate) fn is_refused(&self, hook: &Hook) -> bool {
+        self.job.memory.hook_calls.get(&hook.key).is_some_and(|calls| calls.refused.is_some())
+    }
+
     pub(crate) fn given_up(&self) -> Reason {
-        let pods = self.seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.policy).len());
+        let pods =
+            self.seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.job, self.policy).len());
         Reason::DeadlineReached { pods, targets: self.registered().len() }
     }
+}
+
+fn hooks_of<'a>(notices: &[&'a Notice]) -> impl Iterator<Item = (&'a Notice, &'a Hook)> {
+    notices.iter().filter_map(|notice| match &notice.kind {
+        NoticeKind::Hook(hook) => match hook.passage {
+            Passage::Ending | Passage::ToWarmPool | Passage::RootVolume => Some((*notice, hook)),
+            Passage::Launching | Passage::LaunchingToWarmPool | Passage::LaunchingFromWarmPool => None,
+        },
+        NoticeKind::Spot(_) | NoticeKind::Rebalance => None,
+    })
 }
 
 /// Still on the list of its target group.

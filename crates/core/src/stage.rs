@@ -7,7 +7,7 @@ use crate::deadline::{Heartbeat, heartbeat, pause_of};
 use crate::eviction;
 use crate::gate;
 use crate::notice::{Hook, Notice, NoticeKind};
-use crate::observation::{LifecycleState, Node, NodeOwner, Record, Seen, TargetHealth, TargetKey};
+use crate::observation::{HookSpec, LifecycleState, Node, NodeOwner, Record, Seen, TargetHealth, TargetKey};
 use crate::ownership::hook_is_ours;
 use crate::reason::Reason;
 use crate::scene::{Scene, is_registered};
@@ -169,10 +169,8 @@ pub(crate) fn detach(scene: &Scene<'_>) -> Answer {
     if scene.ready_for_writes().is_none() {
         return wait(scene.recheck(), Reason::Isolating);
     }
-    let ours = group.terminate_hooks.iter().any(|hook| {
-        let hint = hook.metadata.as_deref().map(crate::ids::ClusterName::new);
-        hook_is_ours(&hook.name, hint.as_ref(), scene.policy)
-    });
+    let is_ours = |hook: &HookSpec| hook_is_ours(&hook.name, hook.cluster_hint.as_ref(), scene.policy);
+    let ours = group.terminate_hooks.iter().any(is_ours);
     let group_name = member.group.clone();
     let action = match (ours, group.terminate_hooks.is_empty()) {
         // Our hook holds the instance while its replacement starts two minutes earlier.
@@ -221,7 +219,11 @@ pub(crate) fn complete(scene: &Scene<'_>, everything_else: bool) -> Answer {
         return Answer::Open {
             actions: ready.iter().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(),
             wake_at: paused.iter().map(|(_, hook)| pause_of(&hook.key, scene.job)).min(),
-            reason: if everything_else { Reason::Completing } else { scene.given_up() },
+            reason: match everything_else {
+                true if hooks.iter().any(|(_, hook)| scene.is_refused(hook)) => Reason::AnswerRefused,
+                true => Reason::Completing,
+                false => scene.given_up(),
+            },
         };
     }
     let mut wake_at = scene.deadline.map(|deadline| deadline.answer);
@@ -234,6 +236,22 @@ pub(crate) fn complete(scene: &Scene<'_>, everything_else: bool) -> Answer {
         }
     }
     Answer::Open { actions, wake_at, reason: Reason::Completing }
+}
+
+/// The answers that AWS took are seen in the group, or given again until they are.
+pub(crate) fn confirm(scene: &Scene<'_>) -> Answer {
+    let mut actions = Vec::new();
+    let mut wake_at = scene.recheck();
+    for hook in scene.answered_hooks() {
+        match pause_of(&hook.key, scene.job) {
+            due if due <= scene.now => actions.push(Action::CompleteHook(hook.key.clone())),
+            due => wake_at = wake_at.min(due),
+        }
+    }
+    if scene.confirming.is_empty() {
+        return Answer::Done;
+    }
+    Answer::Open { actions, wake_at: Some(wake_at), reason: Reason::Confirming }
 }
 
 fn awaiting_interruption(scene: &Scene<'_>) -> Answer {

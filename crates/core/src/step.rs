@@ -6,7 +6,7 @@ use crate::action::Action;
 use crate::deadline::{ended, node_deadline};
 use crate::goal::{Goal, Stage};
 use crate::job::Job;
-use crate::notice::Notice;
+use crate::notice::{Notice, NoticeKind};
 use crate::observation::{Node, Observation, Record, Seen};
 use crate::over::Over;
 use crate::ownership::{FRESH, Standing, standing};
@@ -46,6 +46,10 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         Aim::Leave => leave(&standings, job, seen, policy, now),
         Aim::Wait(stage, reason) => {
             Step { stage: Some(stage), ..Step::finished(reason, now + policy.recheck) }
+        }
+        Aim::Confirm => {
+            let confirmed = stage::confirm(&scene(&standings, job, seen, policy, now));
+            first_open([(Stage::Complete, confirmed)], now, policy, Over::Answered)
         }
         Aim::Return(over) => {
             let scene = scene(&standings, job, seen, policy, now);
@@ -89,6 +93,7 @@ const UNSEEN: Duration = Duration::from_secs(60);
 
 enum Aim<'a> {
     Leave,
+    Confirm,
     Wait(Stage, Reason),
     Return(Over),
     Withdraw(Over, &'a Node, &'a Record),
@@ -108,16 +113,24 @@ fn aim<'a>(
     if any(|standing| matches!(standing, Standing::Acts | Standing::Isolates)) {
         return Aim::Leave;
     }
+    if any(|standing| matches!(standing, Standing::Confirms)) {
+        return Aim::Confirm;
+    }
     if any(|standing| matches!(standing, Standing::Waits)) {
         let gone = matches!(seen.node, Seen::Gone);
-        return Aim::Wait(if gone { Stage::Complete } else { Stage::Isolate }, Reason::GroupUnknown);
+        let of_hook = |(notice, standing): &(&Notice, Standing)| {
+            *standing == Standing::Waits && matches!(notice.kind, NoticeKind::Hook(_))
+        };
+        let undecided = seen.membership != Seen::Unknown && standings.iter().any(of_hook);
+        let reason = if undecided { Reason::GroupUndecided } else { Reason::GroupUnknown };
+        return Aim::Wait(if gone { Stage::Complete } else { Stage::Isolate }, reason);
     }
     let over_of = |(_, standing): &(&Notice, Standing)| {
         if let Standing::Over(over) = standing { Some(*over) } else { None }
     };
     let overs: Vec<Over> = standings.iter().filter_map(over_of).collect();
-    if let Some(departed) = overs.iter().find(|over| over.is_departure()) {
-        return Aim::Nothing(*departed);
+    if let Some(last) = Over::FINAL.into_iter().find(|over| overs.contains(over)) {
+        return Aim::Nothing(last);
     }
     if any(|standing| matches!(standing, Standing::Returns)) {
         return Aim::Wait(Stage::Complete, Reason::AwaitingReturn);
@@ -162,6 +175,7 @@ fn scene<'a>(
         now,
         deadline: node_deadline(acting.iter().copied(), job, seen, policy, now),
         claiming: with(&[Standing::Acts, Standing::Isolates]),
+        confirming: with(&[Standing::Confirms]),
         acting,
         ended: ended(seen, now),
     }
@@ -176,10 +190,11 @@ fn leave(
 ) -> Step {
     let scene = scene(standings, job, seen, policy, now);
     let isolated = stage::isolate(&scene);
+    let confirmed = (Stage::Complete, stage::confirm(&scene));
     if scene.acting.is_empty() {
         // A fresh event alone never finishes a job: the group has to speak.
         let open = stage::wait(scene.recheck(), Reason::Unsettled);
-        let answers = [(Stage::Isolate, isolated), (Stage::Isolate, open)];
+        let answers = [(Stage::Isolate, isolated), (Stage::Isolate, open), confirmed];
         return first_open(answers, now, policy, Over::Disagrees);
     }
     let deregistered = stage::deregister(&scene);
@@ -198,6 +213,7 @@ fn leave(
         (Stage::Detach, detached),
         (Stage::Quiesce, quiesced),
         (Stage::Complete, completed),
+        confirmed,
     ];
     let mut step = first_open(answers, now, policy, Over::Ended);
     step.deadline = scene.deadline.map(|deadline| deadline.answer);

@@ -2,4 +2,5 @@
 
 mod enumeration;
 mod paths;
+mod witnesses;
 mod world;

@@ -57,6 +57,7 @@ impl Actor<'_> {
                 Ok(Settled::Gone) => Outcome::Gone,
                 Ok(Settled::Changed) => Outcome::Changed,
                 Ok(Settled::Blocked { budget }) => Outcome::Blocked { budget },
+                Ok(Settled::Vetoed { by }) => Outcome::Vetoed { by },
                 Err(fault) => self.outcome_of(&action, fault),
             };
             self.journal.record(Fact::Acted {

@@ -1,7 +1,7 @@
 //! What a node's Events tell, so that `kubectl describe node` answers "what is happening to it". The one
 //! place that turns what a job does into announcements.
 
-use offramp_core::{Action, Outcome, Reason, Stage, in_words};
+use offramp_core::{Action, Outcome, PodRef, Reason, Stage, in_words};
 
 use std::time::Duration;
 
@@ -48,11 +48,13 @@ pub enum EventReason {
     PodDeleted,
     /// A permission is missing.
     ActionDenied,
+    /// An admission webhook or policy refuses to let a pod go.
+    EvictionRefused,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Isolated,
         Self::Deregistering,
         Self::Draining,
@@ -67,6 +69,7 @@ impl EventReason {
         Self::DeadlineReached,
         Self::PodDeleted,
         Self::ActionDenied,
+        Self::EvictionRefused,
     ];
 
     /// The word that stands in the Event.
@@ -86,13 +89,18 @@ impl EventReason {
             Self::DeadlineReached => "DeadlineReached",
             Self::PodDeleted => "PodDeleted",
             Self::ActionDenied => "ActionDenied",
+            Self::EvictionRefused => "EvictionRefused",
         }
     }
 
     /// Its Event has the type Warning; the others are Normal.
     pub const fn is_warning(self) -> bool {
         match self {
-            Self::HeldBack | Self::DeadlineReached | Self::PodDeleted | Self::ActionDenied => true,
+            Self::HeldBack
+            | Self::DeadlineReached
+            | Self::PodDeleted
+            | Self::ActionDenied
+            | Self::EvictionRefused => true,
             Self::Isolated
             | Self::Deregistering
             | Self::Draining
@@ -165,6 +173,13 @@ impl Announcement {
         }
     }
 
+    pub(crate) fn vetoed(pod: &PodRef, by: &str) -> Option<Self> {
+        let text = format!(
+            "An admission webhook or policy refuses to let pod {pod} go, and is asked again every few seconds: {by}"
+        );
+        Self::new(EventReason::EvictionRefused, text)
+    }
+
     /// A job is over. One that did nothing to the node is not worth a word.
     pub(crate) fn of_end(
         outcome: JobOutcome,
@@ -187,7 +202,10 @@ impl Announcement {
     /// Two of a job with the same key say the same: a pod is deleted once, a permission is missing until
     /// it is there, and a stage may be left and entered again when a read fails in between.
     pub(crate) fn key(&self) -> (EventReason, Option<String>) {
-        let several = matches!(self.reason, EventReason::PodDeleted | EventReason::ActionDenied);
+        let several = matches!(
+            self.reason,
+            EventReason::PodDeleted | EventReason::ActionDenied | EventReason::EvictionRefused
+        );
         (self.reason, several.then(|| self.text.clone()))
     }
 }

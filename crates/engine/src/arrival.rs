@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use offramp_core::{Notice, Timestamp};
+use offramp_core::{Delivery, Notice, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::ports::{MessageId, Receipt};
@@ -12,7 +12,7 @@ pub(crate) struct Arrival {
     pub(crate) notice: Notice,
     pub(crate) message: MessageId,
     pub(crate) receipt: Receipt,
-    pub(crate) received_at: Timestamp,
+    pub(crate) delivery: Delivery,
     /// Held until the first try to isolate.
     pub(crate) permit: Option<Arc<OwnedSemaphorePermit>>,
 }

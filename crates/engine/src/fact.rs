@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use offramp_core::{
-    Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, Reason, Stage, in_words,
+    Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, PodRef, Reason, Stage, in_words,
 };
 
 use crate::labels::{JobOutcome, Trigger};
@@ -34,6 +34,16 @@ pub enum Fact {
         message: MessageId,
         /// What is wrong with it.
         why: String,
+    },
+    /// As many messages wait for the dead-letter queue as may: this one stays in its queue for a while.
+    DeadLetterPostponed {
+        /// The message.
+        message: MessageId,
+    },
+    /// A message of a later version of offramp: it comes back until a worker takes it that knows it.
+    LaterVersion {
+        /// The message.
+        message: MessageId,
     },
     /// The queue refused a call.
     QueueFaulted {
@@ -94,6 +104,22 @@ pub enum Fact {
         /// Why it failed.
         fault: Fault,
     },
+    /// An admission webhook or policy refuses an action, for the first time in this job and in these words.
+    Vetoed {
+        /// The instance.
+        instance: InstanceId,
+        /// The action.
+        action: Action,
+        /// Its words.
+        by: String,
+    },
+    /// A pod came back to the node that it was evicted from, and is not waited for.
+    CameBack {
+        /// The instance.
+        instance: InstanceId,
+        /// The pod.
+        pod: PodRef,
+    },
     /// The node is isolated, for the first time by this worker.
     Isolated {
         /// The instance.
@@ -146,6 +172,12 @@ impl fmt::Display for Fact {
             }
             Self::Ignored { why } => write!(f, "ignored a message: {why}"),
             Self::DeadLettered { why, .. } => write!(f, "dead-lettered a message: {why}"),
+            Self::DeadLetterPostponed { .. } => {
+                f.write_str("the dead-letter queue is slow, a message that cannot be read stays in its queue")
+            }
+            Self::LaterVersion { .. } => {
+                f.write_str("a message of a later version of offramp is left for a worker that knows it")
+            }
             Self::QueueFaulted { fault } => write!(f, "queue: {fault}"),
             Self::LeaseLost { .. } => {
                 f.write_str("a message is not in flight any more, waiting for its next delivery")
@@ -163,11 +195,24 @@ impl fmt::Display for Fact {
                     write!(f, "{action}: refused by disruption budget {}", budget.0)
                 }
                 Outcome::Blocked { budget: None } => write!(f, "{action}: refused by a disruption budget"),
+                Outcome::Vetoed { by } => {
+                    write!(f, "{action}: refused by an admission webhook or policy: {by}")
+                }
                 Outcome::Retry => write!(f, "{action}: failed, will be tried again"),
                 Outcome::Denied => write!(f, "{action}: denied"),
                 Outcome::Invalid => write!(f, "{action}: refused as invalid"),
             },
             Self::Faulted { doing, fault, .. } => write!(f, "{doing}: {fault}"),
+            Self::Vetoed { action, by, .. } => write!(
+                f,
+                "{action}: an admission webhook or policy refuses; asked again every few seconds until it \
+                 agrees, the pod leaves, or the deadline comes: {by}"
+            ),
+            Self::CameBack { pod, .. } => write!(
+                f,
+                "pod {pod} came back to the node that it was evicted from, and is not waited for; it \
+                 tolerates the cordon, or something binds it there"
+            ),
             Self::Isolated { since_event, .. } => {
                 write!(f, "isolated {} after the event", in_words(*since_event))
             }

@@ -5,13 +5,14 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{Home, Notice, Timestamp};
+use offramp_core::{Delivery, Home, Notice, Timestamp};
 use offramp_wire::{Parsed, parse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::Arrival;
 use crate::clock::Clock;
+use crate::dead_letters::Unreadable;
 use crate::fact::Fact;
 use crate::journal::Journal;
 use crate::labels::Trigger;
@@ -47,6 +48,7 @@ pub(crate) struct Intake {
     /// A permit covers a message from its receipt to the first try to isolate.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
+    pub(crate) dead_letters: mpsc::Sender<Unreadable>,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) lease: LeaseTimes,
     pub(crate) pulse: watch::Sender<Pulse>,
@@ -70,13 +72,8 @@ impl Intake {
             match received {
                 Ok(messages) => {
                     pauses.reset();
-                    let mut unreadable = Vec::new();
                     for message in messages {
-                        unreadable.extend(self.take(message, permits.pop(), &stop).await);
-                    }
-                    // A dead-letter queue that is slow holds no notice up.
-                    for (message, why) in unreadable {
-                        self.dead_letter(message, &why).await;
+                        self.take(message, permits.pop(), &stop).await;
                     }
                 }
                 Err(fault) => {
@@ -107,21 +104,17 @@ impl Intake {
         Some(permits)
     }
 
-    /// Hands a message on, or gives it back with what is wrong with it.
-    async fn take(
-        &self,
-        message: Message,
-        permit: Option<OwnedSemaphorePermit>,
-        stop: &CancellationToken,
-    ) -> Option<(Message, String)> {
+    /// Hands a message on: to its job, to the dead letters, or back.
+    async fn take(&self, message: Message, permit: Option<OwnedSemaphorePermit>, stop: &CancellationToken) {
         if stop.is_cancelled() {
             self.order(Order::Return { receipt: message.receipt });
-            return None;
+            return;
         }
         // A message that hits a bug is set aside like any other that cannot be read: ending the worker would
         // only let it come back to the next one.
         let Ok(parsed) = catch_unwind(|| parse(&message.body)) else {
-            return Some((message, "this version hits a bug in reading it; please report it".to_owned()));
+            let why = "this version hits a bug in reading it; please report it".to_owned();
+            return self.set_aside(message, why).await;
         };
         match parsed {
             Ok(Parsed::Notices(notices)) => {
@@ -135,9 +128,17 @@ impl Intake {
                 self.journal.record(Fact::Ignored { why: why.as_str() });
                 self.order(Order::Drop { receipt: message.receipt });
             }
-            Err(error) => return Some((message, error.to_string())),
+            // Nothing is done about it, so that it comes back when its visibility ends, at the earliest to a
+            // worker that knows it. At once would be a loop without a pause.
+            Ok(Parsed::Later) => self.journal.record(Fact::LaterVersion { message: message.id }),
+            Err(error) => self.set_aside(message, error.to_string()).await,
         }
-        None
+    }
+
+    /// The lane takes it or refuses it at once.
+    async fn set_aside(&self, message: Message, why: String) {
+        // It lives until every intake has ended.
+        self.dead_letters.send(Unreadable { message, why }).await.unwrap_or_default();
     }
 
     async fn hand_on(
@@ -158,24 +159,11 @@ impl Intake {
             notice,
             message: message.id.clone(),
             receipt: message.receipt.clone(),
-            received_at: now,
+            delivery: Delivery { at: now, redelivered: message.receive_count > 1 },
             permit,
         };
         // The receiver lives until every intake has ended.
         self.arrivals.send(arrival).await.unwrap_or_default();
-    }
-
-    /// Sends a copy to the dead-letter queue with the reason, and only then lets the message go. Where
-    /// that fails it comes back.
-    async fn dead_letter(&self, message: Message, why: &str) {
-        match answer("dead-lettering a message", self.queue.dead_letter(&message, why)).await {
-            Ok(()) => {
-                let id = message.id;
-                self.journal.record(Fact::DeadLettered { message: id, why: why.to_owned() });
-                self.order(Order::Drop { receipt: message.receipt });
-            }
-            Err(fault) => self.journal.record(Fact::QueueFaulted { fault }),
-        }
     }
 
     fn order(&self, order: Order) {

@@ -104,6 +104,8 @@ struct Task {
     at_work: AtWork,
     told: Option<(Stage, std::mem::Discriminant<Reason>)>,
     isolated: bool,
+    /// Pods whose eviction a webhook refuses, and what makes pods that came back: each is told once.
+    told_pods: BTreeSet<String>,
     /// What the node's Events say of this job.
     announced: BTreeSet<(EventReason, Option<String>)>,
     /// The isolation failed, and is tried again then, whatever is being read meanwhile.
@@ -129,7 +131,7 @@ impl Task {
         alive: watch::Sender<Alive>,
         status: watch::Sender<JobStatus>,
     ) -> Self {
-        let Arrival { notice, message, receipt: _, received_at, permit } = first;
+        let Arrival { notice, message, receipt: _, delivery, permit } = first;
         shared.journal.record(Fact::Joined {
             instance: notice.instance.clone(),
             trigger: Trigger::of(&notice.kind),
@@ -138,8 +140,8 @@ impl Task {
         Self {
             pauses: Pauses::new(notice.instance.as_str()),
             home: notice.home.clone(),
-            job: Job::new(notice),
-            received_at,
+            job: Job::new(notice, delivery),
+            received_at: delivery.at,
             messages: BTreeMap::from([(message, None)]),
             permits: permit.into_iter().collect(),
             cluster: None,
@@ -149,6 +151,7 @@ impl Task {
             at_work: shared.journal.metrics().at_work(None, None),
             told: None,
             isolated: false,
+            told_pods: BTreeSet::new(),
             announced: BTreeSet::new(),
             isolate_again_at: None,
             faults: BTreeSet::new(),
@@ -233,10 +236,10 @@ impl Task {
                 false
             }
             Input::Arrival(arrival) => {
-                let Arrival { notice, message, receipt: _, received_at: _, permit } = *arrival;
+                let Arrival { notice, message, receipt: _, delivery, permit } = *arrival;
                 self.messages.insert(message, None);
                 let (instance, trigger) = (notice.instance.clone(), Trigger::of(&notice.kind));
-                let joined = self.job.join(notice);
+                let joined = self.job.join(notice, delivery);
                 let copy = joined == Joined::Copy;
                 self.permits.extend(permit.filter(|_| !copy));
                 self.shared.journal.record(Fact::Joined { instance, trigger, copy });

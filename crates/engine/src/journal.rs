@@ -58,7 +58,9 @@ fn log(fact: &Fact) {
         Fact::Received { instance, trigger, .. } => {
             tracing::debug!(%instance, trigger = trigger.as_str(), "{fact}");
         }
-        Fact::Ignored { .. } => tracing::debug!("{fact}"),
+        Fact::Ignored { .. } | Fact::DeadLetterPostponed { .. } | Fact::LaterVersion { .. } => {
+            tracing::debug!("{fact}");
+        }
         Fact::DeadLettered { .. } | Fact::QueueFaulted { .. } | Fact::LeaseLost { .. } => {
             tracing::warn!("{fact}");
         }
@@ -77,14 +79,16 @@ fn log(fact: &Fact) {
             Outcome::Done | Outcome::Gone => {
                 tracing::info!(%instance, action = action_name(action), "{fact}");
             }
-            Outcome::Changed | Outcome::Blocked { .. } | Outcome::Retry => {
+            Outcome::Changed | Outcome::Blocked { .. } | Outcome::Vetoed { .. } | Outcome::Retry => {
                 tracing::debug!(%instance, action = action_name(action), "{fact}");
             }
             Outcome::Denied | Outcome::Invalid => {
                 tracing::warn!(%instance, action = action_name(action), "{fact}");
             }
         },
-        Fact::Faulted { instance, .. } => tracing::warn!(%instance, "{fact}"),
+        Fact::Faulted { instance, .. } | Fact::Vetoed { instance, .. } | Fact::CameBack { instance, .. } => {
+            tracing::warn!(%instance, "{fact}")
+        }
         Fact::Isolated { instance, .. } => tracing::info!(%instance, "{fact}"),
         Fact::Finished { instance, outcome, cluster, took, .. } => {
             let cluster = cluster.as_ref().map_or("", |cluster| cluster.as_str());
@@ -94,7 +98,9 @@ fn log(fact: &Fact) {
                     tracing::error!(%instance, cluster, outcome = word, seconds, "{fact}")
                 }
                 // Its group waits for an answer that does not come from here: often a name that is misspelt.
-                JobOutcome::NotOurs => tracing::warn!(%instance, cluster, outcome = word, seconds, "{fact}"),
+                JobOutcome::NotOurs | JobOutcome::EndedWithoutOurAnswer | JobOutcome::LeftIsolated => {
+                    tracing::warn!(%instance, cluster, outcome = word, seconds, "{fact}")
+                }
                 _ => tracing::info!(%instance, cluster, outcome = word, seconds, "{fact}"),
             }
         }

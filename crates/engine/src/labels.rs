@@ -43,6 +43,12 @@ pub enum JobOutcome {
     Left,
     /// What was done has been undone, or nothing was to be done.
     Returned,
+    /// The hook was closed, or its time was up, without an answer of ours.
+    EndedWithoutOurAnswer,
+    /// The same for a message that had been received before: an earlier worker has probably answered.
+    WasNotOpen,
+    /// The group never said that the instance stays, so that nothing was undone, and never that it goes.
+    LeftIsolated,
     /// The hook is somebody else's: by its name, or by the cluster that its metadata names.
     NotOurs,
     /// The instance is in no cluster of ours.
@@ -57,9 +63,12 @@ pub enum JobOutcome {
 
 impl JobOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Left,
         Self::Returned,
+        Self::EndedWithoutOurAnswer,
+        Self::WasNotOpen,
+        Self::LeftIsolated,
         Self::NotOurs,
         Self::Foreign,
         Self::HandedOver,
@@ -67,11 +76,27 @@ impl JobOutcome {
         Self::Panicked,
     ];
 
+    /// The job came to this end by itself: everything is done about its messages.
+    pub(crate) const fn is_own(self) -> bool {
+        match self {
+            Self::Left
+            | Self::Returned
+            | Self::EndedWithoutOurAnswer
+            | Self::WasNotOpen
+            | Self::LeftIsolated
+            | Self::NotOurs => true,
+            Self::Foreign | Self::HandedOver | Self::Stopped | Self::Panicked => false,
+        }
+    }
+
     /// The word used for it everywhere.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Returned => "returned",
+            Self::EndedWithoutOurAnswer => "ended_without_our_answer",
+            Self::WasNotOpen => "was_not_open",
+            Self::LeftIsolated => "left_isolated",
             Self::NotOurs => "not_ours",
             Self::Foreign => "foreign",
             Self::HandedOver => "handed_over",

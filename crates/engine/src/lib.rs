@@ -11,6 +11,7 @@ mod announcement;
 mod arrival;
 mod batch;
 mod clock;
+mod dead_letters;
 mod fact;
 mod intake;
 mod job;
@@ -56,6 +57,7 @@ pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
 
 use batch::Calls;
+use dead_letters::DeadLetters;
 use intake::Intake;
 use job::Shared;
 use jobs::{Ask, Jobs};
@@ -198,11 +200,16 @@ impl Engine {
         let jobs = Jobs::new(Arc::new(shared), settings.most_jobs);
         tasks.spawn("jobs", jobs.run(arrivals_inbox, asks, stop.clone()));
 
+        let (dead_letters, dead_letters_inbox) = mpsc::channel(1);
+        let lane = DeadLetters::new(Arc::clone(&queue), orders.clone(), journal.clone());
+        tasks.spawn("dead letters", lane.run(dead_letters_inbox, stop.clone()));
+
         let intake = Intake {
             queue,
             home,
             permits: Arc::new(Semaphore::new(settings.permits.max(1))),
             arrivals,
+            dead_letters,
             orders,
             lease: settings.lease,
             pulse,

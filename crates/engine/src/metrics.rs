@@ -26,7 +26,7 @@ const CALL_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 /// What was late is in the bucket of 0. The others follow from spot's two minutes and a hook's hour.
 const TIME_LEFT_BUCKETS: &[f64] = &[0.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
-const OUTCOMES: [&str; 7] = ["done", "gone", "changed", "blocked", "retry", "denied", "invalid"];
+const OUTCOMES: [&str; 8] = ["done", "gone", "changed", "blocked", "vetoed", "retry", "denied", "invalid"];
 /// Every value of `action_name`; a test holds the two together.
 const ACTIONS: [&str; 11] = [
     "isolate",
@@ -56,9 +56,12 @@ pub struct Metrics {
     message_age: Histogram,
     ignored: IntCounterVec,
     dead_lettered: IntCounter,
+    postponed: IntCounter,
+    later_version: IntCounter,
     queue_faults: IntCounterVec,
     leases_lost: IntCounter,
     held_back: IntCounter,
+    came_back: IntCounter,
     notices: IntCounterVec,
     copies: IntCounter,
     isolation: HistogramVec,
@@ -131,6 +134,14 @@ impl Metrics {
                 "offramp_messages_dead_lettered_total",
                 "Messages that could not be parsed and were sent to the dead-letter queue.",
             )?,
+            postponed: declare.counter(
+                "offramp_dead_letters_postponed_total",
+                "Messages left in the queue because as many wait for the dead-letter queue as may.",
+            )?,
+            later_version: declare.counter(
+                "offramp_messages_of_later_version_total",
+                "Deliveries of messages of a later version of offramp, which come back until one knows them.",
+            )?,
             queue_faults: declare.counters(
                 "offramp_queue_faults_total",
                 "Failed SQS calls, by kind of fault.",
@@ -143,6 +154,10 @@ impl Metrics {
             held_back: declare.counter(
                 "offramp_messages_held_back_total",
                 "Messages that went back to the queue because there were as many jobs as allowed.",
+            )?,
+            came_back: declare.counter(
+                "offramp_pods_came_back_total",
+                "Controllers whose pods came back to a node that leaves, and are not waited for, by removal.",
             )?,
             notices: declare.counters(
                 "offramp_notices_total",
@@ -256,6 +271,8 @@ impl Metrics {
             }
             Fact::Ignored { why } => self.ignored.with_label_values(&[why]).inc(),
             Fact::DeadLettered { .. } => self.dead_lettered.inc(),
+            Fact::DeadLetterPostponed { .. } => self.postponed.inc(),
+            Fact::LaterVersion { .. } => self.later_version.inc(),
             Fact::QueueFaulted { fault } => self.queue_faults.with_label_values(&[fault_name(fault)]).inc(),
             Fact::LeaseLost { .. } => self.leases_lost.inc(),
             Fact::Joined { copy: true, .. } => self.copies.inc(),
@@ -284,7 +301,8 @@ impl Metrics {
                 }
             }
             Fact::TooManyJobs { .. } => self.held_back.inc(),
-            Fact::Routed { .. } | Fact::Stopping { .. } => {}
+            Fact::CameBack { .. } => self.came_back.inc(),
+            Fact::Vetoed { .. } | Fact::Routed { .. } | Fact::Stopping { .. } => {}
         }
     }
 
@@ -371,6 +389,7 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Gone => "gone",
         Outcome::Changed => "changed",
         Outcome::Blocked { .. } => "blocked",
+        Outcome::Vetoed { .. } => "vetoed",
         Outcome::Retry => "retry",
         Outcome::Denied => "denied",
         Outcome::Invalid => "invalid",

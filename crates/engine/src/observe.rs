@@ -45,8 +45,9 @@ impl Observer {
         sure: bool,
     ) -> (Observation, Vec<Fault>) {
         let mut faults = Vec::new();
-        // What a notice says has to be confirmed by what was read after it.
-        let told_at = job.notices.iter().map(|notice| notice.at).max().unwrap_or(job.since());
+        // What a notice says has to be confirmed by what was read after it, and so has what came of our calls.
+        let told_at = job.notices.iter().map(|notice| notice.at).chain(job.memory.hooks_called_at()).max();
+        let told_at = told_at.unwrap_or(job.since());
         let membership = self.calls.memberships.ask_since(home, job.instance.clone(), told_at).await;
         let membership = seen(membership, &mut faults);
         let named = membership.known().map(|member| member.group.clone());
@@ -146,9 +147,14 @@ fn has_foreign_record(node: &Node) -> bool {
 }
 
 fn unreadable_record(node: &Node) -> Fault {
+    let until = node.record.as_ref().and_then(|record| record.foreign_until);
+    let whose = match until {
+        Some(_) => "is of a later version of offramp, which still has to end its work on it",
+        None => "is damaged or of another version of offramp",
+    };
     Fault::Invalid(format!(
-        "the record on node {} is damaged or of another version of offramp: it is left as it is, and nothing of \
-         this node will be undone; if it stays in service, uncordon it and take the annotation {} away by hand",
+        "the record on node {} {whose}: it is left as it is, and nothing of this node will be undone by this \
+         version; if it stays in service, uncordon it and take the annotation {} away by hand",
         node.name,
         crate::record::RECORD_ANNOTATION
     ))

@@ -47,6 +47,11 @@ pub enum Settled {
         /// The budget, where the answer names it.
         budget: Option<BudgetName>,
     },
+    /// An admission webhook or policy refuses for now.
+    Vetoed {
+        /// Its own words, bounded.
+        by: String,
+    },
 }
 
 /// One delivery of one message.

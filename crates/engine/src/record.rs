@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use offramp_core::{InstanceId, NoticeId, Record, TargetGroupArn, TargetKey, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The annotation's key.
 pub const RECORD_ANNOTATION: &str = "offramp.sh/record";
@@ -32,16 +33,22 @@ struct WrittenTarget {
     port: u16,
 }
 
-/// What can be told of a record of any version.
-#[derive(Deserialize)]
+/// What can be told of a record of any version: later ones keep these fields, so that an older worker beside
+/// them knows since when, until when, and what of the node offramp changed.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Outline {
-    since: Option<String>,
+    since: Value,
+    cordoned: Value,
+    excluded: Value,
+    /// One for each claim, with its `end`.
+    entries: Vec<Value>,
 }
 
 /// The annotation's text, or nothing for a record that stands for one that could not be read: that
 /// annotation is to be left as it is.
 pub fn write_record(record: &Record) -> Option<String> {
-    let Record { since, notices, cordoned, excluded, targets } = record;
+    let Record { since, notices, cordoned, excluded, targets, foreign_until: _ } = record;
     let target = |target: &TargetKey| WrittenTarget {
         group: target.group.as_str().to_owned(),
         instance: target.instance.as_str().to_owned(),
@@ -59,12 +66,19 @@ pub fn write_record(record: &Record) -> Option<String> {
     if record.is_foreign() { None } else { serde_json::to_string(&written).ok() }
 }
 
-/// Reads the annotation. One that is damaged or of another version becomes [`Record::foreign`].
+/// Reads the annotation. One that is damaged or of another version becomes [`Record::foreign`], with what its
+/// outline tells.
 pub fn read_record(text: &str) -> Record {
     understood(text).unwrap_or_else(|| {
-        let outline: Option<Outline> = serde_json::from_str(text).ok();
-        let since = outline.and_then(|outline| outline.since).and_then(|since| time(&since));
-        Record::foreign(since.unwrap_or(Timestamp::from_millis(0)))
+        let outline: Outline = serde_json::from_str(text).unwrap_or_default();
+        let time_of = |value: &Value| value.as_str().and_then(time);
+        let ends = outline.entries.iter().filter_map(|entry| time_of(entry.get("end")?));
+        Record {
+            cordoned: outline.cordoned.as_bool().unwrap_or(false),
+            excluded: outline.excluded.as_bool().unwrap_or(false),
+            foreign_until: ends.max(),
+            ..Record::foreign(time_of(&outline.since).unwrap_or(Timestamp::from_millis(0)))
+        }
     })
 }
 
@@ -84,6 +98,7 @@ fn understood(text: &str) -> Option<Record> {
         cordoned,
         excluded,
         targets: targets.into_iter().map(target).collect::<Option<_>>()?,
+        foreign_until: None,
     })
 }
 
@@ -112,6 +127,7 @@ mod tests {
                 instance: InstanceId::parse("i-0b1c2d3e4f5061728").unwrap(),
                 port: 30_080,
             }]),
+            foreign_until: None,
         }
     }
 
@@ -132,8 +148,8 @@ mod tests {
     fn what_cannot_be_read_is_not_ours_to_write_or_to_undo() {
         let check = |text: &str, since: i64| {
             let mut read = read_record(text);
-            assert_eq!(read, Record::foreign(Timestamp::from_millis(since)), "{text}");
-            assert!(!read.cordoned && !read.excluded && read.targets.is_empty(), "{text}");
+            assert!(read.is_foreign() && read.since == Timestamp::from_millis(since), "{text}");
+            assert!(read.targets.is_empty(), "{text}");
             read.notices.insert(NoticeId::from("ours"));
             assert_eq!(write_record(&read), None, "{text}");
         };
@@ -145,5 +161,16 @@ mod tests {
         check(r#"{"v":2,"since":"2026-03-20T09:46:40Z"}"#, 1_774_000_000_000);
         check("", 0);
         check("true", 0);
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_a_claim_with_an_end() {
+        let text = r#"{"v":2,"since":"2026-03-20T09:46:40Z","cordoned":true,"excluded":true,"targets":"of another form",
+            "entries":[{"kind":"spot","end":"2026-03-20T09:48:40Z"},{"kind":"hook","end":"2026-03-20T10:46:40Z"},{}]}"#;
+        let read = read_record(text);
+        let until = Timestamp::from_millis(1_774_003_600_000);
+        assert!(read.is_foreign() && read.cordoned && read.excluded);
+        assert_eq!(read.foreign_until, Some(until));
+        assert_eq!(write_record(&read), None, "it stays as it is");
     }
 }

@@ -15,6 +15,11 @@ impl InWords for Reason {
             Self::NodeUnknown => "waiting: the cluster is out of sync, the node is not known".to_owned(),
             Self::PodsUnknown => "waiting: the pods of the node are not known".to_owned(),
             Self::GroupUnknown => "waiting for Auto Scaling to say what the instance is doing".to_owned(),
+            Self::GroupUndecided => {
+                "waiting: the group shows neither the hook's Wait state nor that the instance is in \
+                                     service"
+                    .to_owned()
+            }
             Self::TargetsUnknown => "waiting for the target groups to be read".to_owned(),
             Self::Unsettled => "waiting for the group to show the hook's Wait state".to_owned(),
             Self::GateClosed { group, left } => format!(
@@ -37,6 +42,10 @@ impl InWords for Reason {
                 format!("waiting for {} to finish the last requests", counted(*targets, "target"))
             }
             Self::Completing => "everything owed is done, answering the hook".to_owned(),
+            Self::Confirming => "answered, waiting for the group to show it".to_owned(),
+            Self::AnswerRefused => {
+                "AWS refuses the answer while the group holds the instance, asking again".to_owned()
+            }
             Self::DeadlineReached { pods, targets } => {
                 let (pods, targets) = (counted(*pods, "pod"), counted(*targets, "target"));
                 format!("the deadline has come, answering with {pods} and {targets} left")
@@ -58,6 +67,7 @@ impl InWords for Left {
         for (count, what) in [
             (self.ending, "ending"),
             (self.refused, "refused"),
+            (self.vetoed, "of them by an admission webhook or policy"),
             (self.awaiting_quiet, "until traffic has left"),
         ] {
             if count > 0 {
@@ -75,6 +85,13 @@ impl InWords for Over {
     fn in_words(&self) -> String {
         let text = match self {
             Self::Answered => "the hook is answered",
+            Self::EndedWithoutUs => {
+                "the hook cannot be open any more, and it was not our answer that ended it"
+            }
+            Self::WasNotOpen => "the hook was not open: an earlier worker has probably answered it",
+            Self::LeftIsolated => {
+                "the group said neither that the instance goes nor that it stays: the node stays isolated"
+            }
             Self::NotOurs => "the hook is somebody else's",
             Self::Disagrees => "the group says that the instance is not held by this hook",
             Self::Stale => "the spot notice is over and the node still works",

@@ -47,6 +47,7 @@ pub(crate) enum Trouble {
 /// | 429 with the cause `DisruptionBudget` | blocked |
 /// | any other 429: flow control, API server overload | retry |
 /// | 403 about a PodDisruptionBudget, or with the cause `NamespaceTerminating` | retry: both pass |
+/// | an eviction or deletion that an admission webhook or policy refuses, whatever the code, or a webhook that cannot be called | vetoed |
 /// | 401, any other 403 | denied |
 /// | 400, 405, 413, 415, 422 | invalid |
 /// | 500 and above, among them "more than one PodDisruptionBudget", or no answer | retry |
@@ -59,6 +60,9 @@ pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled,
     };
     let says = said(status);
     let about_pod = matches!(request.kind, Kind::Evict | Kind::Delete);
+    if about_pod && is_veto(status) {
+        return Ok(Settled::Vetoed { by: says });
+    }
     match status.code {
         404 if names(status, request.name) => Ok(Settled::Gone),
         404 => Err(Fault::Retry(format!("{doing}: not found, but not by an API server's answer: {says}"))),
@@ -185,6 +189,18 @@ fn passes(status: &Status) -> bool {
     let about_budget =
         status.details.as_ref().is_some_and(|details| details.kind.contains("poddisruptionbudget"));
     about_budget || has_cause(status, "NamespaceTerminating")
+}
+
+/// An admission webhook or a ValidatingAdmissionPolicy says no, or has to be asked and cannot be. A webhook
+/// chooses the code of its refusal itself, so only the API server's own words around it tell: they are the
+/// same in every version (k8s.io/apiserver, `errors.ToStatusErr` and `validating/plugin`). RBAC's refusal
+/// names user and verb instead.
+fn is_veto(status: &Status) -> bool {
+    let message = &status.message;
+    let webhook = message.starts_with("admission webhook \"") && message.contains(" denied the request");
+    let policy = message.contains("ValidatingAdmissionPolicy '") && message.contains(" denied request");
+    let unasked = message.contains("failed calling webhook \"");
+    webhook || policy || unasked
 }
 
 fn has_cause(status: &Status, reason: &str) -> bool {

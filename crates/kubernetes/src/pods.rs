@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
-use offramp_core::{NodeName, Pod, PodRef, PodUid, Timestamp};
+use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use offramp_core::{NodeName, Pod, PodOwner, PodRef, PodUid, Timestamp};
 use serde_json::{Value, json};
 
 /// The kubelet puts it on the API's copy of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Set to `"true"` by users on pods that shall be left to finish by themselves.
 const LET_FINISH: &str = "offramp.sh/let-finish";
+/// The taint of a cordoned node.
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// The API server's default for `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
@@ -42,17 +45,39 @@ pub(crate) fn read(pod: k8s_openapi::api::core::v1::Pod) -> Option<WatchedPod> {
             grace: Duration::from_secs(u64::try_from(grace).unwrap_or(0)),
             finished: matches!(phase.as_deref(), Some("Succeeded" | "Failed")),
             mirror: annotations.contains_key(MIRROR),
-            daemon_set: controller.filter(|owner| owner.kind == "DaemonSet").map(|owner| owner.name),
+            owner: controller.map(|owner| PodOwner { kind: owner.kind, name: owner.name }),
+            created: meta.creation_timestamp.map_or(Timestamp::from_millis(0), |at| timestamp(&at)),
+            tolerates_cordon: spec.tolerations.iter().flatten().any(tolerates_cordon),
             cluster_critical: class == Some("system-cluster-critical"),
             node_critical: class == Some("system-node-critical"),
             local_traffic: has_host_port(&spec),
             let_finish: annotations.get(LET_FINISH).is_some_and(|value| value == "true"),
             // The API server writes the time of the request plus the grace (BeforeDelete in its
             // rest package), so this is the end and not the beginning.
-            ends_at: meta.deletion_timestamp.map(|end| Timestamp::from_millis(end.0.as_millisecond())),
+            ends_at: meta.deletion_timestamp.as_ref().map(timestamp),
+            deleted_at: meta
+                .deletion_timestamp
+                .as_ref()
+                .zip(meta.deletion_grace_period_seconds)
+                .map(|(end, grace)| timestamp(end) - Duration::from_secs(u64::try_from(grace).unwrap_or(0))),
         },
         labels: meta.labels.unwrap_or_default(),
     })
+}
+
+fn timestamp(time: &Time) -> Timestamp {
+    Timestamp::from_millis(time.0.as_millisecond())
+}
+
+/// As the scheduler matches it with `node.kubernetes.io/unschedulable:NoSchedule`, which stands for
+/// `spec.unschedulable`: no key is every key, no effect every effect, and `Equal`, the default, compares with
+/// the taint's empty value.
+fn tolerates_cordon(toleration: &Toleration) -> bool {
+    let key = toleration.key.as_deref().unwrap_or_default();
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    let value = exists || toleration.value.as_deref().unwrap_or_default().is_empty();
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    (key == UNSCHEDULABLE && value || key.is_empty() && exists) && matches!(effect, "" | "NoSchedule")
 }
 
 /// The body of an eviction. kube's own `Api::evict` writes `delete_options` where the API wants
@@ -111,12 +136,15 @@ mod tests {
             grace: Duration::from_secs(30),
             finished: false,
             mirror: false,
-            daemon_set: None,
+            owner: None,
+            created: Timestamp::from_millis(0),
+            tolerates_cordon: false,
             cluster_critical: false,
             node_critical: false,
             local_traffic: false,
             let_finish: false,
             ends_at: None,
+            deleted_at: None,
         }
     }
 
@@ -139,9 +167,14 @@ mod tests {
             let owner = json!({ "apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "x", "controller": controller });
             json!({ "metadata": { "ownerReferences": [owner] } })
         };
-        check(owner("DaemonSet", true), Pod { daemon_set: Some("o".to_owned()), ..plain() });
+        let owned = |kind: &str| Some(PodOwner { kind: kind.to_owned(), name: "o".to_owned() });
+        check(owner("DaemonSet", true), Pod { owner: owned("DaemonSet"), ..plain() });
         check(owner("DaemonSet", false), plain());
-        check(owner("ReplicaSet", true), plain());
+        check(owner("ReplicaSet", true), Pod { owner: owned("ReplicaSet"), ..plain() });
+        check(
+            json!({ "metadata": { "creationTimestamp": "1970-01-01T00:00:07Z" } }),
+            Pod { created: Timestamp::from_millis(7_000), ..plain() },
+        );
         check(
             json!({ "spec": { "priorityClassName": "system-cluster-critical" } }),
             Pod { cluster_critical: true, ..plain() },
@@ -158,6 +191,31 @@ mod tests {
             json!({ "metadata": { "deletionTimestamp": "1970-01-01T00:01:00Z" } }),
             Pod { ends_at: Some(Timestamp::from_millis(60_000)), ..plain() },
         );
+        check(
+            json!({ "metadata": { "deletionTimestamp": "1970-01-01T00:01:00Z", "deletionGracePeriodSeconds": 20 } }),
+            Pod {
+                ends_at: Some(Timestamp::from_millis(60_000)),
+                deleted_at: Some(Timestamp::from_millis(40_000)),
+                ..plain()
+            },
+        );
+    }
+
+    #[test]
+    fn some_tolerations_are_of_the_cordon() {
+        let check = |toleration: Value, expect: bool| {
+            let pod = pod(&json!({ "spec": { "tolerations": [toleration] } })).unwrap();
+            assert_eq!(pod.pod.tolerates_cordon, expect, "{toleration}");
+        };
+        let key = "node.kubernetes.io/unschedulable";
+        check(json!({ "operator": "Exists" }), true);
+        check(json!({ "operator": "Exists", "effect": "NoSchedule" }), true);
+        check(json!({ "operator": "Exists", "effect": "NoExecute" }), false);
+        check(json!({ "key": key, "operator": "Exists" }), true);
+        check(json!({ "key": key, "operator": "Exists", "effect": "NoSchedule" }), true);
+        check(json!({ "key": key }), true);
+        check(json!({ "key": key, "operator": "Equal", "value": "true" }), false);
+        check(json!({ "key": "dedicated", "operator": "Exists" }), false);
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn a_record() -> Record {
         cordoned: true,
         excluded: true,
         targets: [].into(),
+        foreign_until: None,
     }
 }
 

@@ -72,6 +72,8 @@ pub struct App {
     pub priority_class: Option<String>,
     /// A hostPort.
     pub host_port: Option<u16>,
+    /// Its pods tolerate everything, a cordon too.
+    pub tolerates_all: bool,
     /// `minAvailable` of its disruption budget.
     pub min_available: Option<usize>,
     /// How requests come to it.
@@ -229,6 +231,7 @@ impl App {
             annotations: BTreeMap::new(),
             priority_class: None,
             host_port: None,
+            tolerates_all: false,
             min_available: None,
             entrance: None,
         }
@@ -245,6 +248,7 @@ impl App {
             priority_class: self.priority_class.clone(),
             grace: self.grace,
             host_port: self.host_port,
+            tolerates_all: self.tolerates_all,
             ending: self.ending.clone(),
         }
     }

@@ -127,6 +127,11 @@ impl<'a> Event<'a> {
         self.source.get() == Some(source) && self.detail_type.get() == Some(detail_type)
     }
 
+    /// Whether this is its sender.
+    pub(crate) fn is_from(&self, source: &str) -> bool {
+        self.source.get() == Some(source)
+    }
+
     /// Reads the part that depends on the detail-type.
     pub(crate) fn detail<D: Deserialize<'a>>(&self, place: Place) -> Result<D, ParseError> {
         let inner: Inner<D> = read(self.body)?;

@@ -9,12 +9,14 @@
 //! A notice authorises nothing by itself; the decision compares it with what the group says.
 #![deny(missing_docs)]
 
+mod capacity_reservation;
 mod envelope;
 mod error;
 mod field;
 mod ignored;
 mod json;
 mod lifecycle;
+mod metadata;
 mod rebalance;
 mod spot;
 
@@ -23,6 +25,7 @@ mod tests;
 
 pub use error::ParseError;
 pub use ignored::Ignored;
+pub use metadata::cluster_hint;
 
 use offramp_core::Notice;
 
@@ -35,6 +38,9 @@ pub enum Parsed {
     Notices(Vec<Notice>),
     /// It is well formed, and nothing has to be done.
     Ignored(Ignored),
+    /// It is offramp's own, and of a later version: this one sends none. It must not be deleted, because
+    /// during an upgrade both versions read the queue.
+    Later,
 }
 
 /// Reads the body of one message: an EventBridge event, a lifecycle hook's own message, or an SNS
@@ -56,14 +62,19 @@ enum Treatment {
 
 use Treatment::{Leave, Read};
 
+/// The source of messages that offramp sends to itself.
+const OFFRAMP: &str = "offramp";
+
 const REFRESH: Treatment = Leave(Ignored::InstanceRefresh);
 
 /// Source, detail-type, and what is done. The detail-types of Auto Scaling are all of them:
 /// docs.aws.amazon.com/eventbridge/latest/ref/events-ref-autoscaling.html.
-const EVENTS: [(&str, &str, Treatment); 22] = [
+const EVENTS: [(&str, &str, Treatment); 24] = [
     ("aws.autoscaling", lifecycle::TERMINATE_DETAIL_TYPE, Read(lifecycle::of_event)),
     ("aws.autoscaling", lifecycle::LAUNCH_DETAIL_TYPE, Read(lifecycle::of_event)),
     ("aws.ec2", spot::DETAIL_TYPE, Read(spot::of_event)),
+    ("aws.ec2", capacity_reservation::DETAIL_TYPE, Read(capacity_reservation::of_event)),
+    ("aws.ec2", capacity_reservation::EARLIER_DETAIL_TYPE, Read(capacity_reservation::of_event)),
     ("aws.ec2", rebalance::DETAIL_TYPE, Read(rebalance::of_event)),
     ("aws.ec2", "EC2 Instance State-change Notification", Leave(Ignored::StateChange)),
     ("aws.health", "AWS Health Event", Leave(Ignored::Health)),
@@ -110,6 +121,9 @@ fn parse_inside(body: &str, sns_envelopes: usize) -> Result<Parsed, ParseError> 
 }
 
 fn of_event(event: &Event<'_>) -> Result<Parsed, ParseError> {
+    if event.is_from(OFFRAMP) {
+        return Ok(Parsed::Later);
+    }
     let known = EVENTS.iter().find(|(source, detail_type, _)| event.is(source, detail_type));
     match known {
         Some((_, _, Read(read))) => read(event).map(one),

@@ -5,15 +5,14 @@
 //! warm-pools-eventbridge-events.html, instance-refresh-eventbridge-events.html and
 //! prepare-for-lifecycle-notifications.html.
 
-use offramp_core::{
-    ClusterName, Home, Hook, HookKey, HookToken, InstanceId, Notice, NoticeId, NoticeKind, Passage,
-};
+use offramp_core::{Home, Hook, HookKey, HookToken, InstanceId, Notice, NoticeId, NoticeKind, Passage};
 use serde::Deserialize;
 
 use crate::envelope::{BareHook, Event};
 use crate::error::ParseError;
 use crate::field::{Place, is_name};
 use crate::json::{Text, read};
+use crate::metadata::cluster_hint;
 
 /// Scale-in, a return to the warm pool, or a new root volume.
 pub(crate) const TERMINATE_DETAIL_TYPE: &str = "EC2 Instance-terminate Lifecycle Action";
@@ -47,18 +46,6 @@ struct LifecycleAction<'a> {
     destination: Text<'a>,
     #[serde(borrow)]
     action: Text<'a>,
-}
-
-/// `NotificationMetadata` where it is a JSON object.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    cluster: Text<'a>,
-    #[serde(borrow, rename = "clusterName")]
-    cluster_name: Text<'a>,
-    #[serde(borrow, rename = "cluster_name")]
-    cluster_name_snake: Text<'a>,
 }
 
 /// Reads a lifecycle action from EventBridge.
@@ -127,59 +114,9 @@ fn usable_token(token: &Text<'_>) -> Option<HookToken> {
     Some(HookToken::new(token))
 }
 
-/// The cluster that a hook's free text names: the field of a JSON object, or the only word. Several words
-/// are somebody's note.
-fn cluster_hint(metadata: &str) -> Option<ClusterName> {
-    let metadata = metadata.trim();
-    let fields: Metadata<'_>;
-    let name = if metadata.starts_with('{') {
-        fields = read(metadata).ok()?;
-        let mut named = [&fields.cluster, &fields.cluster_name, &fields.cluster_name_snake].into_iter();
-        named.find_map(|field| field.get())?.trim()
-    } else {
-        metadata
-    };
-    let word = !name.contains(|c: char| c.is_whitespace() || "\"'`{}[]".contains(c));
-    (word && is_name(name)).then(|| name.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_cluster_is_a_field_or_the_only_word() {
-        let check = |metadata: &str, expect: Option<&str>| {
-            assert_eq!(cluster_hint(metadata).as_ref().map(ClusterName::as_str), expect, "{metadata}");
-        };
-        check("blue", Some("blue"));
-        check("  blue\n", Some("blue"));
-        check("team/blue-1.eu_west", Some("team/blue-1.eu_west"));
-        check(r#"{"cluster":"blue"}"#, Some("blue"));
-        check(r#"{"clusterName":"blue"}"#, Some("blue"));
-        check(r#"{"cluster_name":"blue"}"#, Some("blue"));
-        check(r#"{"cluster_name":"red","cluster":" blue ","drainTimeout":600}"#, Some("blue"));
-        check(r#"{"cluster_name":"red","clusterName":"green","cluster":"blue"}"#, Some("blue"));
-        check(r#"{"cluster_name":"red","clusterName":"blue"}"#, Some("blue"));
-        check(r#"{"cluster":null,"clusterName":"blue"}"#, Some("blue"));
-        check(r#"{"cluster":["red"],"clusterName":"blue"}"#, Some("blue"));
-        check(r#" { "cluster" : "bl\u0075e" } "#, Some("blue"));
-        check(r#"{"cluster":""}"#, None);
-        check(r#"{"cluster":"two words"}"#, None);
-        check(r#"{"cluster":"blue\u0000"}"#, None);
-        check(r#"{"cluster":{"name":"blue"}}"#, None);
-        check(r#"{"cluster":"blue""#, None);
-        check(r#"{"owner":"payments"}"#, None);
-        check(r#"["blue"]"#, None);
-        check(r#""blue""#, None);
-        check("{blue}", None);
-        check("owned by team payments; page before 08:00", None);
-        check("cluster: blue", None);
-        check("", None);
-        check("   ", None);
-        check(&"b".repeat(255), Some("b".repeat(255)).as_deref());
-        check(&"b".repeat(256), None);
-    }
 
     /// The whole table: transition, origin, destination, action.
     #[test]

@@ -26,9 +26,14 @@ struct Interruption<'a> {
 
 /// Reads a spot interruption notice.
 pub(crate) fn of_event(event: &Event<'_>) -> Result<Notice, ParseError> {
-    let detail: Interruption<'_> = event.detail(PLACE)?;
-    let instance = PLACE.detail().instance("instance-id", &detail.instance_id)?;
-    event.notice(PLACE, instance, NoticeKind::Spot(action(&detail.instance_action)))
+    interruption(event, PLACE)
+}
+
+/// Reads a warning that EC2 takes an instance back in two minutes.
+pub(crate) fn interruption(event: &Event<'_>, place: Place) -> Result<Notice, ParseError> {
+    let detail: Interruption<'_> = event.detail(place)?;
+    let instance = place.detail().instance("instance-id", &detail.instance_id)?;
+    event.notice(place, instance, NoticeKind::Spot(action(&detail.instance_action)))
 }
 
 /// Whatever the word, EC2 takes the instance in two minutes, and refusing to read the notice would cost

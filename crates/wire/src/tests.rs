@@ -70,6 +70,7 @@ fn every_sample_event_has_its_expected_result() {
 fn in_words(parsed: &Result<Parsed, ParseError>) -> String {
     match parsed {
         Ok(Parsed::Notices(notices)) => notices.iter().map(notice_in_words).collect(),
+        Ok(Parsed::Later) => "of a later version".to_owned(),
         Ok(Parsed::Ignored(why)) => format!("ignored: {}, {why}", why.as_str()),
         Err(error) => format!("error: {error}"),
     }
@@ -120,6 +121,25 @@ fn a_sample_cut_short_inside_sns_is_an_error() {
             assert_bounded(&error);
         }
     }
+}
+
+#[test]
+fn messages_of_a_later_version_are_not_ignored() {
+    for detail_type in ["Cordoned node", "anything else"] {
+        let body = json!({"source": "offramp", "detail-type": detail_type, "detail": {"version": 2}});
+        assert_eq!(parse(&body.to_string()).unwrap(), Parsed::Later);
+    }
+}
+
+#[test]
+fn a_capacity_reservation_gives_notice_like_spot() {
+    let mut event = sample("ec2-capacity-reservation-interruption");
+    let kind = NoticeKind::Spot(offramp_core::SpotAction::Terminate);
+    assert_eq!(notice(&event.to_string()).kind, kind);
+    event["detail-type"] = json!("EC2 Interruptible Capacity Reservation Instance Interruption Warning");
+    assert_eq!(notice(&event.to_string()).kind, kind);
+    event["detail"]["instance-id"] = json!(7);
+    assert!(error(&event.to_string()).contains("a capacity reservation interruption warning"));
 }
 
 #[test]
@@ -470,6 +490,7 @@ proptest! {
                 }
             }
             Ok(Parsed::Ignored(why)) => prop_assert!(Ignored::ALL.contains(&why)),
+            Ok(Parsed::Later) => {}
             Err(error) => assert_bounded(&error),
         }
     }

@@ -54,13 +54,13 @@ def patterns(emulator):
     emulator.delete("patterns")
 
 
-def test_there_are_43_samples_and_nine_of_them_are_wanted():
+def test_there_are_45_samples_and_eleven_of_them_are_wanted():
     files = {path.stem for path in SAMPLES.glob("*.json")}
     results = parsed()
-    assert files == results.keys() and len(files) == 43
+    assert files == results.keys() and len(files) == 45
     wanted = {name: rule for name, result in results.items() if (rule := wanted_rule(name, *result))}
     counts = {rule: list(wanted.values()).count(rule) for rule in RULE_OF_TRIGGER.values()}
-    assert counts == {"LifecycleRule": 5, "SpotRule": 3, "RebalanceRule": 1}
+    assert counts == {"LifecycleRule": 5, "SpotRule": 5, "RebalanceRule": 1}
 
 
 @pytest.mark.parametrize("name", sorted(parsed()))

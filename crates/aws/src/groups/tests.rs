@@ -79,7 +79,10 @@ fn states_are_known_or_other() {
     // An instance that ends in the warm pool has the same hooks.
     check("Warmed:Terminating:Wait", LifecycleState::TerminatingWait);
     check("Warmed:Terminated", LifecycleState::Terminated);
-    for other in ["Pending", "Detaching", "EnteringStandby", "Terminating:Retained", "Warmed:Stopped", ""] {
+    for warmed in ["Warmed:Pending:Proceed", "Warmed:Running", "Warmed:Stopped", "Warmed:Hibernated"] {
+        check(warmed, LifecycleState::Warmed);
+    }
+    for other in ["Pending", "Detaching", "EnteringStandby", "Terminating:Retained", "Warmed:Pending", ""] {
         check(other, LifecycleState::Other(other.to_owned()));
     }
 }
@@ -135,13 +138,13 @@ async fn a_group_is_read_with_its_terminate_hooks() {
                 name: "drain".into(),
                 heartbeat_timeout: Duration::from_secs(300),
                 global_timeout: Duration::from_secs(30_000),
-                metadata: Some("{\"cluster\":\"blue\"}".to_owned()),
+                cluster_hint: Some("blue".into()),
             },
             HookSpec {
                 name: "bare".into(),
                 heartbeat_timeout: Duration::from_secs(3_600),
                 global_timeout: Duration::from_secs(48 * 3_600),
-                metadata: None,
+                cluster_hint: None,
             },
         ],
         capacity_rebalancing: true,

@@ -51,7 +51,9 @@ fn a_hook_walks_from_the_cordon_to_its_answer() {
     check(&job, &seen, 151, Some(Stage::Quiesce), &["heartbeat for hook offramp"]);
     seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
     check(&job, &seen, 140, Some(Stage::Complete), &["complete hook offramp: CONTINUE"]);
-    job.memory.answered.insert(hook_key(), Answered::Continued);
+    job.memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Done, &seen, AT + seconds(140));
+    check(&job, &seen, 141, Some(Stage::Complete), &[]);
+    seen.membership = member(LifecycleState::TerminatingProceed);
     check(&job, &seen, 141, None, &[]);
 }
 
@@ -72,14 +74,14 @@ fn a_hook_is_kept_alive_before_it_is_given_up() {
     assert_eq!(words(&step_at(&job, &seen, 29)), ["heartbeat for hook offramp"]);
     // One lost answer proves nothing; three in a row, and what is left is the first timeout.
     let lost = |job: &mut Job, after: u64| {
-        job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Retry, AT + seconds(after));
+        job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Retry, &untouched(), AT + seconds(after));
     };
     lost(&mut job, 3);
     assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
     lost(&mut job, 6);
     lost(&mut job, 12);
     assert_eq!(words(&step_at(&job, &seen, 24)), ["complete hook offramp: CONTINUE"]);
-    job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Done, AT + seconds(15));
+    job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Done, &untouched(), AT + seconds(15));
     assert_eq!(words(&step_at(&job, &seen, 16)), Vec::<String>::new());
 }
 
@@ -169,7 +171,7 @@ fn spot_lets_its_replacement_start_where_that_is_ours_to_say() {
 fn the_ladder_asks_then_deletes_then_cuts() {
     let refused = |again_at: u64| {
         let mut memory = Memory::default();
-        let asked = Asked { refused: true, again_at: AT + seconds(again_at) };
+        let asked = Asked { refused: true, vetoed: false, again_at: AT + seconds(again_at) };
         memory.asked.insert(PodUid::new("uid-web"), asked);
         memory
     };
@@ -266,7 +268,7 @@ fn late_notices_do_little() {
     check(hook(), member(TerminatingWait), 3_000, "cordon and record, heartbeat for hook offramp");
     check(hook(), member(InService), 30, "cordon and record");
     check(hook(), member(InService), 61, "Over(Disagrees)");
-    check(hook(), member(Terminating), 61, "GroupUnknown");
+    check(hook(), member(Terminating), 61, "GroupUndecided");
     check(hook(), member(TerminatingProceed), 5, "Over(Answered)");
     check(hook(), Seen::Unknown, 60, "cordon and record");
     check(hook(), Seen::Unknown, 61, "GroupUnknown");
@@ -301,7 +303,7 @@ fn tiers_leave_in_order_and_local_pods_after_the_traffic() {
             Pod { cluster_critical: true, ..pod("dns") },
             Pod { mirror: true, ..pod("static") },
             Pod { finished: true, ..pod("done") },
-            Pod { daemon_set: Some("cni".to_owned()), node_critical: true, ..pod("cni") },
+            Pod { owner: Some(daemon_set("cni")), node_critical: true, ..pod("cni") },
             pod("web"),
         ]
     };
@@ -326,7 +328,7 @@ fn tiers_leave_in_order_and_local_pods_after_the_traffic() {
 fn an_ingress_daemon_set_goes_last() {
     let named = IngressDaemonSet { namespace: "default".to_owned(), name: "ingress".to_owned() };
     let policy = Policy { ingress_daemon_sets: [named].into(), ..policy() };
-    let ingress = Pod { daemon_set: Some("ingress".to_owned()), ..pod("ingress-1") };
+    let ingress = Pod { owner: Some(daemon_set("ingress")), ..pod("ingress-1") };
     let check = |pods: Vec<Pod>, expect: &[&str]| {
         let step = step(&job([hook()]), &ready_to_drain(pods), &policy, AT + seconds(6));
         assert_eq!(words(&step)[..expect.len()], *expect);
@@ -432,7 +434,7 @@ fn a_new_root_volume_brings_the_instance_back() {
         Observation { membership: member(LifecycleState::ReplacingRootVolumeWait), ..ready_to_drain(vec![]) };
     seen.node = Seen::Known(isolated(&["offramp"], true, &[]));
     assert_eq!(words(&step_at(&job, &seen, 6)), ["complete hook offramp: CONTINUE"]);
-    job.memory.answered.insert(hook_key(), Answered::Continued);
+    job.memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Done, &seen, AT + seconds(6));
     seen.membership = member(LifecycleState::Other("ReplacingRootVolume".to_owned()));
     let step = step_at(&job, &seen, 7);
     assert_eq!((step.stage, step.reason), (Some(Stage::Complete), Reason::AwaitingReturn));
@@ -485,7 +487,7 @@ fn a_failed_write_rests_whatever_wakes_the_job() {
     let deregister = Action::Deregister(target_key());
     let tries = |job: &Job, after| step_at(job, &seen, after).actions.contains(&deregister);
     assert!(tries(&job, 10));
-    job.memory.learn(&deregister, &Outcome::Retry, AT + seconds(10));
+    job.memory.learn(&deregister, &Outcome::Retry, &untouched(), AT + seconds(10));
     assert!(!tries(&job, 12));
     assert_eq!(step_at(&job, &seen, 12).wake_at, AT + seconds(13));
     assert!(tries(&job, 13));
@@ -497,7 +499,7 @@ fn a_cordon_whose_answer_was_lost_is_waited_for() {
     let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
     let isolate = step_at(&job, &untouched(), 0).actions.remove(0);
     assert_eq!(step_at(&job, &seen, 61).stage, None);
-    job.memory.learn(&isolate, &Outcome::Retry, AT + seconds(55));
+    job.memory.learn(&isolate, &Outcome::Retry, &untouched(), AT + seconds(55));
     assert_eq!(step_at(&job, &seen, 61).stage, Some(Stage::Isolate), "it may have happened");
     assert_eq!(step_at(&job, &seen, 116).stage, None, "a watch would have shown it");
 }
@@ -549,7 +551,7 @@ fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
     let isolates = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
     for (outcome, repeated) in [(Outcome::Retry, true), (Outcome::Done, false), (Outcome::Changed, false)] {
         job.memory = Memory::default();
-        job.memory.learn(&isolate, &outcome, AT);
+        job.memory.learn(&isolate, &outcome, &untouched(), AT);
         let step = step_at(&job, &seen, 1);
         assert!(repeated || step.wake_at <= AT + seconds(2), "looks again soon: {step:?}");
         assert_eq!(isolates(step), repeated, "{outcome:?}");
@@ -584,14 +586,14 @@ fn a_record_that_cannot_be_read_holds_nothing_up_and_is_never_undone() {
 fn the_memory_learns_what_observations_do_not_show() {
     let mut memory = Memory::default();
     let evict = Action::Evict { pod: pod("web").pod, grace: None };
-    memory.learn(&evict, &Outcome::Blocked { budget: None }, AT);
+    memory.learn(&evict, &Outcome::Blocked { budget: None }, &untouched(), AT);
     assert!(memory.asked.values().all(|asked| asked.refused && asked.again_at == AT + seconds(5)));
-    memory.learn(&evict, &Outcome::Done, AT + seconds(5));
+    memory.learn(&evict, &Outcome::Done, &untouched(), AT + seconds(5));
     assert!(memory.asked.values().all(|asked| !asked.refused));
-    memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Retry, AT);
-    assert!(memory.answered.is_empty() && memory.hook_pauses.contains_key(&hook_key()));
-    memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Gone, AT);
-    assert_eq!(memory.answered.get(&hook_key()), Some(&Answered::NoActiveAction));
+    memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Retry, &untouched(), AT);
+    let calls = HookCalls { newest: AT, ..HookCalls::default() };
+    assert_eq!(memory.hook_calls.get(&hook_key()), Some(&calls));
+    assert!(memory.hook_pauses.contains_key(&hook_key()));
     let seen = Observation {
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[])]),
         ..Observation::default()

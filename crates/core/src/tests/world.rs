@@ -7,6 +7,9 @@ use crate::*;
 
 pub(crate) const AT: Timestamp = Timestamp::from_millis(1_000_000_000);
 
+/// At once, and for the first time.
+pub(crate) const DELIVERED: Delivery = Delivery { at: AT, redelivered: false };
+
 pub(crate) fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
@@ -60,9 +63,9 @@ pub(crate) fn rebalance() -> Notice {
 
 pub(crate) fn job(notices: impl IntoIterator<Item = Notice>) -> Job {
     let mut notices = notices.into_iter();
-    let mut job = Job::new(notices.next().unwrap());
+    let mut job = Job::new(notices.next().unwrap(), DELIVERED);
     for notice in notices {
-        job.join(notice);
+        job.join(notice, DELIVERED);
     }
     job
 }
@@ -90,6 +93,7 @@ pub(crate) fn isolated(ids: &[&str], excluded: bool, targets: &[TargetKey]) -> N
         cordoned: true,
         excluded,
         targets: targets.iter().cloned().collect(),
+        foreign_until: None,
     };
     Node { cordoned: true, excluded, record: Some(record), ..node() }
 }
@@ -104,13 +108,20 @@ pub(crate) fn pod(name: &str) -> Pod {
         grace: seconds(30),
         finished: false,
         mirror: false,
-        daemon_set: None,
+        owner: None,
+        created: AT - seconds(86_400),
+        tolerates_cordon: false,
         cluster_critical: false,
         node_critical: false,
         local_traffic: false,
         let_finish: false,
         ends_at: None,
+        deleted_at: None,
     }
+}
+
+pub(crate) fn daemon_set(name: &str) -> PodOwner {
+    PodOwner { kind: "DaemonSet".to_owned(), name: name.to_owned() }
 }
 
 pub(crate) fn member(state: LifecycleState) -> Seen<Membership> {
@@ -122,7 +133,7 @@ pub(crate) fn group(hooks: &[&str]) -> Group {
         name: HookName::new(*name),
         heartbeat_timeout: seconds(300),
         global_timeout: seconds(30_000),
-        metadata: None,
+        cluster_hint: None,
     };
     Group {
         name: GroupName::new("workers"),

@@ -41,15 +41,19 @@ impl Task {
             }
         };
         match outcome {
-            JobOutcome::Left | JobOutcome::Returned | JobOutcome::NotOurs => self.delete(messages).await,
             JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
+            JobOutcome::Stopped => self.order(Order::Release { messages }),
+            JobOutcome::Left
+            | JobOutcome::Returned
+            | JobOutcome::EndedWithoutOurAnswer
+            | JobOutcome::WasNotOpen
+            | JobOutcome::LeftIsolated
+            | JobOutcome::NotOurs => self.delete(messages).await,
             JobOutcome::Foreign | JobOutcome::HandedOver | JobOutcome::Panicked => {
                 self.order(Order::Forget { messages });
             }
-            JobOutcome::Stopped => self.order(Order::Release { messages }),
         }
         // A job that was cut off says nothing about its stage, and only a removal has a deadline to keep.
-        let by_itself = matches!(outcome, JobOutcome::Left | JobOutcome::Returned | JobOutcome::NotOurs);
         let (last, took) = (self.stage.map(|(stage, _)| stage), now.since(self.job.since()));
         self.announce(Announcement::of_end(outcome, last, &reason, took));
         let time_left = self.deadline.map(|deadline| now.until(deadline));
@@ -60,7 +64,10 @@ impl Task {
             outcome,
             reason,
             took,
-            left_stage: self.stage.filter(|_| by_itself).map(|(stage, since)| (stage, now.since(since))),
+            left_stage: self
+                .stage
+                .filter(|_| outcome.is_own())
+                .map(|(stage, since)| (stage, now.since(since))),
             time_left: time_left.filter(|_| outcome == JobOutcome::Left),
         });
     }
@@ -83,6 +90,9 @@ impl Task {
 fn outcome_of(reason: &Reason) -> JobOutcome {
     match reason {
         Reason::SpotServed | Reason::Over(Over::Answered | Over::Ended) => JobOutcome::Left,
+        Reason::Over(Over::EndedWithoutUs) => JobOutcome::EndedWithoutOurAnswer,
+        Reason::Over(Over::WasNotOpen) => JobOutcome::WasNotOpen,
+        Reason::Over(Over::LeftIsolated) => JobOutcome::LeftIsolated,
         Reason::Over(Over::NotOurs) => JobOutcome::NotOurs,
         _ => JobOutcome::Returned,
     }

@@ -1,12 +1,14 @@
 //! What a job tells: its status for people, and to the journal what is new in a step.
 
-use offramp_core::{ClusterName, Goal, InstanceId, NodeName, Stage, Step, Timestamp};
+use offramp_core::{
+    Action, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, PodOrigin, Stage, Step, Timestamp,
+};
 
 use super::Task;
 use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
-use crate::labels::Trigger;
+use crate::labels::{Trigger, action_name};
 use crate::ports::Fault;
 use crate::texts::InWords;
 
@@ -121,6 +123,32 @@ impl Task {
         let node = self.status.borrow().node.clone();
         if let Some(node) = node.filter(|_| self.announced.insert(announcement.key())) {
             cluster.announce(&node, announcement);
+        }
+    }
+
+    /// What a webhook or policy refuses is told once for each pod, not every few seconds.
+    pub(super) fn tell_veto(&mut self, action: &Action, outcome: &Outcome) {
+        let Outcome::Vetoed { by } = outcome else { return };
+        let (Action::Evict { pod, .. } | Action::Delete { pod, .. }) = action else { return };
+        if !self.told_pods.insert(format!("{} {pod}", action_name(action))) {
+            return;
+        }
+        self.announce(Announcement::vetoed(pod, by));
+        let (instance, action, by) = (self.job.instance.clone(), action.clone(), by.clone());
+        self.shared.journal.record(Fact::Vetoed { instance, action, by });
+    }
+
+    /// Pods that came back, once for what makes them.
+    pub(super) fn tell_came_back(&mut self, seen: &Observation) {
+        for pod in seen.pods.known().into_iter().flatten() {
+            if !self.job.memory.came_back(pod) {
+                continue;
+            }
+            let PodOrigin { namespace, owner } = pod.origin();
+            if self.told_pods.insert(format!("{namespace} {} {}", owner.kind, owner.name)) {
+                let (instance, pod) = (self.job.instance.clone(), pod.pod.clone());
+                self.shared.journal.record(Fact::CameBack { instance, pod });
+            }
         }
     }
 

@@ -30,6 +30,7 @@ impl Task {
     async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
         let now = self.shared.clock.now();
         self.job.memory.notice(&self.job.instance, seen, now);
+        self.tell_came_back(seen);
         let mut step = step(&self.job, seen, &self.shared.policy, now);
         self.tell(&step, now);
         let before = self.job.memory.clone();
@@ -49,7 +50,8 @@ impl Task {
         let failures = outcomes.iter().filter(|(_, outcome)| is_failure(outcome)).count();
         let pause = (failures > 0).then(|| self.pauses.next());
         for (action, outcome) in &outcomes {
-            self.job.memory.learn(action, outcome, now);
+            self.job.memory.learn(action, outcome, seen, now);
+            self.tell_veto(action, outcome);
             self.announce(Announcement::of_action(action, outcome));
             if let Action::Isolate { .. } = action {
                 self.isolate_again_at = pause.filter(|_| *outcome == Outcome::Retry).map(|pause| now + pause);
@@ -79,6 +81,10 @@ impl Task {
 const fn is_failure(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Retry | Outcome::Denied | Outcome::Invalid => true,
-        Outcome::Done | Outcome::Gone | Outcome::Changed | Outcome::Blocked { .. } => false,
+        Outcome::Done
+        | Outcome::Gone
+        | Outcome::Changed
+        | Outcome::Blocked { .. }
+        | Outcome::Vetoed { .. } => false,
     }
 }

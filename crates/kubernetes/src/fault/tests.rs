@@ -30,6 +30,7 @@ fn verdict(result: &Result<Settled, Fault>) -> String {
         Ok(Settled::Blocked { budget }) => {
             format!("blocked by {}", budget.as_ref().map_or("?", |budget| budget.0.as_str()))
         }
+        Ok(Settled::Vetoed { .. }) => "vetoed".to_owned(),
         Err(Fault::Retry(_)) => "retry".to_owned(),
         Err(Fault::Denied(_)) => "denied".to_owned(),
         Err(Fault::Invalid(_)) => "invalid".to_owned(),
@@ -113,6 +114,33 @@ fn each_answer_has_its_reading() {
     }
     let cut = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "connection reset by peer");
     check(Kind::Isolate, kube::Error::Service(cut.into()), "retry");
+}
+
+/// The shapes were taken from a kube-apiserver 1.36; a webhook chooses its code itself.
+#[test]
+fn a_webhook_that_refuses_is_no_missing_permission() {
+    let refuses = "admission webhook \"drain.example.com\" denied the request: rolled by the operator";
+    let policy = "pods \"kafka-0\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: \
+                  rolled by the operator";
+    let down = "Internal error occurred: failed calling webhook \"drain.example.com\": connection refused";
+    for kind in [Kind::Evict, Kind::Delete] {
+        for (code, reason, message) in [
+            (403, "Forbidden", refuses),
+            (400, "", refuses),
+            (429, "TooManyRequests", refuses),
+            (422, "Invalid", policy),
+            (500, "InternalError", down),
+        ] {
+            let read = read(request(kind), &status(code, reason, message, &Value::Null));
+            assert_eq!(read, Ok(Settled::Vetoed { by: message.to_owned() }), "{code}");
+        }
+    }
+    // A pod whose name or message quotes such words does not veto, and a node is written or not.
+    let quoted =
+        "pods \"admission webhook\" is forbidden: User \"x\" cannot create resource \"pods/eviction\"";
+    let denied = read(request(Kind::Evict), &status(403, "Forbidden", quoted, &Value::Null));
+    assert_eq!(verdict(&denied), "denied");
+    assert_eq!(verdict(&read(request(Kind::Isolate), &status(403, "", refuses, &Value::Null))), "denied");
 }
 
 #[test]

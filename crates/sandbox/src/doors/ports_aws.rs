@@ -368,7 +368,7 @@ fn hook_spec(hook: groups::Hook) -> HookSpec {
         name: hook.name,
         heartbeat_timeout: hook.heartbeat_timeout,
         global_timeout,
-        metadata: hook.metadata,
+        cluster_hint: hook.metadata.as_deref().and_then(offramp_wire::cluster_hint),
     }
 }
 

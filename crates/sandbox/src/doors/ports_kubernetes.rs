@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use offramp_core::{BudgetName, ClusterName, InstanceId, Node, NodeName, Pod, PodRef, Record, Seen};
+use offramp_core::{
+    BudgetName, ClusterName, InstanceId, Node, NodeName, Pod, PodOwner, PodRef, Record, Seen,
+};
 use offramp_engine::{
     Announcement, Cluster, ClusterCall, Fault, RECORD_ANNOTATION, Seats, Settled, node_owner, read_record,
     write_record,
@@ -64,6 +66,7 @@ impl ClusterDoor {
             ApiError::TooManyRequests { message, .. } => {
                 Fault::Retry(format!("{what} in {cluster}: {message}"))
             }
+            ApiError::Vetoed(words) => Fault::Denied(format!("{what} in {cluster}: {words}")),
             ApiError::NotFound => Fault::Invalid(format!("{what} in {cluster}: not found")),
         }
     }
@@ -112,6 +115,7 @@ impl ClusterDoor {
             Err(ApiError::TooManyRequests { budget, .. }) => {
                 Ok(Settled::Blocked { budget: Some(BudgetName(budget)) })
             }
+            Err(ApiError::Vetoed(by)) => Ok(Settled::Vetoed { by }),
             Err(error @ (ApiError::Several | ApiError::Away)) => Err(self.refused(what, &error)),
         }
     }
@@ -239,19 +243,27 @@ fn node(stored: &cluster::Node) -> Node {
 
 fn pod(cluster: &cluster::Cluster, stored: &cluster::Pod) -> Pod {
     let class = stored.priority_class.as_deref();
-    let daemon_set = stored.owner.as_ref().filter(|owner| owner.kind == "DaemonSet");
+    let owner = stored.owner.as_ref().filter(|owner| owner.kind != "Node");
+    let of_daemon_set = owner.is_some_and(|owner| owner.kind == "DaemonSet");
     Pod {
         pod: stored.pod.clone(),
         grace: stored.grace,
         finished: matches!(stored.phase, cluster::Phase::Succeeded | cluster::Phase::Failed),
         mirror: stored.annotations.contains_key(MIRROR),
-        daemon_set: daemon_set.map(|owner| owner.name.clone()),
+        owner: owner.map(|owner| PodOwner { kind: owner.kind.clone(), name: owner.name.clone() }),
+        created: stored.created.whole_second(),
+        // The DaemonSet controller gives its pods this toleration.
+        tolerates_cordon: stored.tolerates_all || of_daemon_set,
         cluster_critical: class == Some("system-cluster-critical"),
         node_critical: class == Some("system-node-critical"),
         local_traffic: stored.host_port.is_some()
             || cluster.services.values().any(|service| service.local && service.selects(stored)),
         let_finish: stored.annotations.get(LET_FINISH).is_some_and(|value| value == "true"),
         ends_at: stored.deletion,
+        deleted_at: stored
+            .deletion
+            .zip(stored.deletion_grace)
+            .map(|(end, grace)| (end - grace).whole_second()),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Cluster {
     pub changes: VecDeque<Change>,
     /// The newest Events, oldest first.
     pub events: VecDeque<Event>,
+    /// Pods by (namespace, name) whose eviction an admission webhook refuses, with its words.
+    pub vetoes: BTreeMap<(String, String), String>,
     /// Until when the API server does not answer.
     pub away_until: Option<Timestamp>,
     /// How late the watches are.
@@ -106,6 +108,8 @@ pub struct Pod {
     pub grace: Duration,
     /// A hostPort, if it has one.
     pub host_port: Option<u16>,
+    /// `tolerations: [{operator: Exists}]`: cordons and taints keep it from no node.
+    pub tolerates_all: bool,
     /// `status.phase`.
     pub phase: Phase,
     /// The Ready condition.
@@ -224,6 +228,8 @@ pub struct PodTemplate {
     pub grace: Duration,
     /// hostPort.
     pub host_port: Option<u16>,
+    /// `tolerations: [{operator: Exists}]`.
+    pub tolerates_all: bool,
     /// How a pod ends.
     pub ending: Ending,
 }
@@ -325,6 +331,7 @@ impl Cluster {
             version: 1,
             changes: VecDeque::new(),
             events: VecDeque::new(),
+            vetoes: BTreeMap::new(),
             away_until: None,
             view_lag: ViewLag::default(),
             unseen: view::Unseen::default(),

@@ -27,6 +27,9 @@ pub use refusal::Refusal;
 pub struct Groups {
     groups: BTreeMap<GroupName, Group>,
     history: BTreeMap<InstanceId, Vec<(Timestamp, Option<Described>)>>,
+    /// So many of the next heartbeats and answers are refused although their action is open
+    /// (PrairieLearn#15586, seen on AWS).
+    pub refused_calls: u32,
     /// For so long describes go on showing what was before a change.
     pub describe_lag: Duration,
 }

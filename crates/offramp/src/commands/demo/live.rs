@@ -120,11 +120,15 @@ fn told(fact: &Fact) -> Option<(&InstanceId, String)> {
         | Fact::Stepped { instance, .. }
         | Fact::Isolated { instance, .. }
         | Fact::Faulted { instance, .. }
+        | Fact::Vetoed { instance, .. }
+        | Fact::CameBack { instance, .. }
         | Fact::Finished { instance, .. } => Some((instance, fact.to_string())),
         Fact::Received { .. }
         | Fact::Ignored { .. }
         | Fact::DeadLettered { .. }
         | Fact::QueueFaulted { .. }
+        | Fact::DeadLetterPostponed { .. }
+        | Fact::LaterVersion { .. }
         | Fact::LeaseLost { .. }
         | Fact::Joined { copy: true, .. }
         | Fact::Routed { .. }

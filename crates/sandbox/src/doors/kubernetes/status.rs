@@ -64,6 +64,7 @@ impl Refusal {
             ApiError::NotFound => Some(Self::not_found(kind, name)),
             ApiError::Conflict(why) => Some(Self::conflict(kind, name, &why)),
             ApiError::TooManyRequests { message, .. } => Some(Self::blocked(&message)),
+            ApiError::Vetoed(words) => Some(Self::new(StatusCode::FORBIDDEN, "Forbidden", words)),
             ApiError::Several => Some(Self::several_budgets()),
             ApiError::Away => None,
         }

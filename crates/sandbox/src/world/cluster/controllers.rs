@@ -49,6 +49,7 @@ impl World {
             priority_class: template.priority_class,
             grace: template.grace,
             host_port: template.host_port,
+            tolerates_all: template.tolerates_all,
             phase: Phase::Pending,
             ready: false,
             ready_since: self.now,
@@ -66,7 +67,9 @@ impl World {
         }
     }
 
-    /// Binds what waits to the node with the fewest pods; among equals the first name wins.
+    /// Binds what waits to the node with the fewest pods; among equals the first name wins. To a pod that
+    /// tolerates everything a cordoned node, which empties, is as good as any: that is where it comes back to
+    /// (cilium/cilium#28549).
     fn schedule(&mut self, name: &ClusterName) {
         let Some(cluster) = self.clusters.get(name) else { return };
         if cluster.index.unbound.is_empty() {
@@ -80,6 +83,17 @@ impl World {
             .collect();
         let waiting: Vec<Pod> =
             cluster.index.unbound.iter().filter_map(|key| cluster.pods.get(key)).cloned().collect();
+        let (tolerant, waiting): (Vec<Pod>, Vec<Pod>) =
+            waiting.into_iter().partition(|pod| pod.tolerates_all);
+        for pod in tolerant {
+            let Some(cluster) = self.clusters.get(name) else { return };
+            let ready = cluster.nodes.values().filter(|node| node.ready);
+            let emptiest =
+                ready.min_by_key(|node| cluster.pods_count(&node.name)).map(|node| node.name.clone());
+            if let Some(node) = emptiest {
+                self.bind(name, pod, node);
+            }
+        }
         for pod in waiting {
             let Some(Reverse((count, node))) = nodes.pop() else { return };
             if count >= PODS_PER_NODE {

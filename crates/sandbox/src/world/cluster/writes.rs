@@ -38,6 +38,8 @@ pub enum ApiError {
         /// `details.causes[].message`.
         message: String,
     },
+    /// 403: an admission webhook does not allow it.
+    Vetoed(String),
     /// 500: more than one budget matches the pod, which the Eviction API does not support.
     Several,
     /// No answer at all.
@@ -91,6 +93,11 @@ impl World {
     ) -> Result<(), ApiError> {
         let cluster = self.answering(name)?;
         let pod = cluster.find(namespace, pod_name, uid)?;
+        if let Some(words) = cluster.vetoes.get(&(namespace.to_owned(), pod_name.to_owned())) {
+            return Err(ApiError::Vetoed(format!(
+                "admission webhook \"drain.example.com\" denied the request: {words}"
+            )));
+        }
         // Pods that do not run, or go already, cost a budget nothing (pods/eviction, `canIgnorePDB`).
         let counts = pod.phase == Phase::Running && pod.deletion.is_none();
         let budgets: Vec<&Budget> =

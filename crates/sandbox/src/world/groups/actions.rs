@@ -147,7 +147,13 @@ impl World {
         self.after(self.delays.group_reaction, WorldDue::Group(due));
     }
 
-    fn find_action(&self, answer: &Answer) -> Result<(InstanceId, HookToken), Refusal> {
+    fn find_action(&mut self, answer: &Answer) -> Result<(InstanceId, HookToken), Refusal> {
+        if self.groups.refused_calls > 0
+            && let Some(token) = &answer.token
+        {
+            self.groups.refused_calls -= 1;
+            return Err(Refusal::NoActionWith(token.clone()));
+        }
         let group = self.groups.get(&answer.group).ok_or_else(|| Refusal::NoGroup(answer.group.clone()))?;
         let open = group.members.iter().flat_map(|(id, member)| {
             member.actions.iter().filter(|action| action.hook == answer.hook).map(move |a| (id, &a.token))

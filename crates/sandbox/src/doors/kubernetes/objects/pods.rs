@@ -17,7 +17,17 @@ pub(super) struct PodSpec<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<i32>,
     termination_grace_period_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tolerations: Option<[Toleration; 1]>,
     containers: [Container; 1],
+}
+
+/// Without a key and with `Exists` it tolerates every taint.
+#[derive(Serialize)]
+struct Toleration {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'static str>,
+    operator: &'static str,
 }
 
 #[derive(Serialize)]
@@ -77,9 +87,17 @@ impl<'a> PodSpec<'a> {
             priority_class_name: pod.priority_class.as_deref(),
             priority,
             termination_grace_period_seconds: pod.grace.as_secs(),
+            tolerations: tolerations(pod),
             containers: [Container { name: CONTAINER, image: IMAGE, ports, lifecycle }],
         }
     }
+}
+
+/// The DaemonSet controller lets its pods tolerate the cordon.
+fn tolerations(pod: &Pod) -> Option<[Toleration; 1]> {
+    let of_daemon_set = pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
+    let key = (!pod.tolerates_all).then_some("node.kubernetes.io/unschedulable");
+    (pod.tolerates_all || of_daemon_set).then_some([Toleration { key, operator: "Exists" }])
 }
 
 #[derive(Serialize)]

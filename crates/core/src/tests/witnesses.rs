@@ -1,0 +1,300 @@
+//! One witness is not enough: answers of AWS that contradict the group, states that prove nothing, and pods
+//! that come back.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::*;
+
+fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
+    step(job, seen, &policy(), AT + seconds(after))
+}
+
+/// Isolated, out of its balancers, and with these pods.
+fn ready(pods: Vec<Pod>) -> Observation {
+    Observation {
+        node: Seen::Known(isolated(&["offramp"], true, &[])),
+        pods: Seen::Known(pods),
+        target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
+        ..untouched()
+    }
+}
+
+fn learn(job: &mut Job, action: &Action, outcome: &Outcome, seen: &Observation, after: u64) {
+    job.memory.learn(action, outcome, seen, AT + seconds(after));
+}
+
+fn complete() -> Action {
+    Action::CompleteHook(hook_key())
+}
+
+fn with_state(state: Seen<Membership>) -> Observation {
+    Observation { membership: state, ..ready(vec![]) }
+}
+
+// === The hook is answered
+
+#[test]
+fn a_refused_answer_is_given_again_while_the_group_holds_the_instance() {
+    let seen = ready(vec![]);
+    let mut job = job([hook()]);
+    let mut asked = Vec::new();
+    for after in 10..100 {
+        let step = step_at(&job, &seen, after);
+        assert_eq!(step.stage, Some(Stage::Complete), "at {after} s: {step:?}");
+        if step.actions.contains(&complete()) {
+            asked.push(after);
+            learn(&mut job, &complete(), &Outcome::Gone, &seen, after);
+            assert_eq!(step_at(&job, &seen, after).reason, Reason::AnswerRefused);
+        }
+    }
+    assert_eq!(asked, [10, 13, 19, 31, 55, 79], "with growing pauses");
+    learn(&mut job, &complete(), &Outcome::Done, &seen, 100);
+    assert_eq!(step_at(&job, &seen, 101).reason, Reason::Confirming);
+    let left = step_at(&job, &with_state(member(LifecycleState::TerminatingProceed)), 101);
+    assert_eq!((left.stage, left.reason), (None, Reason::Over(Over::Answered)));
+}
+
+#[test]
+fn a_refused_heartbeat_ends_nothing() {
+    let seen = ready(vec![pod("web")]);
+    let mut job = job([hook()]);
+    let beat = Action::Heartbeat(hook_key());
+    assert!(step_at(&job, &seen, 150).actions.contains(&beat));
+    learn(&mut job, &beat, &Outcome::Gone, &seen, 150);
+    let step = step_at(&job, &seen, 160);
+    assert_eq!(step.stage, Some(Stage::Drain));
+    assert!(step.actions.contains(&beat), "it does not count as sent: {step:?}");
+    learn(&mut job, &beat, &Outcome::Done, &seen, 160);
+    let unrefused = job.memory.hook_calls[&hook_key()];
+    assert_eq!((unrefused.refused, unrefused.newest), (None, AT + seconds(160)));
+}
+
+/// A worker that starts late, and whose heartbeats are refused, does not take the end of the hook for past.
+#[test]
+fn refused_heartbeats_leave_half_of_the_timeout_after_the_first_receipt() {
+    let seen = ready(vec![pod("web")]);
+    let late = Delivery { at: AT + seconds(400), redelivered: true };
+    let mut job = Job::new(hook(), late);
+    for after in [400, 403, 409] {
+        learn(&mut job, &Action::Heartbeat(hook_key()), &Outcome::Gone, &seen, after);
+    }
+    let deadline = step_at(&job, &seen, 410).deadline.unwrap();
+    assert_eq!(deadline, AT + seconds(400 + 150) - policy().deadline_margin);
+}
+
+#[test]
+fn what_cannot_be_open_any_more_ends_without_our_answer() {
+    let seen = ready(vec![]);
+    let check = |redelivered: bool, hooks: &[&str], outcome: Outcome, expect: Over| {
+        let seen = Observation { group: Seen::Known(group(hooks)), ..seen.clone() };
+        let mut job = Job::new(hook(), Delivery { at: AT + seconds(5), redelivered });
+        learn(&mut job, &complete(), &outcome, &seen, 10);
+        // First receipt at 5 s, HeartbeatTimeout 300 s, and 30 s.
+        assert!(step_at(&job, &seen, 334).stage.is_some());
+        assert_eq!(step_at(&job, &seen, 335).reason, Reason::Over(expect));
+    };
+    check(false, &["offramp"], Outcome::Gone, Over::EndedWithoutUs);
+    check(false, &["offramp", "ship-logs"], Outcome::Gone, Over::EndedWithoutUs);
+    check(true, &["offramp"], Outcome::Gone, Over::WasNotOpen);
+    // With one hook the state has to move after a 200.
+    check(false, &["offramp"], Outcome::Done, Over::EndedWithoutUs);
+}
+
+#[test]
+fn beside_other_hooks_a_200_and_the_refusal_of_its_repeat_are_enough() {
+    let seen = |hooks: Seen<Group>| Observation { group: hooks, ..ready(vec![]) };
+    let check = |hooks: Seen<Group>, expect: Option<Stage>| {
+        let seen = seen(hooks);
+        let mut job = job([hook()]);
+        learn(&mut job, &complete(), &Outcome::Done, &seen, 10);
+        assert_eq!(step_at(&job, &seen, 19).actions, [], "not before ten seconds");
+        assert_eq!(step_at(&job, &seen, 20).actions, [complete()]);
+        learn(&mut job, &complete(), &Outcome::Gone, &seen, 20);
+        assert_eq!(step_at(&job, &seen, 21).stage, expect);
+    };
+    check(Seen::Known(group(&["offramp", "ship-logs"])), None);
+    check(Seen::Unknown, None);
+    check(Seen::Known(group(&["offramp"])), Some(Stage::Complete));
+}
+
+#[test]
+fn of_two_actions_of_one_hook_the_one_that_is_taken_is_open() {
+    let token = |name: &str| HookKey { token: Some(HookToken::new(name)), ..hook_key() };
+    let of = |name: &str| {
+        let Notice { kind: NoticeKind::Hook(hook), .. } = hook() else { unreachable!() };
+        notice(name, NoticeKind::Hook(Hook { key: token(name), ..hook }))
+    };
+    let seen = ready(vec![pod("web")]);
+    let mut job = job([of("old"), of("new")]);
+    for after in [150, 153, 159] {
+        learn(&mut job, &Action::Heartbeat(token("old")), &Outcome::Gone, &seen, after);
+    }
+    let deadline = |job: &Job| step_at(job, &seen, 170).deadline.unwrap();
+    assert_eq!(deadline(&job), AT + seconds(300) - policy().deadline_margin, "one of them is open");
+    learn(&mut job, &Action::Heartbeat(token("new")), &Outcome::Done, &seen, 160);
+    learn(&mut job, &Action::Heartbeat(token("old")), &Outcome::Gone, &seen, 165);
+    assert_eq!(deadline(&job), AT + policy().hook_limit - policy().deadline_margin);
+    let beats: Vec<Action> = step_at(&job, &seen, 400).actions;
+    assert!(beats.contains(&Action::Heartbeat(token("new"))), "{beats:?}");
+    assert!(!beats.contains(&Action::Heartbeat(token("old"))), "{beats:?}");
+}
+
+#[test]
+fn a_hook_that_was_deleted_cannot_be_answered() {
+    let gone = Observation { group: Seen::Known(group(&["ship-logs"])), ..ready(vec![]) };
+    let mut job = job([hook()]);
+    assert_eq!(step_at(&job, &gone, 10).actions, [complete()], "as long as nothing else says so");
+    learn(&mut job, &complete(), &Outcome::Gone, &gone, 10);
+    assert_eq!(step_at(&job, &gone, 11).reason, Reason::Over(Over::EndedWithoutUs));
+}
+
+#[test]
+fn an_instance_that_is_not_listed_is_answered_only_after_a_200() {
+    let unlisted = with_state(Seen::Gone);
+    let check = |outcome: Outcome, expect: Option<Stage>| {
+        let mut job = job([hook()]);
+        learn(&mut job, &complete(), &outcome, &ready(vec![]), 70);
+        assert_eq!(step_at(&job, &unlisted, 71).stage, expect, "{outcome:?}");
+    };
+    check(Outcome::Done, None);
+    check(Outcome::Gone, Some(Stage::Isolate));
+}
+
+// === The group disagrees: undo
+
+#[test]
+fn on_a_hook_only_in_service_undoes() {
+    let check = |state: Seen<Membership>, at_61: Option<Goal>, at_3_600: Reason| {
+        let seen = with_state(state);
+        let job = job([hook()]);
+        let early = step_at(&job, &seen, 61);
+        assert_eq!(early.stage.map(|_| early.goal), at_61, "{:?}", seen.membership);
+        let late = step_at(&job, &seen, 3_600);
+        assert_eq!(late.reason, at_3_600, "{:?}", seen.membership);
+        if at_61 == Some(Goal::Leave) {
+            assert_eq!((early.actions, late.stage, late.actions), (vec![], None, vec![]));
+        }
+    };
+    let retained = || member(LifecycleState::Other("Terminating:Retained".to_owned()));
+    let isolated = || Reason::Over(Over::LeftIsolated);
+    check(member(LifecycleState::InService), Some(Goal::Return), Reason::Returning(Over::Disagrees));
+    check(retained(), Some(Goal::Leave), isolated());
+    check(member(LifecycleState::Standby), Some(Goal::Leave), isolated());
+    check(member(LifecycleState::Terminating), Some(Goal::Leave), isolated());
+    check(Seen::Gone, Some(Goal::Leave), isolated());
+    check(member(LifecycleState::TerminatingProceed), None, Reason::Over(Over::Answered));
+}
+
+#[test]
+fn a_state_that_proves_nothing_is_told_as_such() {
+    let seen = with_state(member(LifecycleState::Other("Terminating:Retained".to_owned())));
+    assert_eq!(step_at(&job([hook()]), &seen, 61).reason, Reason::GroupUndecided);
+    assert_eq!(step_at(&job([hook()]), &with_state(Seen::Unknown), 61).reason, Reason::GroupUnknown);
+}
+
+#[test]
+fn an_instance_in_its_warm_pool_is_not_put_back_into_service() {
+    let job = job([hook_of("offramp", Passage::ToWarmPool)]);
+    let step = step_at(&job, &with_state(member(LifecycleState::Warmed)), 61);
+    assert_eq!((step.stage, step.reason), (None, Reason::Over(Over::Answered)));
+}
+
+// === A pod need not be waited for
+
+fn of(owner: &str, name: &str) -> Pod {
+    let owner = PodOwner { kind: "ReplicaSet".to_owned(), name: owner.to_owned() };
+    Pod { owner: Some(owner), ..pod(name) }
+}
+
+fn evict(pod: &Pod) -> Action {
+    Action::Evict { pod: pod.pod.clone(), grace: None }
+}
+
+/// Evicts what comes back each second, and gives how often before it is left.
+fn evictions_of(template: &Pod, created_late_by: Duration) -> usize {
+    let mut job = job([hook()]);
+    for round in 0..20 {
+        let after = 10 + round;
+        let uid = PodUid::new(format!("uid-{round}"));
+        let created = if round == 0 { template.created } else { AT + seconds(after) - created_late_by };
+        let back = Pod { pod: PodRef { uid, ..template.pod.clone() }, created, ..template.clone() };
+        let seen = ready(vec![back.clone()]);
+        job.memory.notice(&own(), &seen, AT + seconds(after));
+        let step = step_at(&job, &seen, after);
+        if !step.actions.contains(&evict(&back)) {
+            assert_eq!(step.actions, [complete()], "it is not waited for either");
+            return round.try_into().unwrap();
+        }
+        learn(&mut job, &evict(&back), &Outcome::Done, &seen, after);
+        // The watch shows its deletion, with the API server's time.
+        let deleted_at = Some(AT + seconds(after) - created_late_by);
+        let ending = ready(vec![Pod { deleted_at, ends_at: Some(AT + seconds(after + 30)), ..back }]);
+        job.memory.notice(&own(), &ending, AT + seconds(after));
+    }
+    panic!("it is evicted without end");
+}
+
+#[test]
+fn a_pod_that_comes_back_is_evicted_once_or_twice() {
+    let none = Duration::ZERO;
+    let tolerant = Pod { tolerates_cordon: true, ..of("cilium-operator", "cilium-operator-0") };
+    assert_eq!(evictions_of(&tolerant, none), 1);
+    assert_eq!(evictions_of(&of("web", "web-1"), none), 2);
+    let unowned = Pod { tolerates_cordon: true, ..pod("bare") };
+    assert_eq!(evictions_of(&unowned, none), 1, "it goes by its name");
+    // A clock of ours that is four minutes ahead of the API server's.
+    assert_eq!(evictions_of(&tolerant, seconds(240)), 1);
+}
+
+#[test]
+fn an_ingress_daemon_set_is_evicted_once() {
+    let named = IngressDaemonSet { namespace: "default".to_owned(), name: "ingress".to_owned() };
+    let policy = Policy { ingress_daemon_sets: [named].into(), ..policy() };
+    let first = Pod { owner: Some(daemon_set("ingress")), tolerates_cordon: true, ..pod("ingress-a") };
+    let again = Pod { pod: pod("ingress-b").pod, created: AT + seconds(11), ..first.clone() };
+    let mut job = job([hook()]);
+    let seen = ready(vec![first.clone()]);
+    assert_eq!(step(&job, &seen, &policy, AT + seconds(10)).actions, [evict(&first)]);
+    learn(&mut job, &evict(&first), &Outcome::Done, &seen, 10);
+    assert_eq!(step(&job, &ready(vec![again]), &policy, AT + seconds(12)).actions, [complete()]);
+}
+
+#[test]
+fn pods_from_before_the_cordon_are_evicted_whatever_they_tolerate() {
+    let tolerant = |name: &str| Pod { tolerates_cordon: true, ..of("web", name) };
+    let (one, two) = (tolerant("web-1"), tolerant("web-2"));
+    let mut job = job([hook()]);
+    let seen = ready(vec![one.clone(), two.clone()]);
+    assert_eq!(step_at(&job, &seen, 10).actions, [evict(&one), evict(&two)]);
+    learn(&mut job, &evict(&one), &Outcome::Done, &seen, 10);
+    learn(&mut job, &evict(&two), &Outcome::Blocked { budget: None }, &seen, 10);
+    // The second was made long before the eviction of the first; a third comes in place of that.
+    let third = Pod { created: AT + seconds(11), ..tolerant("web-3") };
+    let step = step_at(&job, &ready(vec![two.clone(), third]), 15);
+    assert_eq!(step.actions, [evict(&two)]);
+}
+
+#[test]
+fn the_deadline_forces_no_pod_that_came_back() {
+    let first = Pod { tolerates_cordon: true, ..of("agent", "agent-1") };
+    let back = Pod { pod: pod("agent-2").pod, created: AT + seconds(11), ..first.clone() };
+    let mut job = job([spot()]);
+    let node = Seen::Known(isolated(&["spot"], true, &[]));
+    let seen = |pods| Observation { node: node.clone(), ..ready(pods) };
+    learn(&mut job, &evict(&first), &Outcome::Done, &seen(vec![first.clone()]), 10);
+    let deletes = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Delete { .. }));
+    assert!(!deletes(step_at(&job, &seen(vec![back]), 110)));
+    assert!(deletes(step_at(&job, &seen(vec![pod("web")]), 75)), "another pod is");
+}
+
+#[test]
+fn a_veto_counts_as_a_refusal_with_a_name() {
+    let seen = ready(vec![pod("kafka-0")]);
+    let mut job = job([hook()]);
+    let vetoed = Outcome::Vetoed { by: "rolled by the operator".to_owned() };
+    learn(&mut job, &evict(&pod("kafka-0")), &vetoed, &seen, 10);
+    let Reason::Draining(left) = step_at(&job, &seen, 11).reason else { panic!("not draining") };
+    assert_eq!((left.refused, left.vetoed), (1, 1));
+    assert_eq!(step_at(&job, &seen, 15).actions, [evict(&pod("kafka-0"))], "asked again");
+}

@@ -1,0 +1,199 @@
+//! Worlds from public bug reports, in which one witness contradicts another. Each names its report; the right
+//! value stands in the assertions.
+
+use offramp_core::{GroupName, InstanceId, SpotAction};
+use offramp_sandbox::fleet::{App, Entrance, Pool};
+use offramp_sandbox::world::cluster::{Ending, WorkloadKind};
+use offramp_sandbox::world::groups::Hook;
+use offramp_sandbox::{Delays, Fleet};
+
+use super::crashes::leaving;
+use super::script::{START, Scene, seconds};
+
+/// A group of three with one terminate hook of 90 s, pods without a balancer in front of them.
+fn workers(apps: impl IntoIterator<Item = App>) -> Fleet {
+    let hook = Hook { heartbeat_timeout: seconds(90), ..Hook::terminating("offramp") };
+    let pool = Pool { hooks: vec![hook], ..Pool::new("workers", 3) };
+    let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool);
+    apps.into_iter().fold(fleet, Fleet::app)
+}
+
+fn scale_in(scene: &mut Scene) -> InstanceId {
+    scene.sandbox.with(|world| world.scale_in(&GroupName::new("workers"), 1)).unwrap();
+    scene.sandbox.peek(leaving).expect("an instance that leaves")
+}
+
+fn answers(scene: &mut Scene) -> usize {
+    scene.transcript().matches("is answered with CONTINUE").count()
+}
+
+fn evictions_of(scene: &mut Scene, app: &str) -> usize {
+    scene.transcript().matches(&format!("pod default/{app}")).count()
+}
+
+fn outcomes(scene: &Scene, outcome: &str) -> bool {
+    scene.metrics().lines().any(|line| {
+        line.starts_with("offramp_jobs_finished_total")
+            && line.contains(&format!("outcome=\"{outcome}\""))
+            && line.ends_with(" 1")
+    })
+}
+
+/// PrairieLearn/PrairieLearn#15586: "No active Lifecycle Action found" while the group holds the instance.
+#[tokio::test(start_paused = true)]
+async fn complete_refused_once() {
+    let mut scene = Scene::new(workers([App::new("web", 3)]));
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    scene
+        .until("the pods have left", seconds(80), |world| {
+            let cluster = &world.clusters[&"blue".into()];
+            let node = cluster.node_of(&instance).map(|node| node.name.clone());
+            node.is_some_and(|node| cluster.pods_of_node(&node).all(|pod| pod.labels["app"] != "web"))
+        })
+        .await;
+    scene.sandbox.with(|world| world.groups.refused_calls = 1);
+    scene.until_done(seconds(60)).await;
+    let text = scene.transcript();
+    assert!(text.contains("AWS refuses the answer while the group holds the instance"), "{text}");
+    assert_eq!(answers(&mut scene), 1, "{text}");
+    assert!(!text.contains("has timed out"), "{text}");
+    assert!(outcomes(&scene, "left"), "{text}");
+}
+
+/// The same for every heartbeat of a long drain: nothing is forced, and the message waits.
+#[tokio::test(start_paused = true)]
+async fn heartbeat_refused_once() {
+    let slow = App {
+        ending: Ending { pre_stop: seconds(0), takes: Some(seconds(70)), stuck: false },
+        grace: seconds(120),
+        ..App::new("web", 3)
+    };
+    let mut scene = Scene::new(workers([slow]));
+    scene.start_worker();
+    scale_in(&mut scene);
+    scene.pass(seconds(2)).await;
+    scene.sandbox.with(|world| world.groups.refused_calls = 1);
+    scene.until_done(seconds(200)).await;
+    let text = scene.transcript();
+    assert!(text.contains("heartbeat for hook offramp: already gone"), "{text}");
+    assert!(text.contains("gets a heartbeat"), "sent again: {text}");
+    assert!(!text.contains("delete default/web"), "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
+}
+
+/// An action that ends behind our back, while every call is refused: it ends, and is not called `left`.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_never_takes_our_answer_is_no_success() {
+    let mut scene = Scene::new(workers([]));
+    scene.sandbox.with(|world| world.groups.refused_calls = u32::MAX);
+    scene.start_worker();
+    scale_in(&mut scene);
+    scene.pass(seconds(100)).await;
+    scene.until_done(seconds(300)).await;
+    let text = scene.transcript();
+    assert!(text.contains("has timed out"), "{text}");
+    assert_eq!(answers(&mut scene), 0, "{text}");
+}
+
+/// cilium/cilium#28549, cilium/tetragon#3484: a pod that tolerates everything comes back to the cordoned node.
+#[tokio::test(start_paused = true)]
+async fn pod_that_comes_back_to_the_cordoned_node() {
+    let operator = App { tolerates_all: true, ..App::new("operator", 3) };
+    let mut scene = Scene::new(workers([App::new("web", 3), operator]));
+    scene.policy.hook_limit = seconds(180);
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(120)).await;
+    let text = scene.transcript();
+    assert!(evictions_of(&mut scene, "operator") <= 5, "{text}");
+    assert!(text.contains("came back to the node that it was evicted from, and is not waited for"), "{text}");
+    assert!(!text.contains("the deadline has come") && !text.contains("delete default/"), "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
+    let metrics = scene.metrics();
+    assert!(metrics.contains("offramp_pods_came_back_total 1"), "{metrics}");
+    assert!(scene.running_pods_on(&instance) <= 1, "{text}");
+}
+
+/// The same by the controller of a DaemonSet that the configuration names.
+#[tokio::test(start_paused = true)]
+async fn ingress_daemon_set_is_evicted_once() {
+    let ingress = App { kind: WorkloadKind::DaemonSet, ..App::new("ingress", 0) };
+    let mut scene = Scene::new(workers([App::new("web", 3), ingress]));
+    let named = offramp_core::IngressDaemonSet { namespace: "default".into(), name: "ingress".into() };
+    scene.policy.ingress_daemon_sets.insert(named);
+    scene.policy.hook_limit = seconds(180);
+    scene.start_worker();
+    scale_in(&mut scene);
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(120)).await;
+    let text = scene.transcript();
+    assert_eq!(text.matches("evict default/ingress").count(), 1, "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
+}
+
+/// strimzi/drain-cleaner#121, Azure/AKS#4720: a webhook refuses, and its operator moves the pod itself.
+#[tokio::test(start_paused = true)]
+async fn webhook_denies_evictions() {
+    let kafka = App { kind: WorkloadKind::StatefulSet { replicas: 3 }, ..App::new("kafka", 3) };
+    let mut scene = Scene::new(workers([App::new("web", 3), kafka]));
+    scene.sandbox.with(|world| {
+        let cluster = world.clusters.get_mut(&"blue".into()).unwrap();
+        for ordinal in 0..3 {
+            let pod = ("default".to_owned(), format!("kafka-{ordinal}"));
+            cluster.vetoes.insert(pod, "rolled by the operator".to_owned());
+        }
+    });
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    scene.pass(seconds(35)).await;
+    let held = scene.sandbox.with(|world| {
+        let cluster = &world.clusters[&"blue".into()];
+        let node = cluster.node_of(&instance).unwrap().name.clone();
+        let pods = cluster.pods_of_node(&node).filter(|pod| pod.labels["app"] == "kafka");
+        let names: Vec<String> = pods.map(|pod| pod.pod.name.clone()).collect();
+        for name in &names {
+            world.delete_pod(&"blue".into(), "default", name, None, None).unwrap();
+        }
+        names
+    });
+    assert_eq!(held.len(), 1, "the stage has a pod to move");
+    scene.until_done(seconds(120)).await;
+    let text = scene.transcript();
+    let refusals = text.matches("an admission webhook or policy refuses; asked again").count();
+    assert_eq!(refusals, 1, "one line, not one each five seconds: {text}");
+    assert!(text.contains("1 refused, 1 of them by an admission webhook or policy"), "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
+    let metrics = scene.metrics();
+    assert!(metrics.contains("offramp_actions_total{action=\"evict\",outcome=\"denied\"} 0"), "{metrics}");
+    let events = scene.sandbox.peek(|world| {
+        let events = &world.clusters[&"blue".into()].events;
+        events.iter().map(|event| format!("{} {}", event.reason, event.note)).collect::<Vec<_>>()
+    });
+    assert_eq!(events.iter().filter(|event| event.starts_with("EvictionRefused ")).count(), 1, "{events:#?}");
+    assert!(!events.iter().any(|event| event.starts_with("ActionDenied ")), "{events:#?}");
+}
+
+/// terraform-aws-modules/terraform-aws-autoscaling: NotificationMetadata as JSON, or with blanks around it. On a
+/// spot notice our own hook on the group is ours all the same, so that the replacement starts at once.
+#[tokio::test(start_paused = true)]
+async fn metadata_as_json() {
+    for metadata in ["blue", "{\"cluster\":\"blue\",\"team\":\"shop\"}", " blue\n"] {
+        let hook = Hook {
+            metadata: Some(metadata.to_owned()),
+            heartbeat_timeout: seconds(300),
+            ..Hook::terminating("drain-it")
+        };
+        let pool = Pool { hooks: vec![hook], ..Pool::spot("workers", 3) };
+        let app = App { entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", 3) };
+        let mut scene = Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(app));
+        scene.start_worker();
+        let instance = scene.instances("workers")[0].clone();
+        scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+        scene.pass(seconds(10)).await;
+        let text = scene.transcript();
+        assert!(text.contains("terminate through workers"), "{metadata:?}: {text}");
+        assert!(!text.contains("detach from"), "{metadata:?}: {text}");
+    }
+}
