@@ -21,6 +21,8 @@ export GIT_TERMINAL_PROMPT := 0
 
 CACHE := $(CURDIR)/.cache
 CARGO_DENY_VERSION := 0.20.2
+# Version 0.1, for whoever wants to see what has changed.
+VERSION_0_1 := d60ce7e
 PARTS := fmt clippy unit docs deny clients cloudformation manifests control-plane monitoring walk
 # The binary that the parts in Python run.
 BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
@@ -29,7 +31,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
 begin = @exec </dev/null; trap 'code=$$?; verdict=ok; [ $$code = 0 ] || verdict=FAILED; \
 	printf -- "--- %s: %s after %d s\n" "$@" "$$verdict" "$$SECONDS"' EXIT; printf '\n--- %s: %s\n' '$@'
 
-.PHONY: help test $(PARTS) clean-tree bench demo
+.PHONY: help test test-long $(PARTS) comparison clean-tree bench demo
 
 define HELP
 make test        all of these in this order, until the first failure:
@@ -45,6 +47,8 @@ make test        all of these in this order, until the first failure:
     monitoring   alerts, dashboards and a real Prometheus
     walk         every command of docs/install.md, in its order
     clean-tree   building and testing has changed no file
+make test-long   what is slow and rarely breaks:
+    comparison   version 0.1 and this one side by side, where 0.1 would hurt
 make demo        a fleet, a scale-in and a spot storm in this terminal
 make bench       the storm, measured (release build)
 endef
@@ -57,6 +61,8 @@ test:
 	for part in $(PARTS); do $(MAKE) "$$part"; done
 	$(MAKE) clean-tree BEFORE="$$before"
 	printf '\n=== make test: all parts passed in %d min %02d s\n' $$((SECONDS / 60)) $$((SECONDS % 60))
+
+test-long: comparison
 
 fmt:
 	$(begin) 'cargo fmt --check'
@@ -141,6 +147,16 @@ monitoring:
 	E2E_OFFRAMP=$(BINARY) E2E_GRAFANA_SCHEMA=$(CACHE)/grafana-schema \
 		PATH=$(CACHE)/monitoring/bin:$(CACHE)/bin:$$PATH \
 		python -m pytest -q -p no:cacheprovider tests/infra/monitoring
+
+# Builds version 0.1 from its commit. In a clone that does not have it, only this version is looked at.
+comparison:
+	$(begin) 'version 0.1 and this one side by side'
+	cargo build --locked -p offramp
+	tests/tools/python-env.sh $(CACHE)/comparison tests/infra/comparison/requirements.txt
+	old=$(CACHE)/versions/$(VERSION_0_1)/offramp
+	tests/infra/comparison/build-version.sh $(VERSION_0_1) $(CACHE)/versions || { [ $$? = 3 ] && old=; }
+	E2E_OFFRAMP=$(BINARY) E2E_OFFRAMP_OLD=$$old PATH=$(CACHE)/comparison/bin:$$PATH \
+		python -m pytest -q -p no:cacheprovider tests/infra/comparison
 
 # kubectl and helm are looked for in .cache/bin, because others of that name stand in for them on the walk.
 walk:

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use offramp_core::{Policy, in_words};
-use offramp_engine::{EventReason, JobOutcome, Metrics, RECORD_ANNOTATION, Settings};
+use offramp_core::Policy;
+use offramp_engine::{EventReason, JobOutcome, Metrics, RECORD_ANNOTATION, Settings, in_words, stage_name};
 use offramp_wire::Ignored;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
@@ -130,7 +130,7 @@ fn every_event_outcome_and_reason_to_ignore_is_explained() {
 #[test]
 fn every_stage_is_explained() {
     let stages = offramp_core::Goal::ALL.into_iter().flat_map(offramp_core::Goal::stages);
-    let stages: BTreeSet<String> = stages.map(|stage| stage.as_str().to_owned()).collect();
+    let stages: BTreeSet<String> = stages.map(|stage| stage_name(*stage).to_owned()).collect();
     assert_right(&differences("stage", &stages, &names(&operate(), "### Stages")));
 }
 
@@ -469,14 +469,19 @@ fn refusal(yaml: &str) -> Option<String> {
     let file = folder.path().join("offramp.yaml");
     fs::write(&file, text).unwrap();
     let path = file.display().to_string();
-    // As in a pod, but it is none: what is right ends at the first cluster, before anything is reached.
+    // As in a pod, but without credentials: what is right ends at the queue, before anything is reached.
     let output = offramp(
         &["run", "--config", &path],
-        &[("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("OFFRAMP_ADMIN_LISTEN", "127.0.0.1:0")],
+        &[
+            ("KUBERNETES_SERVICE_HOST", "127.0.0.1"),
+            ("OFFRAMP_ADMIN_LISTEN", "127.0.0.1:0"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ],
     );
     let said = String::from_utf8(output.stderr).unwrap();
     let error = said.lines().find(|line| line.starts_with("offramp: error: ")).unwrap_or("it has run");
-    (!error.starts_with("offramp: error: opening cluster ")).then(|| error.to_owned())
+    (!(error.starts_with("offramp: error: opening queue ") && error.contains("no AWS credentials")))
+        .then(|| error.to_owned())
 }
 
 /// The lines of a document that call offramp, without its name.

@@ -164,7 +164,6 @@ async fn metrics_have_closed_labels_and_are_there_from_the_start() {
         r#"offramp_actions_total{action="isolate",outcome="done"} 2"#,
         r#"offramp_actions_total{action="complete_hook",outcome="done"} 1"#,
         r#"offramp_isolation_seconds_count{cluster="blue",trigger="spot"} 1"#,
-        r#"offramp_cluster_synced{cluster="blue"} 1"#,
         r#"offramp_jobs{cluster="blue",stage="complete"} 0"#,
     ] {
         assert!(after.lines().any(|have| have == line), "{line} is missing in\n{after}");

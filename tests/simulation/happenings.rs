@@ -67,6 +67,10 @@ impl Course {
                 self.faulty.push((now, now + span));
                 self.plan(now + span, Next::NoFaults);
             }
+            Event::Refusals(count) => {
+                self.scene.say(&format!("{count} calls about lifecycle actions will be refused"));
+                self.scene.sandbox.with(|world| world.groups.refused_calls += count);
+            }
             Event::Outage(span) => self.take_api_server_away(span),
             Event::Lag(lag) => {
                 self.scene.say(&format!("describes lag {lag:?} behind"));

@@ -15,6 +15,8 @@ pub(crate) const RECORD: &str = "offramp.sh/record";
 
 /// What our annotation says.
 pub(crate) struct Recorded {
+    /// Since when the node is isolated.
+    pub(crate) since: Option<Timestamp>,
     /// The ARNs of the targets that it names.
     pub(crate) targets: Vec<String>,
 }
@@ -23,7 +25,9 @@ pub(crate) fn record(node: &Node) -> Option<Recorded> {
     let value: Value = serde_json::from_str(node.annotations.get(RECORD)?).ok()?;
     let targets = value["targets"].as_array().into_iter().flatten();
     let targets = targets.filter_map(|target| target["group"].as_str().map(str::to_owned)).collect();
-    Some(Recorded { targets })
+    let since = value["since"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let since = since.map(|since| Timestamp::from_millis(since.as_millisecond()));
+    Some(Recorded { since, targets })
 }
 
 pub(crate) fn stays_in_service(instance: &Instance) -> bool {
@@ -78,11 +82,14 @@ pub(crate) fn is_daemon(pod: &Pod) -> bool {
     pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet")
 }
 
-/// The pods that a drain has to move.
+/// The pods that a drain has to move. One that tolerates the cordon and was made after it has come back.
 pub(crate) fn pods_left(world: &World, id: &InstanceId) -> Vec<String> {
     let Some((cluster, node)) = node_of(world, id) else { return Vec::new() };
     let finished = |pod: &Pod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
-    let left = cluster.pods_of_node(&node.name).filter(|pod| !is_daemon(pod) && !finished(pod));
+    let since = record(node).and_then(|record| record.since);
+    let came_back = |pod: &Pod| pod.tolerates_all && since.is_some_and(|since| pod.created > since);
+    let evictable = |pod: &&Pod| !is_daemon(pod) && !finished(pod) && !came_back(pod);
+    let left = cluster.pods_of_node(&node.name).filter(evictable);
     left.map(|pod| pod.pod.to_string()).collect()
 }
 

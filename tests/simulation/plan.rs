@@ -72,6 +72,8 @@ pub(crate) enum Event {
         moment: Moment,
         pause: Duration,
     },
+    /// Auto Scaling refuses so many calls about open lifecycle actions.
+    Refusals(u32),
     /// A worker is told to stop; the next one starts so much later.
     Stop(Duration),
     /// Two workers at once for so long.
@@ -306,6 +308,7 @@ fn wild_app(random: &mut Rng, name: &str, port: u16) -> App {
             _ => None,
         },
         host_port: (random.u8(0..8) == 0).then_some(port),
+        tolerates_all: random.u8(0..12) == 0,
         min_available,
         entrance,
         ..App::new(name, replicas)
@@ -318,7 +321,7 @@ fn wild_app(random: &mut Rng, name: &str, port: u16) -> App {
 }
 
 fn wild_event(random: &mut Rng) -> Event {
-    match random.u8(0..27) {
+    match random.u8(0..28) {
         0..=2 => Event::ScaleIn,
         3 => Event::ScaleOut,
         4..=5 => Event::Spot(SpotAction::Terminate),
@@ -344,6 +347,7 @@ fn wild_event(random: &mut Rng) -> Event {
         },
         24 => Event::Relabel { every: seconds(random.u64(10..60)), span: seconds(random.u64(60..600)) },
         25 => Event::Stop(seconds(random.u64(0..60))),
+        26 => Event::Refusals(random.u32(1..5)),
         _ => Event::SecondWorker(seconds(random.u64(5..400))),
     }
 }

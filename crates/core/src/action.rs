@@ -1,12 +1,8 @@
 //! What should be done, as values: printable, comparable, safe to repeat and safe to lose.
 
-use std::fmt;
 use std::time::Duration;
 
-use crate::ids::GroupName;
-use crate::notice::HookKey;
-use crate::observation::{PodRef, Record, TargetKey};
-use crate::words::{counted, in_words};
+use crate::{GroupName, HookKey, PodRef, Record, TargetKey};
 
 /// One idempotent thing to do for one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,28 +108,5 @@ impl Action {
             return Some(guard);
         }
         None
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Isolate { exclude: false, .. } => f.write_str("cordon and record"),
-            Self::Isolate { exclude: true, .. } => f.write_str("cordon, exclude and record"),
-            Self::Exclude { record, .. } if record.targets.is_empty() => f.write_str("exclude"),
-            Self::Exclude { record, .. } => {
-                write!(f, "exclude, recording {}", counted(record.targets.len(), "target"))
-            }
-            Self::Deregister(target) => write!(f, "deregister {target}"),
-            Self::Evict { pod, grace: None } => write!(f, "evict {pod}"),
-            Self::Evict { pod, grace: Some(grace) } => write!(f, "evict {pod} with {}", in_words(*grace)),
-            Self::Delete { pod, grace } => write!(f, "delete {pod} with {}", in_words(*grace)),
-            Self::Heartbeat(hook) => write!(f, "heartbeat for hook {}", hook.name),
-            Self::CompleteHook(hook) => write!(f, "complete hook {}: CONTINUE", hook.name),
-            Self::Detach { group } => write!(f, "detach from {group}"),
-            Self::TerminateThroughGroup { group } => write!(f, "terminate through {group}"),
-            Self::Register(target) => write!(f, "register {target}"),
-            Self::Release { .. } => f.write_str("uncordon and forget"),
-        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::job::Job;
-use crate::notice::{Hook, HookKey, Notice, NoticeKind, SpotAction};
-use crate::observation::{HookSpec, LifecycleState, Observation, Seen};
-use crate::policy::Policy;
-use crate::time::Timestamp;
+use crate::case::Case;
+use crate::{
+    Hook, HookCalls, HookKey, HookSpec, Job, LifecycleState, Notice, NoticeKind, Observation, Policy, Seen,
+    SpotAction, Timestamp,
+};
 
 /// EC2 begins to shut a spot instance down two minutes after the notice's time (EC2 UG,
 /// spot-instance-termination-notices).
@@ -21,13 +21,13 @@ const ENDED: Duration = Duration::from_secs(60);
 
 /// The tightest end among the notices that act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     /// When the pods have to be gone.
-    pub pods: Timestamp,
+    pub(crate) pods: Timestamp,
     /// When the hooks have to be answered at the latest.
-    pub answer: Timestamp,
+    pub(crate) answer: Timestamp,
     /// A heartbeat that has not been tried yet would move it out: force nothing before that.
-    pub provisional: bool,
+    pub(crate) provisional: bool,
 }
 
 impl Deadline {
@@ -39,17 +39,14 @@ impl Deadline {
 }
 
 /// The deadline of the node, or nothing where no acting notice has one.
-pub fn node_deadline<'a>(
+pub(crate) fn node_deadline<'a>(
     acting: impl Iterator<Item = &'a Notice>,
-    job: &Job,
-    seen: &Observation,
-    policy: &Policy,
-    now: Timestamp,
+    case: Case<'_>,
 ) -> Option<Deadline> {
     acting
         .filter_map(|notice| match &notice.kind {
-            NoticeKind::Spot(SpotAction::Terminate | SpotAction::Stop) => Some(of_spot(notice, policy)),
-            NoticeKind::Hook(hook) => Some(of_hook(notice, hook, job, seen, policy, now)),
+            NoticeKind::Spot(SpotAction::Terminate | SpotAction::Stop) => Some(of_spot(notice, case.policy)),
+            NoticeKind::Hook(hook) => Some(of_hook(notice, hook, case)),
             NoticeKind::Spot(SpotAction::Hibernate) | NoticeKind::Rebalance => None,
         })
         .reduce(Deadline::tightest)
@@ -60,28 +57,21 @@ fn of_spot(notice: &Notice, policy: &Policy) -> Deadline {
     Deadline { pods: end + policy.node_shutdown_grace, answer: end, provisional: false }
 }
 
-fn of_hook(
-    notice: &Notice,
-    hook: &Hook,
-    job: &Job,
-    seen: &Observation,
-    policy: &Policy,
-    now: Timestamp,
-) -> Deadline {
+fn of_hook(notice: &Notice, hook: &Hook, case: Case<'_>) -> Deadline {
+    let Case { job, seen, policy, now } = case;
     let spec = spec_of(hook, seen);
     let limit = match spec {
         Some(spec) => policy.hook_limit.min(spec.global_timeout),
         None => policy.hook_limit,
     };
     // One lost answer proves nothing: it is tried again within seconds.
-    let tried = job.memory.hook_pauses.get(&hook.key).is_some_and(|pause| pause.failures >= FAILURES);
-    let heard = job.memory.heartbeats.get(&hook.key).copied();
+    let HookCalls { heard, refused, failures, .. } = job.memory.hook(&hook.key);
+    let tried = failures >= FAILURES;
     let next = heard.zip(spec).map(|(heard, spec)| heard + spec.heartbeat_timeout);
     // Still waiting after its first timeout: an earlier worker's heartbeat moved the end out.
     let outlived = |first: Timestamp| now >= first && in_wait_state(seen);
     // AWS refuses heartbeats for a hook that the group still shows: nobody knows how much is left, and half of
     // the timeout from our first receipt on is what an earlier worker's heartbeat leaves at least.
-    let refused = job.memory.hook_calls.get(&hook.key).is_some_and(|calls| calls.refused.is_some());
     let half = spec.map(|spec| job.delivery_of(notice).at + spec.heartbeat_timeout / 2);
     let (end, provisional) = match spec.map(|spec| notice.at + spec.heartbeat_timeout) {
         // Heartbeats came through, and then they did not: what the last one gained is all there is.
@@ -89,7 +79,7 @@ fn of_hook(
             (next.map_or(notice.at + limit, |next| next.min(notice.at + limit)), false)
         }
         _ if heard.is_some() => (notice.at + limit, false),
-        Some(first) if refused && in_wait_state(seen) => {
+        Some(first) if refused.is_some() && in_wait_state(seen) => {
             (half.unwrap_or(first).max(first).min(notice.at + limit), !tried)
         }
         Some(first) if outlived(first) => (notice.at + limit, !tried),
@@ -121,14 +111,8 @@ pub(crate) enum Heartbeat {
 
 /// Heartbeats come at half of the hook's timeout, counted from the event's time, at once where that is
 /// over. HeartbeatTimeout is not in the event: until it is known, one goes out at once.
-pub(crate) fn heartbeat(
-    notice: &Notice,
-    hook: &Hook,
-    job: &Job,
-    seen: &Observation,
-    now: Timestamp,
-) -> Heartbeat {
-    let last = job.memory.heartbeats.get(&hook.key).copied();
+pub(crate) fn heartbeat(notice: &Notice, hook: &Hook, Case { job, seen, now, .. }: Case<'_>) -> Heartbeat {
+    let last = job.memory.hook(&hook.key).heard;
     let due = match (spec_of(hook, seen), last) {
         (Some(spec), _) => last.unwrap_or(notice.at) + spec.heartbeat_timeout / 2,
         (None, None) => now,
@@ -142,7 +126,7 @@ pub(crate) fn heartbeat(
 
 /// When a hook may be called again after a failure.
 pub(crate) fn pause_of(hook: &HookKey, job: &Job) -> Timestamp {
-    job.memory.hook_pauses.get(hook).map_or(Timestamp::from_millis(0), |pause| pause.again_at)
+    job.memory.hook(hook).again_at
 }
 
 pub(crate) fn spec_of<'a>(hook: &Hook, seen: &'a Observation) -> Option<&'a HookSpec> {

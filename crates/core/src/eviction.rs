@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use crate::action::Action;
+use crate::case::Case;
 use crate::deadline::Deadline;
-use crate::job::Job;
-use crate::observation::Pod;
-use crate::policy::{IngressDaemonSet, Policy};
-use crate::time::Timestamp;
+use crate::{Action, IngressDaemonSet, Job, Pod, Policy, Timestamp};
 
 /// What a pod is to a drain. The order is that of leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,9 +26,9 @@ pub fn classify(pod: &Pod, policy: &Policy) -> PodClass {
     if pod.mirror || pod.finished {
         return PodClass::Stays;
     }
-    match pod.daemon_set() {
+    match &pod.daemon_set {
         Some(name) => {
-            let named = IngressDaemonSet { namespace: pod.pod.namespace.clone(), name: name.to_owned() };
+            let named = IngressDaemonSet { namespace: pod.pod.namespace.clone(), name: name.clone() };
             if policy.ingress_daemon_sets.contains(&named) { PodClass::Ingress } else { PodClass::Stays }
         }
         None if pod.node_critical => PodClass::NodeCritical,
@@ -74,14 +71,8 @@ pub(crate) struct Eviction {
 }
 
 /// Plans the evictions of one tick. `quiet`: no new request reaches the node any more.
-pub(crate) fn plan(
-    pods: &[Pod],
-    quiet: bool,
-    deadline: Option<Deadline>,
-    job: &Job,
-    policy: &Policy,
-    now: Timestamp,
-) -> Eviction {
+pub(crate) fn plan(pods: &[Pod], quiet: bool, deadline: Option<Deadline>, case: Case<'_>) -> Eviction {
+    let Case { job, policy, now, .. } = case;
     let pods = evictable(pods, job, policy);
     let tier = pods.iter().map(|(class, _)| *class).min();
     let provisional = deadline.is_some_and(|deadline| deadline.provisional);

@@ -1,8 +1,6 @@
 //! The safety gate: not the last healthy target, while time allows.
 
-use crate::ids::{InstanceId, TargetGroupArn};
-use crate::observation::{Observation, Seen, Target, TargetGroup, TargetHealth};
-use crate::time::Timestamp;
+use crate::{InstanceId, Observation, Seen, Target, TargetGroup, TargetGroupArn, TargetHealth, Timestamp};
 
 /// The first target group that would be left without a healthy target we can count on, if any. It
 /// guards everything that ends traffic: the exclude label, deregistration, detach, standby.

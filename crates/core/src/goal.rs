@@ -13,14 +13,6 @@ impl Goal {
     /// Every goal.
     pub const ALL: [Self; 2] = [Self::Leave, Self::Return];
 
-    /// The word used for it everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Leave => "leave",
-            Self::Return => "return",
-        }
-    }
-
     /// The stages in their order. A later stage may act before an earlier one is done, as far as what
     /// it requires is met; the label of a job is the first unfinished one.
     pub const fn stages(self) -> &'static [Stage] {
@@ -57,20 +49,4 @@ pub enum Stage {
     Register,
     /// Label, cordon and record are taken away.
     Release,
-}
-
-impl Stage {
-    /// The word used for it everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Isolate => "isolate",
-            Self::Deregister => "deregister",
-            Self::Drain => "drain",
-            Self::Detach => "detach",
-            Self::Quiesce => "quiesce",
-            Self::Complete => "complete",
-            Self::Register => "register",
-            Self::Release => "release",
-        }
-    }
 }

@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use crate::case::Case;
 use crate::deadline::spec_of;
-use crate::job::{HookCalls, Job};
-use crate::notice::{HOOK_AT_MOST, Hook, HookKey, Notice, Passage};
-use crate::observation::{LifecycleState, Observation, Seen};
-use crate::over::Over;
-use crate::time::Timestamp;
+use crate::notice::HOOK_AT_MOST;
+use crate::{
+    Hook, HookCalls, HookKey, Job, LifecycleState, Notice, Observation, Over, Passage, Seen, Standing,
+    Timestamp,
+};
 
 /// After a 200 the same answer is given again after this long. A group shows its new state within seconds.
 pub(crate) const REPEAT: Duration = Duration::from_secs(10);
@@ -18,47 +19,34 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_secs(7_200);
 /// What clocks may differ by, and AWS's own delay in noticing that a timeout is over.
 const SLACK: Duration = Duration::from_secs(30);
 
-/// How the action of one of our hooks stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HookState {
-    /// It waits for an answer, as far as anybody knows.
-    Open,
-    /// AWS took our CONTINUE, and nothing has shown it yet.
-    Continued,
-    /// It is over.
-    Over(Over),
-}
-
-/// Follows from our calls and from a reading of the group that began after the newest of them.
-pub(crate) fn hook_state(
-    notice: &Notice,
-    hook: &Hook,
-    job: &Job,
-    seen: &Observation,
-    now: Timestamp,
-) -> HookState {
-    let Some(calls) = job.memory.hook_calls.get(&hook.key) else { return HookState::Open };
-    if is_past(hook.passage, calls, seen) || is_refused_beside_others(hook, calls, seen) {
-        return HookState::Over(Over::Answered);
-    }
+/// What the notice of a hook comes to that we have called about: nothing as long as its action is open. Follows
+/// from our calls and from a reading of the group that began after the newest of them.
+pub(crate) fn hook_state(notice: &Notice, hook: &Hook, case: Case<'_>) -> Option<Standing> {
+    let Case { job, seen, now, .. } = case;
+    let calls = job.memory.hook(&hook.key);
     let (continued, refused) = (calls.continued.is_some(), calls.refused.is_some());
+    if !continued && !refused {
+        return None;
+    }
+    if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
+        return Some(Standing::Over(Over::Answered));
+    }
     if refused && is_superseded(&hook.key, job) {
-        return HookState::Over(Over::WasNotOpen);
+        return Some(Standing::Over(Over::WasNotOpen));
     }
     if refused && is_deleted(hook, seen) {
-        return HookState::Over(Over::EndedWithoutUs);
+        return Some(Standing::Over(Over::EndedWithoutUs));
     }
-    if (continued || refused) && now >= closes_at(notice, hook, job, seen) {
+    if now >= closes_at(notice, hook, case) {
         let redelivered = job.delivery_of(notice).redelivered;
-        return HookState::Over(if redelivered { Over::WasNotOpen } else { Over::EndedWithoutUs });
+        return Some(Standing::Over(if redelivered { Over::WasNotOpen } else { Over::EndedWithoutUs }));
     }
-    if continued { HookState::Continued } else { HookState::Open }
+    continued.then_some(Standing::Confirms)
 }
 
 /// The group shows the instance past the Wait state. That it lists the instance no more says so only after
 /// a 200: an instance that was detached is not listed either.
-fn is_past(passage: Passage, calls: &HookCalls, seen: &Observation) -> bool {
-    let continued = calls.continued.is_some();
+fn is_past(passage: Passage, continued: bool, seen: &Observation) -> bool {
     let state = match &seen.membership {
         Seen::Known(member) => &member.state,
         Seen::Gone => return continued,
@@ -84,11 +72,9 @@ fn is_refused_beside_others(hook: &Hook, calls: &HookCalls, seen: &Observation) 
 /// A hook has one open action for an instance, and that is another one: its calls are taken, since ours were
 /// for the last time. A group that could not terminate an instance tries again with a new action.
 fn is_superseded(key: &HookKey, job: &Job) -> bool {
-    let mut same_hook =
-        job.memory.hook_calls.keys().filter(|other| {
-            (&other.group, &other.name) == (&key.group, &key.name) && other.token != key.token
-        });
-    same_hook.any(|other| job.memory.hook_taken_at(other) > job.memory.hook_taken_at(key))
+    let same_hook = |other: &HookKey| (&other.group, &other.name) == (&key.group, &key.name);
+    let own = job.memory.hook(key).taken_at();
+    job.memory.hooks.iter().any(|(other, calls)| same_hook(other) && calls.taken_at() > own)
 }
 
 /// The hook or its group does not exist any more.
@@ -101,10 +87,9 @@ fn is_deleted(hook: &Hook, seen: &Observation) -> bool {
 }
 
 /// Later than this the action cannot be open, whatever was lost: an upper bound, and no deadline.
-fn closes_at(notice: &Notice, hook: &Hook, job: &Job, seen: &Observation) -> Timestamp {
+fn closes_at(notice: &Notice, hook: &Hook, Case { job, seen, .. }: Case<'_>) -> Timestamp {
     let spec = spec_of(hook, seen);
-    let heard = job.memory.heartbeats.get(&hook.key).copied();
-    let from = heard.unwrap_or_else(|| notice.at.max(job.delivery_of(notice).at));
+    let from = job.memory.hook(&hook.key).heard.unwrap_or_else(|| notice.at.max(job.delivery_of(notice).at));
     let timeout = spec.map_or(LONGEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
     let global = spec.map_or(HOOK_AT_MOST, |spec| spec.global_timeout);
     (from + timeout).min(notice.at + global) + SLACK

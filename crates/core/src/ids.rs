@@ -2,23 +2,34 @@
 
 use std::fmt;
 
-macro_rules! text {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident,)+) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
+            /// Takes the text as it is.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
             /// The text, as AWS or Kubernetes write it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
-    };
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    )+};
 }
 
 macro_rules! printed {
-    ($name:ident) => {
+    ($($name:ident),+ $(,)?) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -28,26 +39,6 @@ macro_rules! printed {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident,)+) => {$(
-        text! { $(#[$doc])* $name }
-        printed! { $name }
-
-        impl $name {
-            /// Takes the text as it is.
-            pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
-            }
-        }
-
-        impl From<&str> for $name {
-            fn from(text: &str) -> Self {
-                Self(text.to_owned())
             }
         }
     )+};
@@ -75,6 +66,15 @@ names! {
     PodUid,
     /// An ELBv2 target group, by ARN.
     TargetGroupArn,
+    /// The token of one lifecycle action, 36 characters. It is enough to answer a hook, so it is never a
+    /// label and never printed.
+    HookToken,
+    /// An EC2 instance: `i-` and 8 to 17 hexadecimal digits.
+    InstanceId,
+}
+
+printed! {
+    AccountId, Region, Zone, ClusterName, GroupName, HookName, NodeName, NoticeId, PodUid, TargetGroupArn, InstanceId
 }
 
 impl TargetGroupArn {
@@ -82,18 +82,10 @@ impl TargetGroupArn {
     pub fn short(&self) -> &str {
         self.0.split('/').nth(1).unwrap_or(&self.0)
     }
-}
 
-text! {
-    /// The token of one lifecycle action, 36 characters. It is enough to answer a hook, so it is never a
-    /// label and never printed.
-    HookToken
-}
-
-impl HookToken {
-    /// Takes the text as it is.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+    /// Its Region: `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:…`.
+    pub fn region(&self) -> Option<&str> {
+        self.0.split(':').nth(3)
     }
 }
 
@@ -102,12 +94,6 @@ impl fmt::Debug for HookToken {
         f.write_str("HookToken(…)")
     }
 }
-
-text! {
-    /// An EC2 instance: `i-` and 8 to 17 hexadecimal digits.
-    InstanceId
-}
-printed! { InstanceId }
 
 impl InstanceId {
     /// Reads an instance id, or nothing where the text is not one.

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::action::{Action, Outcome};
 use crate::hook_state::REPEAT;
-use crate::ids::{InstanceId, NoticeId, PodUid};
-use crate::notice::{HOOK_AT_MOST, Hook, HookKey, Notice, NoticeKind};
-use crate::observation::{LifecycleState, Observation, PodOrigin, Seen, TargetHealth, TargetKey};
-use crate::policy::Policy;
-use crate::returning::Evictions;
-use crate::time::Timestamp;
+use crate::notice::HOOK_AT_MOST;
+use crate::{
+    Action, Evictions, Hook, HookKey, InstanceId, LifecycleState, Notice, NoticeId, NoticeKind, Observation,
+    Outcome, PodOrigin, PodUid, Policy, Seen, TargetHealth, TargetKey, Timestamp,
+};
 
 /// The merged notices about one instance and what was learned while working on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,15 +32,6 @@ pub struct Delivery {
     pub redelivered: bool,
 }
 
-/// What joining a notice changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Joined {
-    /// A new obligation, or a tighter deadline.
-    Added,
-    /// A copy of a notice that the job has.
-    Copy,
-}
-
 impl Job {
     /// A job for the instance that the notice speaks of.
     pub fn new(notice: Notice, delivery: Delivery) -> Self {
@@ -55,8 +44,8 @@ impl Job {
     }
 
     /// Merges a notice about the same instance. Obligations are only added, deadlines only tightened,
-    /// and nothing that was done is done again.
-    pub fn join(&mut self, notice: Notice, delivery: Delivery) -> Joined {
+    /// and nothing that was done is done again. False for a copy of a notice that the job has.
+    pub fn join(&mut self, notice: Notice, delivery: Delivery) -> bool {
         let copy = |have: &Notice| {
             have.id == notice.id
                 || match (&have.kind, &notice.kind) {
@@ -65,11 +54,11 @@ impl Job {
                 }
         };
         if self.notices.iter().any(copy) {
-            return Joined::Copy;
+            return false;
         }
         self.deliveries.insert(notice.id.clone(), delivery);
         self.notices.push(notice);
-        Joined::Added
+        true
     }
 
     /// How a notice of this job reached this worker.
@@ -106,12 +95,8 @@ impl Job {
 /// a repeated wait, never a wrong one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Newest heartbeat that AWS took, by hook.
-    pub heartbeats: BTreeMap<HookKey, Timestamp>,
-    /// Hooks whose newest call failed, and when the next may be made.
-    pub hook_pauses: BTreeMap<HookKey, HookPause>,
     /// What came of our calls, by hook.
-    pub hook_calls: BTreeMap<HookKey, HookCalls>,
+    pub hooks: BTreeMap<HookKey, HookCalls>,
     /// Pods whose end we asked for, and the answer.
     pub asked: BTreeMap<PodUid, Asked>,
     /// The ends that the API server accepted, by what makes such pods again.
@@ -149,15 +134,6 @@ pub struct NodeWrite {
     pub answered: bool,
 }
 
-/// The rest of a hook after failed calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HookPause {
-    /// Failures in a row.
-    pub failures: u32,
-    /// Not before then again.
-    pub again_at: Timestamp,
-}
-
 /// The newest answer to an eviction or deletion of one pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -174,10 +150,16 @@ pub struct Asked {
 pub struct HookCalls {
     /// The newest call.
     pub newest: Timestamp,
+    /// The newest heartbeat that AWS took.
+    pub heard: Option<Timestamp>,
     /// When AWS took our CONTINUE for the first time.
     pub continued: Option<Timestamp>,
     /// When AWS said that there is no active action, and has taken no call since.
     pub refused: Option<Timestamp>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Not before then again.
+    pub again_at: Timestamp,
 }
 
 /// How long a refused eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a
@@ -197,15 +179,14 @@ const HOOK_PAUSE: Duration = Duration::from_secs(3);
 const HOOK_PAUSE_DOUBLINGS: u32 = 3;
 
 impl Memory {
-    /// When the newest call about any hook was made: what was read before it says nothing of what came of it.
-    pub fn hooks_called_at(&self) -> Option<Timestamp> {
-        self.hook_calls.values().map(|calls| calls.newest).max()
+    /// What came of our calls about this hook so far.
+    pub(crate) fn hook(&self, hook: &HookKey) -> HookCalls {
+        self.hooks.get(hook).copied().unwrap_or_default()
     }
 
-    /// When AWS took a call about this hook for the last time.
-    pub(crate) fn hook_taken_at(&self, hook: &HookKey) -> Option<Timestamp> {
-        let continued = self.hook_calls.get(hook).and_then(|calls| calls.continued);
-        self.heartbeats.get(hook).copied().max(continued)
+    /// When the newest call about any hook was made: what was read before it says nothing of what came of it.
+    pub fn hooks_called_at(&self) -> Option<Timestamp> {
+        self.hooks.values().map(|calls| calls.newest).max()
     }
 
     /// Takes in what an action led to that followed from `seen`.
@@ -241,7 +222,7 @@ impl Memory {
             }
             Action::Heartbeat(hook) | Action::CompleteHook(hook) => {
                 let completes = matches!(action, Action::CompleteHook(_));
-                self.called(hook, completes, outcome, now);
+                self.hooks.entry(hook.clone()).or_default().learn(completes, outcome, now);
             }
             Action::Detach { .. } | Action::TerminateThroughGroup { .. } => {
                 self.pause(action, worked, now);
@@ -278,41 +259,6 @@ impl Memory {
         }
     }
 
-    fn called(&mut self, hook: &HookKey, completes: bool, outcome: &Outcome, now: Timestamp) {
-        let calls = self.hook_calls.entry(hook.clone()).or_default();
-        calls.newest = now;
-        match outcome {
-            Outcome::Done if completes => {
-                if calls.continued.is_none() {
-                    self.hook_pauses.remove(hook);
-                }
-                calls.continued.get_or_insert(now);
-                self.rest(hook, REPEAT, now);
-            }
-            Outcome::Done => {
-                calls.refused = None;
-                self.heartbeats.insert(hook.clone(), now);
-                self.hook_pauses.remove(hook);
-            }
-            Outcome::Gone => {
-                calls.refused = Some(now);
-                self.rest(hook, HOOK_PAUSE, now);
-            }
-            Outcome::Blocked { .. }
-            | Outcome::Vetoed { .. }
-            | Outcome::Changed
-            | Outcome::Retry
-            | Outcome::Denied
-            | Outcome::Invalid => self.rest(hook, HOOK_PAUSE, now),
-        }
-    }
-
-    fn rest(&mut self, hook: &HookKey, first: Duration, now: Timestamp) {
-        let failures = self.hook_pauses.get(hook).map_or(0, |pause| pause.failures) + 1;
-        let pause = first * 2_u32.pow((failures - 1).min(HOOK_PAUSE_DOUBLINGS));
-        self.hook_pauses.insert(hook.clone(), HookPause { failures, again_at: now + pause });
-    }
-
     /// Takes in what an observation shows and a later one may not: a target that drains without our call,
     /// the state of the instance in its group.
     pub fn notice(&mut self, instance: &InstanceId, seen: &Observation, now: Timestamp) {
@@ -343,6 +289,43 @@ impl Memory {
                 TargetHealth::Unused { .. } => {}
             }
         }
+    }
+}
+
+impl HookCalls {
+    /// When AWS took a call for the last time.
+    pub(crate) fn taken_at(&self) -> Option<Timestamp> {
+        self.heard.max(self.continued)
+    }
+
+    fn learn(&mut self, completes: bool, outcome: &Outcome, now: Timestamp) {
+        self.newest = now;
+        match outcome {
+            Outcome::Done if completes => {
+                if self.continued.is_none() {
+                    (self.continued, self.failures) = (Some(now), 0);
+                }
+                self.rest(REPEAT, now);
+            }
+            Outcome::Done => {
+                *self = Self { newest: now, heard: Some(now), continued: self.continued, ..Self::default() }
+            }
+            Outcome::Gone => {
+                self.refused = Some(now);
+                self.rest(HOOK_PAUSE, now);
+            }
+            Outcome::Blocked { .. }
+            | Outcome::Vetoed { .. }
+            | Outcome::Changed
+            | Outcome::Retry
+            | Outcome::Denied
+            | Outcome::Invalid => self.rest(HOOK_PAUSE, now),
+        }
+    }
+
+    fn rest(&mut self, first: Duration, now: Timestamp) {
+        self.failures += 1;
+        self.again_at = now + first * 2_u32.pow((self.failures - 1).min(HOOK_PAUSE_DOUBLINGS));
     }
 }
 

@@ -11,6 +11,7 @@
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod action;
+mod case;
 mod deadline;
 mod eviction;
 mod gate;
@@ -29,31 +30,21 @@ mod scene;
 mod stage;
 mod step;
 mod time;
-mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, BudgetName, Outcome};
-pub use deadline::{Deadline, node_deadline};
-pub use eviction::Left;
-pub use eviction::{PodClass, classify};
-pub use goal::{Goal, Stage};
-pub use ids::{
-    AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NodeName, NoticeId, PodUid, Region,
-    TargetGroupArn, Zone,
-};
-pub use job::{Asked, Delivery, HookCalls, HookPause, Job, Joined, Memory, NodeWrite};
-pub use notice::{Home, Hook, HookKey, Notice, NoticeKind, Passage, SpotAction};
-pub use observation::{
-    BalancerKind, Group, HookSpec, LifecycleState, Membership, Node, NodeOwner, Observation, Pod, PodOrigin,
-    PodOwner, PodRef, Record, Seen, Target, TargetGroup, TargetHealth, TargetKey,
-};
-pub use over::{LeftAlone, Over};
+pub use action::*;
+pub use eviction::{Left, PodClass, classify};
+pub use goal::*;
+pub use ids::*;
+pub use job::*;
+pub use notice::*;
+pub use observation::*;
+pub use over::*;
 pub use ownership::{Standing, hook_is_ours, left_alone};
-pub use policy::{IngressDaemonSet, Policy, Propagation, RebalancePolicy};
+pub use policy::*;
 pub use reason::Reason;
 pub use returning::Evictions;
 pub use step::{Step, step};
 pub use time::Timestamp;
-pub use words::{counted, in_words};

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::ids::{AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, NoticeId, Region};
-use crate::time::Timestamp;
+use crate::{
+    AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, LifecycleState, NoticeId, Region,
+    Timestamp,
+};
 
 /// The smaller of 48 h and 100 heartbeat timeouts is the longest that a hook can hold an instance.
 pub(crate) const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
@@ -82,6 +84,18 @@ pub enum Passage {
     LaunchingToWarmPool,
     /// Out of the warm pool into service.
     LaunchingFromWarmPool,
+}
+
+impl Passage {
+    /// The state in which the group holds the instance meanwhile; nothing for those that are not served.
+    pub(crate) const fn wait_state(self) -> Option<LifecycleState> {
+        match self {
+            Self::Ending => Some(LifecycleState::TerminatingWait),
+            Self::ToWarmPool => Some(LifecycleState::WarmedPendingWait),
+            Self::RootVolume => Some(LifecycleState::ReplacingRootVolumeWait),
+            Self::Launching | Self::LaunchingToWarmPool | Self::LaunchingFromWarmPool => None,
+        }
+    }
 }
 
 /// What EC2 will do to a spot instance (`instance-action`).

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use crate::ids::{
-    ClusterName, GroupName, HookName, InstanceId, NodeName, NoticeId, PodUid, TargetGroupArn, Zone,
+use crate::{
+    ClusterName, GroupName, HookName, InstanceId, NodeName, NoticeId, PodUid, TargetGroupArn, Timestamp, Zone,
 };
-use crate::time::Timestamp;
 
 /// A reading. A failed read must never look like "it is not there".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,15 +26,6 @@ impl<T> Seen<T> {
         match self {
             Self::Known(value) => Some(value),
             Self::Gone | Self::Unknown => None,
-        }
-    }
-
-    /// The same reading of something derived.
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
-        match self {
-            Self::Known(value) => Seen::Known(f(value)),
-            Self::Gone => Seen::Gone,
-            Self::Unknown => Seen::Unknown,
         }
     }
 }
@@ -98,7 +88,7 @@ pub enum NodeOwner {
 }
 
 /// The annotation on a node: what we changed that could be undone, for whom, since when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// When the node was first isolated by us.
     pub since: Timestamp,
@@ -120,15 +110,8 @@ const FOREIGN: &str = "\nrecord of another version";
 
 impl Record {
     /// A record that names nothing yet.
-    pub const fn new(since: Timestamp) -> Self {
-        Self {
-            since,
-            notices: BTreeSet::new(),
-            cordoned: false,
-            excluded: false,
-            targets: BTreeSet::new(),
-            foreign_until: None,
-        }
+    pub fn new(since: Timestamp) -> Self {
+        Self { since, ..Self::default() }
     }
 
     /// Stands for a record that cannot be read: damaged, or of a newer version that runs beside this one
@@ -156,8 +139,10 @@ pub struct Pod {
     pub finished: bool,
     /// It has the mirror annotation: a static pod, not ours to delete.
     pub mirror: bool,
-    /// What controls it: a ReplicaSet, a DaemonSet, and so on.
-    pub owner: Option<PodOwner>,
+    /// The DaemonSet that controls it.
+    pub daemon_set: Option<String>,
+    /// What makes it again after it is gone.
+    pub origin: PodOrigin,
     /// When it was made, by the API server's clock, in whole seconds.
     pub created: Timestamp,
     /// It tolerates `node.kubernetes.io/unschedulable`: the scheduler may put it onto a cordoned node.
@@ -176,37 +161,10 @@ pub struct Pod {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// The controller of a pod, in the pod's own namespace.
+/// What makes a pod again after it is gone, for people too: namespace, kind and name of its controller, or for a
+/// pod without one its namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodOwner {
-    /// Its kind, such as `ReplicaSet`.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// What makes a pod again after it is gone: its controller, or for a pod without one whoever uses its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodOrigin {
-    /// The namespace.
-    pub namespace: String,
-    /// Kind and name of the controller, or an empty kind and the pod's own name.
-    pub owner: PodOwner,
-}
-
-impl Pod {
-    /// The DaemonSet that controls it.
-    pub fn daemon_set(&self) -> Option<&str> {
-        self.owner.as_ref().filter(|owner| owner.kind == "DaemonSet").map(|owner| owner.name.as_str())
-    }
-
-    /// What makes it again.
-    pub fn origin(&self) -> PodOrigin {
-        let unowned = || PodOwner { kind: String::new(), name: self.pod.name.clone() };
-        let owner = self.owner.clone().unwrap_or_else(unowned);
-        PodOrigin { namespace: self.pod.namespace.clone(), owner }
-    }
-}
+pub struct PodOrigin(pub String);
 
 /// A pod by namespace, name and UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

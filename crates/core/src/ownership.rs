@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use crate::case::Case;
 use crate::deadline::{SPOT_LEAD, ended};
-use crate::hook_state::{HookState, hook_state};
-use crate::ids::{ClusterName, HookName};
-use crate::job::Job;
-use crate::notice::{HOOK_AT_MOST, Hook, Notice, NoticeKind, Passage, SpotAction};
-use crate::observation::{LifecycleState, NodeOwner, Observation, Seen};
-use crate::over::{LeftAlone, Over};
-use crate::policy::{Policy, RebalancePolicy};
-use crate::time::Timestamp;
+use crate::hook_state::hook_state;
+use crate::notice::HOOK_AT_MOST;
+use crate::{
+    ClusterName, Hook, HookName, LeftAlone, LifecycleState, NodeOwner, Notice, NoticeKind, Observation, Over,
+    Passage, Policy, RebalancePolicy, Seen, SpotAction,
+};
 
 /// For this long a hook's event alone allows the cordon, and another state of the group counts as not
 /// known yet: DescribeAutoScalingInstances may lag behind the event (by how much, only a live account
@@ -62,13 +61,8 @@ pub fn left_alone(seen: &Observation, policy: &Policy) -> Option<LeftAlone> {
 }
 
 /// What one notice of the job entitles us to now.
-pub(crate) fn standing(
-    notice: &Notice,
-    job: &Job,
-    seen: &Observation,
-    policy: &Policy,
-    now: Timestamp,
-) -> Standing {
+pub(crate) fn standing(notice: &Notice, case: Case<'_>) -> Standing {
+    let Case { job, seen, policy, .. } = case;
     if let NoticeKind::Hook(hook) = &notice.kind
         && !hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy)
     {
@@ -78,9 +72,9 @@ pub(crate) fn standing(
         return Standing::Over(Over::LeftAlone(why));
     }
     let standing = match &notice.kind {
-        NoticeKind::Hook(hook) => of_hook(notice, hook, job, seen, policy, now),
-        NoticeKind::Spot(_) => of_spot(notice, seen, policy, now),
-        NoticeKind::Rebalance => of_rebalance(notice, seen, policy, now),
+        NoticeKind::Hook(hook) => of_hook(notice, hook, case),
+        NoticeKind::Spot(_) => of_spot(notice, case),
+        NoticeKind::Rebalance => of_rebalance(notice, case),
     };
     let unread = policy.scoped && !job.memory.in_scope;
     if unread && standing == Standing::Acts { Standing::Isolates } else { standing }
@@ -88,35 +82,18 @@ pub(crate) fn standing(
 
 /// A notice may be a day old, so it authorises nothing by itself but a fresh cordon: the group has to
 /// report the matching Wait state.
-fn of_hook(
-    notice: &Notice,
-    hook: &Hook,
-    job: &Job,
-    seen: &Observation,
-    policy: &Policy,
-    now: Timestamp,
-) -> Standing {
+fn of_hook(notice: &Notice, hook: &Hook, case: Case<'_>) -> Standing {
+    let Case { job, seen, policy, now } = case;
     let patient = now < notice.at + policy.patience;
-    let wait_state = match hook.passage {
-        Passage::Ending => LifecycleState::TerminatingWait,
-        Passage::ToWarmPool => LifecycleState::WarmedPendingWait,
-        Passage::RootVolume => LifecycleState::ReplacingRootVolumeWait,
-        Passage::Launching | Passage::LaunchingToWarmPool | Passage::LaunchingFromWarmPool => {
-            return Standing::Over(Over::NotServed);
-        }
-    };
-    let state = hook_state(notice, hook, job, seen, now);
-    if let HookState::Over(over) = state {
-        let reboots = hook.passage == Passage::RootVolume && over == Over::Answered;
-        return if reboots { of_rebooting(seen, patient) } else { Standing::Over(over) };
-    }
+    let Some(wait_state) = hook.passage.wait_state() else { return Standing::Over(Over::NotServed) };
     let fresh = now <= notice.at + FRESH;
-    if state == HookState::Continued {
-        return if !fresh && is_in_service(seen) {
-            Standing::Over(Over::Disagrees)
-        } else {
-            Standing::Confirms
-        };
+    match hook_state(notice, hook, case) {
+        Some(Standing::Over(Over::Answered)) if hook.passage == Passage::RootVolume => {
+            return of_rebooting(seen, patient);
+        }
+        Some(Standing::Confirms) if !fresh && is_in_service(seen) => return Standing::Over(Over::Disagrees),
+        Some(standing) => return standing,
+        None => {}
     }
     // Nothing but `InService` says that the instance stays: an absence, and a state that is neither, prove
     // nothing, and what was done stays done until somebody has looked.
@@ -165,7 +142,7 @@ fn of_rebooting(seen: &Observation, patient: bool) -> Standing {
     }
 }
 
-fn of_spot(notice: &Notice, seen: &Observation, policy: &Policy, now: Timestamp) -> Standing {
+fn of_spot(notice: &Notice, Case { seen, policy, now, .. }: Case<'_>) -> Standing {
     let patient = now < notice.at + policy.patience;
     if now <= notice.at + SPOT_LEAD + SPOT_STALE {
         return Standing::Acts;
@@ -182,7 +159,7 @@ fn of_spot(notice: &Notice, seen: &Observation, policy: &Policy, now: Timestamp)
     }
 }
 
-fn of_rebalance(notice: &Notice, seen: &Observation, policy: &Policy, now: Timestamp) -> Standing {
+fn of_rebalance(notice: &Notice, Case { seen, policy, now, .. }: Case<'_>) -> Standing {
     if seen.node == Seen::Gone {
         return Standing::Over(Over::Ended);
     }

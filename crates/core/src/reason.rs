@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::eviction::Left;
-use crate::ids::TargetGroupArn;
-use crate::over::Over;
+use crate::{Left, Over, TargetGroupArn};
 
 /// Why a step is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

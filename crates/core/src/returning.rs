@@ -2,10 +2,7 @@
 //! cordon there again (cilium/cilium#28549), and a DaemonSet's controller puts one on every node. To evict
 //! them again would never end.
 
-use crate::ids::PodUid;
-use crate::job::Memory;
-use crate::observation::Pod;
-use crate::time::Timestamp;
+use crate::{Memory, Pod, PodUid, Timestamp};
 
 /// The ends that the API server accepted for pods of one origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +28,7 @@ impl Memory {
         if self.evicted.is_empty() {
             return false;
         }
-        let Some(ends) = self.evicted.get(&pod.origin()) else { return false };
+        let Some(ends) = self.evicted.get(&pod.origin) else { return false };
         let end = if pod.tolerates_cordon { Some(&ends.first) } else { ends.again.as_ref() };
         end.is_some_and(|end| end.is_before(pod))
     }
@@ -39,8 +36,8 @@ impl Memory {
     /// Takes in that the API server accepted the end of a pod.
     pub(crate) fn evicted(&mut self, pod: &Pod, now: Timestamp) {
         let end = Accepted { pod: pod.pod.uid.clone(), at: now };
-        match self.evicted.get_mut(&pod.origin()) {
-            None => drop(self.evicted.insert(pod.origin(), Evictions { first: end, again: None })),
+        match self.evicted.get_mut(&pod.origin) {
+            None => drop(self.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None })),
             Some(ends) if ends.again.is_none() && ends.first.is_before(pod) => ends.again = Some(end),
             Some(_) => {}
         }

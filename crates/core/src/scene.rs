@@ -3,23 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::case::Case;
 use crate::deadline::Deadline;
 use crate::eviction;
-use crate::ids::NoticeId;
-use crate::job::Job;
-use crate::notice::{Hook, Notice, NoticeKind, Passage, SpotAction};
-use crate::observation::{BalancerKind, Node, Observation, Record, Seen, Target, TargetHealth, TargetKey};
-use crate::policy::Policy;
-use crate::reason::Reason;
-use crate::time::Timestamp;
+use crate::{
+    BalancerKind, Hook, Node, Notice, NoticeId, NoticeKind, Reason, Record, Seen, SpotAction, Target,
+    TargetHealth, TargetKey, Timestamp,
+};
 
 /// Everything a stage looks at: the arguments of `step`, and what follows from them once.
 #[derive(Debug)]
 pub(crate) struct Scene<'a> {
-    pub(crate) job: &'a Job,
-    pub(crate) seen: &'a Observation,
-    pub(crate) policy: &'a Policy,
-    pub(crate) now: Timestamp,
+    pub(crate) case: Case<'a>,
     /// Notices that entitle us to everything on their path.
     pub(crate) acting: Vec<&'a Notice>,
     /// Hooks that AWS took our answer for, and that nothing has confirmed yet.
@@ -38,7 +33,7 @@ const SPOT_ISOLATION: Duration = Duration::from_secs(5);
 impl<'a> Scene<'a> {
     /// When to read again what no watch tells.
     pub(crate) fn recheck(&self) -> Timestamp {
-        self.now + self.policy.recheck
+        self.case.now + self.case.policy.recheck
     }
 
     /// The acting hooks that end, move or reboot the instance.
@@ -85,7 +80,7 @@ impl<'a> Scene<'a> {
 
     /// The node's record with this job's notices in it.
     pub(crate) fn record(&self, node: &Node) -> Record {
-        let mut record = node.record.clone().unwrap_or_else(|| Record::new(self.now));
+        let mut record = node.record.clone().unwrap_or_else(|| Record::new(self.case.now));
         record.notices.extend(self.claims().cloned());
         record
     }
@@ -93,16 +88,16 @@ impl<'a> Scene<'a> {
     /// Whether AWS may be told to end traffic, and if so, whether the node carries our writes. Spot
     /// waits neither for a second try nor longer than [`SPOT_ISOLATION`].
     pub(crate) fn ready_for_writes(&self) -> Option<bool> {
-        let memory = &self.job.memory;
+        let memory = &self.case.job.memory;
         let spot = self.spot().is_some_and(|notice| {
             // Where the node is not even known there is nothing to try.
-            let tried = match self.seen.node {
+            let tried = match self.case.seen.node {
                 Seen::Unknown => notice.at,
-                Seen::Known(_) | Seen::Gone => memory.isolation_tried.unwrap_or(self.now),
+                Seen::Known(_) | Seen::Gone => memory.isolation_tried.unwrap_or(self.case.now),
             };
-            memory.isolation_failed || self.now > tried + SPOT_ISOLATION
+            memory.isolation_failed || self.case.now > tried + SPOT_ISOLATION
         });
-        match &self.seen.node {
+        match &self.case.seen.node {
             Seen::Gone => Some(false),
             Seen::Known(node) if self.is_isolated(node) => Some(true),
             Seen::Known(_) | Seen::Unknown => spot.then_some(false),
@@ -111,10 +106,10 @@ impl<'a> Scene<'a> {
 
     /// The targets of the instance, each with its group's deregistration delay.
     pub(crate) fn targets(&self) -> impl Iterator<Item = (TargetKey, &'a Target, Duration)> {
-        let groups = self.seen.target_groups.known().map_or(&[][..], Vec::as_slice);
+        let groups = self.case.seen.target_groups.known().map_or(&[][..], Vec::as_slice);
         groups.iter().flat_map(|group| {
             let delay = group.deregistration_delay;
-            group.targets_of(&self.job.instance).map(move |(key, target)| (key, target, delay))
+            group.targets_of(&self.case.job.instance).map(move |(key, target)| (key, target, delay))
         })
     }
 
@@ -125,19 +120,19 @@ impl<'a> Scene<'a> {
 
     /// Until when the balancers may still send new requests, if any does.
     pub(crate) fn traffic_until(&self) -> Option<Timestamp> {
-        let groups = self.seen.target_groups.known()?;
+        let groups = self.case.seen.target_groups.known()?;
         groups
             .iter()
             .flat_map(|group| {
                 let span = match group.balancer {
-                    BalancerKind::Application => self.policy.propagation.application,
-                    BalancerKind::Network => self.policy.propagation.network,
+                    BalancerKind::Application => self.case.policy.propagation.application,
+                    BalancerKind::Network => self.case.policy.propagation.network,
                 };
-                group.targets_of(&self.job.instance).map(move |(key, target)| (key, target, span))
+                group.targets_of(&self.case.job.instance).map(move |(key, target)| (key, target, span))
             })
             .filter(|(_, target, _)| !matches!(target.health, TargetHealth::Unused { .. }))
             .map(|(key, _, span)| {
-                self.job.memory.draining_since.get(&key).copied().unwrap_or(self.now) + span
+                self.case.job.memory.draining_since.get(&key).copied().unwrap_or(self.case.now) + span
             })
             .max()
     }
@@ -145,36 +140,37 @@ impl<'a> Scene<'a> {
     /// No new request reaches the node any more: Deregister is true, and behind a Network Load Balancer
     /// the target is `unused`.
     pub(crate) fn is_quiet(&self, deregistered: bool) -> bool {
-        if self.seen.unread_target_groups > 0 {
+        if self.case.seen.unread_target_groups > 0 {
             return false;
         }
-        let Some(groups) = self.seen.target_groups.known() else { return deregistered };
+        let Some(groups) = self.case.seen.target_groups.known() else { return deregistered };
         let open = |health| matches!(health, TargetHealth::Draining) || health == TargetHealth::Healthy;
         deregistered
             && !groups.iter().any(|group| {
                 group.balancer == BalancerKind::Network
-                    && group.targets_of(&self.job.instance).any(|(_, target)| open(target.health))
+                    && group.targets_of(&self.case.job.instance).any(|(_, target)| open(target.health))
             })
     }
 
     /// AWS has refused the newest calls about this hook.
     pub(crate) fn is_refused(&self, hook: &Hook) -> bool {
-        self.job.memory.hook_calls.get(&hook.key).is_some_and(|calls| calls.refused.is_some())
+        self.case.job.memory.hook(&hook.key).refused.is_some()
     }
 
     pub(crate) fn given_up(&self) -> Reason {
-        let pods =
-            self.seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.job, self.policy).len());
+        let pods = self
+            .case
+            .seen
+            .pods
+            .known()
+            .map_or(0, |pods| eviction::evictable(pods, self.case.job, self.case.policy).len());
         Reason::DeadlineReached { pods, targets: self.registered().len() }
     }
 }
 
 fn hooks_of<'a>(notices: &[&'a Notice]) -> impl Iterator<Item = (&'a Notice, &'a Hook)> {
     notices.iter().filter_map(|notice| match &notice.kind {
-        NoticeKind::Hook(hook) => match hook.passage {
-            Passage::Ending | Passage::ToWarmPool | Passage::RootVolume => Some((*notice, hook)),
-            Passage::Launching | Passage::LaunchingToWarmPool | Passage::LaunchingFromWarmPool => None,
-        },
+        NoticeKind::Hook(hook) => hook.passage.wait_state().map(|_| (*notice, hook)),
         NoticeKind::Spot(_) | NoticeKind::Rebalance => None,
     })
 }

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::action::Action;
 use crate::deadline::{Heartbeat, heartbeat, pause_of};
 use crate::eviction;
 use crate::gate;
-use crate::notice::{Hook, Notice, NoticeKind};
-use crate::observation::{HookSpec, LifecycleState, Node, NodeOwner, Record, Seen, TargetHealth, TargetKey};
-use crate::ownership::hook_is_ours;
-use crate::reason::Reason;
 use crate::scene::{Scene, is_registered};
-use crate::time::Timestamp;
+use crate::{
+    Action, Hook, HookSpec, LifecycleState, Node, NodeOwner, Notice, NoticeKind, Reason, Record, Seen,
+    TargetHealth, TargetKey, Timestamp, hook_is_ours,
+};
 
 /// What a stage says.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ fn todo(actions: Vec<Action>, reason: Reason) -> Answer {
 
 /// Cordon and record (for spot the exclude label too) are on the node, or there is no node.
 pub(crate) fn isolate(scene: &Scene<'_>) -> Answer {
-    match &scene.seen.node {
+    match &scene.case.seen.node {
         Seen::Gone => Answer::Done,
         Seen::Unknown => wait(scene.recheck(), Reason::NodeUnknown),
         Seen::Known(node) if scene.is_isolated(node) => Answer::Done,
@@ -62,13 +60,13 @@ pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
     if let Some(answer) = gated(scene) {
         return answer;
     }
-    if scene.seen.target_groups == Seen::Unknown {
+    if scene.case.seen.target_groups == Seen::Unknown {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     }
     let registered = scene.registered();
-    if let (true, Seen::Known(node)) = (labelled, &scene.seen.node) {
+    if let (true, Seen::Known(node)) = (labelled, &scene.case.seen.node) {
         // What spot deregistered while the node could not be written is named as soon as it can be.
-        let ours = scene.job.memory.deregistered.union(&registered).cloned();
+        let ours = scene.case.job.memory.deregistered.union(&registered).cloned();
         let targets: BTreeSet<TargetKey> = ours.collect();
         let names = |record: &Record| record.is_foreign() || targets.is_subset(&record.targets);
         let named = node.record.as_ref().is_some_and(names);
@@ -80,20 +78,20 @@ pub(crate) fn deregister(scene: &Scene<'_>) -> Answer {
             return todo(vec![Action::Exclude { record, guard: node.resource_version.clone() }], reason);
         }
     }
-    let leaving = &scene.job.memory.draining_since;
+    let leaving = &scene.case.job.memory.draining_since;
     let calls: Vec<Action> =
         registered.iter().filter(|key| !leaving.contains_key(key)).cloned().map(Action::Deregister).collect();
     if !calls.is_empty() {
         let reason = Reason::Deregistering { targets: calls.len(), unlabelled: !labelled };
         return todo(calls, reason);
     }
-    if scene.seen.unread_target_groups > 0 {
+    if scene.case.seen.unread_target_groups > 0 {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     }
     match scene.traffic_until() {
         // A machine that has ended answers nobody, whatever the balancers send.
-        Some(until) if until > scene.now && !scene.ended => {
-            wait(until, Reason::Propagating { left: scene.now.until(until) })
+        Some(until) if until > scene.case.now && !scene.ended => {
+            wait(until, Reason::Propagating { left: scene.case.now.until(until) })
         }
         Some(_) | None => Answer::Done,
     }
@@ -104,13 +102,13 @@ fn gated(scene: &Scene<'_>) -> Option<Answer> {
     if scene.spot().is_some() || scene.hibernates() || scene.ended {
         return None;
     }
-    let Seen::Known(node) = &scene.seen.node else { return None };
-    let since = node.record.as_ref().map_or(scene.now, |record| record.since);
+    let Seen::Known(node) = &scene.case.seen.node else { return None };
+    let since = node.record.as_ref().map_or(scene.case.now, |record| record.since);
     let asked = scene.hooks().map(|(notice, _)| notice.at).min()?;
-    let until = asked + scene.policy.gate_limit;
-    let group = gate::closed_by(&scene.job.instance, since, scene.seen)?;
-    (scene.now < until).then(|| {
-        let reason = Reason::GateClosed { group: group.clone(), left: scene.now.until(until) };
+    let until = asked + scene.case.policy.gate_limit;
+    let group = gate::closed_by(&scene.case.job.instance, since, scene.case.seen)?;
+    (scene.case.now < until).then(|| {
+        let reason = Reason::GateClosed { group: group.clone(), left: scene.case.now.until(until) };
         wait(scene.recheck().min(until), reason)
     })
 }
@@ -120,25 +118,26 @@ pub(crate) fn drain(scene: &Scene<'_>, quiet: bool) -> Answer {
     if (scene.hook().is_none() && scene.spot().is_none()) || scene.ended {
         return Answer::Done;
     }
-    let node = match &scene.seen.node {
+    let node = match &scene.case.seen.node {
         Seen::Gone => return Answer::Done,
         Seen::Unknown => return wait(scene.recheck(), Reason::PodsUnknown),
         Seen::Known(node) if !scene.is_isolated(node) => return wait(scene.recheck(), Reason::Isolating),
         Seen::Known(node) => node,
     };
-    let pods = match &scene.seen.pods {
+    let pods = match &scene.case.seen.pods {
         Seen::Gone => return Answer::Done,
         Seen::Unknown => return wait(scene.recheck(), Reason::PodsUnknown),
         Seen::Known(pods) => pods,
     };
-    let plan = eviction::plan(pods, quiet, scene.deadline, scene.job, scene.policy, scene.now);
+    let plan = eviction::plan(pods, quiet, scene.deadline, scene.case);
     if plan.left.running + plan.left.ending == 0 {
-        let settled = node.record.as_ref().map_or(scene.now, |record| record.since) + scene.policy.settle;
-        return if settled > scene.now { wait(settled, Reason::Settling) } else { Answer::Done };
+        let settled =
+            node.record.as_ref().map_or(scene.case.now, |record| record.since) + scene.case.policy.settle;
+        return if settled > scene.case.now { wait(settled, Reason::Settling) } else { Answer::Done };
     }
     let mut actions = plan.actions;
     if plan.heartbeat_first {
-        let hooks = scene.hooks().filter(|(_, hook)| pause_of(&hook.key, scene.job) <= scene.now);
+        let hooks = scene.hooks().filter(|(_, hook)| pause_of(&hook.key, scene.case.job) <= scene.case.now);
         actions.extend(hooks.map(|(_, hook)| Action::Heartbeat(hook.key.clone())));
     }
     Answer::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(plan.left) }
@@ -147,21 +146,22 @@ pub(crate) fn drain(scene: &Scene<'_>, quiet: bool) -> Answer {
 /// The group no longer counts on the instance. Only spot asks for it: a hook's instance is on its way
 /// out by definition (and could not be detached).
 pub(crate) fn detach(scene: &Scene<'_>) -> Answer {
-    if scene.hook().is_some() || scene.spot().is_none() || scene.job.memory.detached {
+    if scene.hook().is_some() || scene.spot().is_none() || scene.case.job.memory.detached {
         return Answer::Done;
     }
-    let member = match &scene.seen.membership {
+    let member = match &scene.case.seen.membership {
         Seen::Gone => return Answer::Done,
         Seen::Unknown => return wait(scene.recheck(), Reason::GroupUnknown),
         Seen::Known(member) if member.state != LifecycleState::InService => return Answer::Done,
         Seen::Known(member) => member,
     };
-    let group = match &scene.seen.group {
+    let group = match &scene.case.seen.group {
         Seen::Gone => return Answer::Done,
         Seen::Unknown => return wait(scene.recheck(), Reason::GroupUnknown),
         Seen::Known(group) => group,
     };
-    let managed_node = scene.seen.node.known().is_some_and(|node| node.owner == NodeOwner::ManagedNodeGroup);
+    let managed_node =
+        scene.case.seen.node.known().is_some_and(|node| node.owner == NodeOwner::ManagedNodeGroup);
     // The group replaces by itself, or belongs to EKS.
     if group.capacity_rebalancing || group.managed || managed_node {
         return Answer::Done;
@@ -169,7 +169,7 @@ pub(crate) fn detach(scene: &Scene<'_>) -> Answer {
     if scene.ready_for_writes().is_none() {
         return wait(scene.recheck(), Reason::Isolating);
     }
-    let is_ours = |hook: &HookSpec| hook_is_ours(&hook.name, hook.cluster_hint.as_ref(), scene.policy);
+    let is_ours = |hook: &HookSpec| hook_is_ours(&hook.name, hook.cluster_hint.as_ref(), scene.case.policy);
     let ours = group.terminate_hooks.iter().any(is_ours);
     let group_name = member.group.clone();
     let action = match (ours, group.terminate_hooks.is_empty()) {
@@ -188,19 +188,19 @@ pub(crate) fn quiesce(scene: &Scene<'_>) -> Answer {
     if scene.hook().is_none() || scene.ended {
         return Answer::Done;
     }
-    if scene.seen.target_groups == Seen::Unknown || scene.seen.unread_target_groups > 0 {
+    if scene.case.seen.target_groups == Seen::Unknown || scene.case.seen.unread_target_groups > 0 {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     }
     let busy: Vec<Option<Timestamp>> = scene
         .targets()
         .filter(|(_, target, _)| is_registered(target) || target.health == TargetHealth::Draining)
-        .map(|(key, _, delay)| scene.job.memory.draining_since.get(&key).map(|since| *since + delay))
+        .map(|(key, _, delay)| scene.case.job.memory.draining_since.get(&key).map(|since| *since + delay))
         .collect();
     let Some(first) = busy.iter().min() else { return Answer::Done };
     // Reading before the deregistration delay is over would only cost calls; a moment after it, the
     // answer is not one that another job has just read.
     let until = match first {
-        Some(over) if *over > scene.now => *over + scene.policy.recheck / 4,
+        Some(over) if *over > scene.case.now => *over + scene.case.policy.recheck / 4,
         Some(_) | None => scene.recheck(),
     };
     wait(until, Reason::Quiescing { targets: busy.len() })
@@ -212,13 +212,13 @@ pub(crate) fn complete(scene: &Scene<'_>, everything_else: bool) -> Answer {
     if hooks.is_empty() {
         return awaiting_interruption(scene);
     }
-    let late = scene.deadline.is_some_and(|deadline| deadline.answer <= scene.now);
+    let late = scene.deadline.is_some_and(|deadline| deadline.answer <= scene.case.now);
     if everything_else || late {
         let (ready, paused): (Vec<_>, Vec<_>) =
-            hooks.iter().partition(|(_, hook)| pause_of(&hook.key, scene.job) <= scene.now);
+            hooks.iter().partition(|(_, hook)| pause_of(&hook.key, scene.case.job) <= scene.case.now);
         return Answer::Open {
             actions: ready.iter().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(),
-            wake_at: paused.iter().map(|(_, hook)| pause_of(&hook.key, scene.job)).min(),
+            wake_at: paused.iter().map(|(_, hook)| pause_of(&hook.key, scene.case.job)).min(),
             reason: match everything_else {
                 true if hooks.iter().any(|(_, hook)| scene.is_refused(hook)) => Reason::AnswerRefused,
                 true => Reason::Completing,
@@ -229,7 +229,7 @@ pub(crate) fn complete(scene: &Scene<'_>, everything_else: bool) -> Answer {
     let mut wake_at = scene.deadline.map(|deadline| deadline.answer);
     let mut actions = Vec::new();
     for (notice, hook) in hooks {
-        match heartbeat(notice, hook, scene.job, scene.seen, scene.now) {
+        match heartbeat(notice, hook, scene.case) {
             Heartbeat::Due => actions.push(Action::Heartbeat(hook.key.clone())),
             Heartbeat::At(due) => wake_at = Some(wake_at.map_or(due, |at| at.min(due))),
             Heartbeat::Unknown => {}
@@ -243,8 +243,8 @@ pub(crate) fn confirm(scene: &Scene<'_>) -> Answer {
     let mut actions = Vec::new();
     let mut wake_at = scene.recheck();
     for hook in scene.answered_hooks() {
-        match pause_of(&hook.key, scene.job) {
-            due if due <= scene.now => actions.push(Action::CompleteHook(hook.key.clone())),
+        match pause_of(&hook.key, scene.case.job) {
+            due if due <= scene.case.now => actions.push(Action::CompleteHook(hook.key.clone())),
             due => wake_at = wake_at.min(due),
         }
     }
@@ -261,23 +261,23 @@ fn awaiting_interruption(scene: &Scene<'_>) -> Answer {
     }
     let newest = scene.acting.iter().map(|notice| notice.at).max();
     newest.map_or(Answer::Done, |at| {
-        let until = at + scene.policy.patience;
-        wait(until, Reason::AwaitingInterruption { left: scene.now.until(until) })
+        let until = at + scene.case.policy.patience;
+        wait(until, Reason::AwaitingInterruption { left: scene.case.now.until(until) })
     })
 }
 
 /// The targets that the record names are registered again.
 pub(crate) fn register(scene: &Scene<'_>) -> Answer {
-    let Some(record) = scene.seen.node.known().and_then(|node| node.record.as_ref()) else {
+    let Some(record) = scene.case.seen.node.known().and_then(|node| node.record.as_ref()) else {
         return Answer::Done;
     };
     if record.targets.is_empty() {
         return Answer::Done;
     }
-    let Seen::Known(groups) = &scene.seen.target_groups else {
+    let Seen::Known(groups) = &scene.case.seen.target_groups else {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     };
-    if scene.seen.unread_target_groups > 0 {
+    if scene.case.seen.unread_target_groups > 0 {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     }
     let registered = scene.registered();
@@ -292,14 +292,14 @@ pub(crate) fn register(scene: &Scene<'_>) -> Answer {
 /// Our notices are taken out of a record that others are in: the last one out undoes what it names.
 pub(crate) fn withdraw(scene: &Scene<'_>, node: &Node, record: &Record) -> Answer {
     let mut record = record.clone();
-    record.notices.retain(|id| scene.job.notices.iter().all(|notice| notice.id != *id));
+    record.notices.retain(|id| scene.case.job.notices.iter().all(|notice| notice.id != *id));
     let guard = node.resource_version.clone();
     todo(vec![Action::Isolate { exclude: false, record, guard }], Reason::Isolating)
 }
 
 /// Label, cordon and record are taken away.
 pub(crate) fn release(scene: &Scene<'_>) -> Answer {
-    match &scene.seen.node {
+    match &scene.case.seen.node {
         Seen::Gone => Answer::Done,
         Seen::Unknown => wait(scene.recheck(), Reason::NodeUnknown),
         Seen::Known(Node { record: None, .. }) => Answer::Done,

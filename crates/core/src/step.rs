@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
-use crate::action::Action;
+use crate::case::Case;
 use crate::deadline::{ended, node_deadline};
-use crate::goal::{Goal, Stage};
-use crate::job::Job;
-use crate::notice::{Notice, NoticeKind};
-use crate::observation::{Node, Observation, Record, Seen};
-use crate::over::Over;
-use crate::ownership::{FRESH, Standing, standing};
-use crate::policy::Policy;
-use crate::reason::Reason;
+use crate::ownership::{FRESH, standing};
 use crate::scene::Scene;
 use crate::stage::{self, Answer};
-use crate::time::Timestamp;
+use crate::{
+    Action, Goal, Job, Node, Notice, NoticeKind, Observation, Over, Policy, Reason, Record, Seen, Stage,
+    Standing, Timestamp,
+};
 
 /// What should happen now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,19 +36,20 @@ pub struct Step {
 /// stage whose requirements are met, because two minutes of spot notice cannot wait for a
 /// deregistration delay of 300 s.
 pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> Step {
+    let case = Case { job, seen, policy, now };
     let standings: Vec<(&Notice, Standing)> =
-        job.notices.iter().map(|notice| (notice, standing(notice, job, seen, policy, now))).collect();
-    let mut step = match aim(&standings, job, seen, policy, now) {
-        Aim::Leave => leave(&standings, job, seen, policy, now),
+        job.notices.iter().map(|notice| (notice, standing(notice, case))).collect();
+    let mut step = match aim(&standings, case) {
+        Aim::Leave => leave(&standings, case),
         Aim::Wait(stage, reason) => {
             Step { stage: Some(stage), ..Step::finished(reason, now + policy.recheck) }
         }
         Aim::Confirm => {
-            let confirmed = stage::confirm(&scene(&standings, job, seen, policy, now));
+            let confirmed = stage::confirm(&scene(&standings, case));
             first_open([(Stage::Complete, confirmed)], now, policy, Over::Answered)
         }
         Aim::Return(over) => {
-            let scene = scene(&standings, job, seen, policy, now);
+            let scene = scene(&standings, case);
             // Where that goes on failing, a node in service shall not stay closed for ever.
             let trying = now < job.since() + policy.patience * 3;
             let registered = if trying { stage::register(&scene) } else { Answer::Done };
@@ -69,7 +66,7 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
             Step { goal: Goal::Return, ..step }
         }
         Aim::Withdraw(over, node, record) => {
-            let scene = scene(&standings, job, seen, policy, now);
+            let scene = scene(&standings, case);
             let withdrawn = stage::withdraw(&scene, node, record);
             let step = first_open([(Stage::Release, withdrawn)], now, policy, over);
             Step { goal: Goal::Return, reason: Reason::Returning(over), ..step }
@@ -102,13 +99,7 @@ enum Aim<'a> {
 
 /// While any notice claims the node, it leaves. When none does, what the record names is undone, but
 /// only if none of them was a real departure and nobody else's notice is in the record.
-fn aim<'a>(
-    standings: &[(&Notice, Standing)],
-    job: &Job,
-    seen: &'a Observation,
-    policy: &Policy,
-    now: Timestamp,
-) -> Aim<'a> {
+fn aim<'a>(standings: &[(&Notice, Standing)], Case { job, seen, policy, now }: Case<'a>) -> Aim<'a> {
     let any = |wanted: fn(&Standing) -> bool| standings.iter().any(|(_, standing)| wanted(standing));
     if any(|standing| matches!(standing, Standing::Acts | Standing::Isolates)) {
         return Aim::Leave;
@@ -123,7 +114,8 @@ fn aim<'a>(
         };
         let undecided = seen.membership != Seen::Unknown && standings.iter().any(of_hook);
         let reason = if undecided { Reason::GroupUndecided } else { Reason::GroupUnknown };
-        return Aim::Wait(if gone { Stage::Complete } else { Stage::Isolate }, reason);
+        let isolated = gone || undecided;
+        return Aim::Wait(if isolated { Stage::Complete } else { Stage::Isolate }, reason);
     }
     let over_of = |(_, standing): &(&Notice, Standing)| {
         if let Standing::Over(over) = standing { Some(*over) } else { None }
@@ -157,38 +149,24 @@ fn aim<'a>(
     }
 }
 
-fn scene<'a>(
-    standings: &[(&'a Notice, Standing)],
-    job: &'a Job,
-    seen: &'a Observation,
-    policy: &'a Policy,
-    now: Timestamp,
-) -> Scene<'a> {
+fn scene<'a>(standings: &[(&'a Notice, Standing)], case: Case<'a>) -> Scene<'a> {
     let with = |wanted: &[Standing]| -> Vec<&'a Notice> {
         standings.iter().filter(|(_, s)| wanted.contains(s)).map(|(notice, _)| *notice).collect()
     };
     let acting = with(&[Standing::Acts]);
     Scene {
-        job,
-        seen,
-        policy,
-        now,
-        deadline: node_deadline(acting.iter().copied(), job, seen, policy, now),
+        case,
+        deadline: node_deadline(acting.iter().copied(), case),
         claiming: with(&[Standing::Acts, Standing::Isolates]),
         confirming: with(&[Standing::Confirms]),
         acting,
-        ended: ended(seen, now),
+        ended: ended(case.seen, case.now),
     }
 }
 
-fn leave(
-    standings: &[(&Notice, Standing)],
-    job: &Job,
-    seen: &Observation,
-    policy: &Policy,
-    now: Timestamp,
-) -> Step {
-    let scene = scene(standings, job, seen, policy, now);
+fn leave(standings: &[(&Notice, Standing)], case: Case<'_>) -> Step {
+    let Case { policy, now, .. } = case;
+    let scene = scene(standings, case);
     let isolated = stage::isolate(&scene);
     let confirmed = (Stage::Complete, stage::confirm(&scene));
     if scene.acting.is_empty() {

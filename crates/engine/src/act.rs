@@ -13,6 +13,7 @@ use crate::fact::Fact;
 use crate::journal::Journal;
 use crate::ports::{Cluster, ClusterCall, Fault, GroupCall, Settled, TargetCall};
 use crate::retry::answer;
+use crate::texts::InWords;
 
 /// For so long a tick waits for a seat. A heartbeat is due at half of its hook's timeout, 15 s before the end
 /// of the shortest: that has to hold this wait and the 10 s of one call.
@@ -161,7 +162,7 @@ impl Actor<'_> {
         };
         self.journal.record(Fact::Faulted {
             instance: self.instance.clone(),
-            doing: action.to_string(),
+            doing: action.in_words(),
             fault,
         });
         outcome

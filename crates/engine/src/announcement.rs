@@ -1,12 +1,12 @@
 //! What a node's Events tell, so that `kubectl describe node` answers "what is happening to it". The one
 //! place that turns what a job does into announcements.
 
-use offramp_core::{Action, Outcome, PodRef, Reason, Stage, in_words};
+use offramp_core::{Action, Outcome, PodRef, Reason, Stage};
 
 use std::time::Duration;
 
 use crate::labels::{JobOutcome, Trigger, action_name};
-use crate::texts::InWords;
+use crate::texts::{InWords, in_words};
 
 /// One Event of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,13 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use offramp_core::{
-    Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, PodRef, Reason, Stage, in_words,
-};
+use offramp_core::{Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, PodRef, Reason, Stage};
 
-use crate::labels::{JobOutcome, Trigger};
+use crate::labels::{JobOutcome, Trigger, stage_name};
 use crate::ports::{Fault, MessageId};
-use crate::texts::InWords;
+use crate::texts::{InWords, in_words};
 
 /// Something that happened in the engine.
 #[derive(Clone, Debug)]
@@ -186,27 +184,33 @@ impl fmt::Display for Fact {
             Self::Joined { trigger, copy: true, .. } => write!(f, "copy of a {} notice", trigger.as_str()),
             Self::Routed { cluster, node: Some(node), .. } => write!(f, "node {node} of cluster {cluster}"),
             Self::Routed { cluster, node: None, .. } => write!(f, "cluster {cluster}, no node"),
-            Self::Stepped { stage, reason, .. } => write!(f, "{}: {}", stage.as_str(), reason.in_words()),
-            Self::Acted { action, outcome, .. } => match outcome {
-                Outcome::Done => write!(f, "{action}"),
-                Outcome::Gone => write!(f, "{action}: already gone"),
-                Outcome::Changed => write!(f, "{action}: it has changed, looking again"),
-                Outcome::Blocked { budget: Some(budget) } => {
-                    write!(f, "{action}: refused by disruption budget {}", budget.0)
+            Self::Stepped { stage, reason, .. } => write!(f, "{}: {}", stage_name(*stage), reason.in_words()),
+            Self::Acted { action, outcome, .. } => {
+                let action = action.in_words();
+                match outcome {
+                    Outcome::Done => write!(f, "{action}"),
+                    Outcome::Gone => write!(f, "{action}: already gone"),
+                    Outcome::Changed => write!(f, "{action}: it has changed, looking again"),
+                    Outcome::Blocked { budget: Some(budget) } => {
+                        write!(f, "{action}: refused by disruption budget {}", budget.0)
+                    }
+                    Outcome::Blocked { budget: None } => {
+                        write!(f, "{action}: refused by a disruption budget")
+                    }
+                    Outcome::Vetoed { by } => {
+                        write!(f, "{action}: refused by an admission webhook or policy: {by}")
+                    }
+                    Outcome::Retry => write!(f, "{action}: failed, will be tried again"),
+                    Outcome::Denied => write!(f, "{action}: denied"),
+                    Outcome::Invalid => write!(f, "{action}: refused as invalid"),
                 }
-                Outcome::Blocked { budget: None } => write!(f, "{action}: refused by a disruption budget"),
-                Outcome::Vetoed { by } => {
-                    write!(f, "{action}: refused by an admission webhook or policy: {by}")
-                }
-                Outcome::Retry => write!(f, "{action}: failed, will be tried again"),
-                Outcome::Denied => write!(f, "{action}: denied"),
-                Outcome::Invalid => write!(f, "{action}: refused as invalid"),
-            },
+            }
             Self::Faulted { doing, fault, .. } => write!(f, "{doing}: {fault}"),
             Self::Vetoed { action, by, .. } => write!(
                 f,
-                "{action}: an admission webhook or policy refuses; asked again every few seconds until it \
-                 agrees, the pod leaves, or the deadline comes: {by}"
+                "{}: an admission webhook or policy refuses; asked again every few seconds until it \
+                 agrees, the pod leaves, or the deadline comes: {by}",
+                action.in_words()
             ),
             Self::CameBack { pod, .. } => write!(
                 f,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::select_all;
-use offramp_core::{Home, InstanceId, Job, Joined, Policy, Reason, Seen, Stage, Timestamp};
+use offramp_core::{Home, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -239,8 +239,7 @@ impl Task {
                 let Arrival { notice, message, receipt: _, delivery, permit } = *arrival;
                 self.messages.insert(message, None);
                 let (instance, trigger) = (notice.instance.clone(), Trigger::of(&notice.kind));
-                let joined = self.job.join(notice, delivery);
-                let copy = joined == Joined::Copy;
+                let copy = !self.job.join(notice, delivery);
                 self.permits.extend(permit.filter(|_| !copy));
                 self.shared.journal.record(Fact::Joined { instance, trigger, copy });
                 !copy

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::fact::Fact;
-use crate::labels::{JobOutcome, action_name};
+use crate::labels::{JobOutcome, action_name, stage_name};
 use crate::metrics::Metrics;
 
 /// Writes facts down.
@@ -73,7 +73,7 @@ fn log(fact: &Fact) {
         }
         Fact::Routed { instance, cluster, .. } => tracing::debug!(%instance, %cluster, "{fact}"),
         Fact::Stepped { instance, stage, .. } => {
-            tracing::info!(%instance, stage = stage.as_str(), "{fact}");
+            tracing::info!(%instance, stage = stage_name(*stage), "{fact}");
         }
         Fact::Acted { instance, action, outcome, .. } => match outcome {
             Outcome::Done | Outcome::Gone => {

@@ -1,6 +1,6 @@
 //! Closed sets, and the one word for each of their members in metrics, logs, Events and answers.
 
-use offramp_core::{Action, NoticeKind};
+use offramp_core::{Action, Goal, NoticeKind, Stage};
 
 /// What a notice came from, as a label of metrics and a word of logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,34 @@ impl Trigger {
             Self::Hook => "hook",
             Self::Spot => "spot",
             Self::Rebalance => "rebalance",
+        }
+    }
+}
+
+/// What a look at a configured target group found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConfiguredTargetGroup {
+    /// It is there.
+    Found,
+    /// It does not exist.
+    Missing,
+    /// It is in another Region than the queue.
+    OtherRegion,
+    /// It could not be read.
+    Unread,
+}
+
+impl ConfiguredTargetGroup {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Found, Self::Missing, Self::OtherRegion, Self::Unread];
+
+    /// The word used for it everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Missing => "missing",
+            Self::OtherRegion => "other_region",
+            Self::Unread => "unread",
         }
     }
 }
@@ -103,6 +131,28 @@ impl JobOutcome {
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
         }
+    }
+}
+
+/// What a job is for, in one word.
+pub const fn goal_name(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Leave => "leave",
+        Goal::Return => "return",
+    }
+}
+
+/// A stage as a label of metrics and a word of logs.
+pub const fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Isolate => "isolate",
+        Stage::Deregister => "deregister",
+        Stage::Drain => "drain",
+        Stage::Detach => "detach",
+        Stage::Quiesce => "quiesce",
+        Stage::Complete => "complete",
+        Stage::Register => "register",
+        Stage::Release => "release",
     }
 }
 

@@ -45,7 +45,7 @@ pub use fact::Fact;
 pub use intake::Pulse;
 pub use job::{ForeignMessages, JobStatus};
 pub use journal::Journal;
-pub use labels::{JobOutcome, Trigger};
+pub use labels::{ConfiguredTargetGroup, JobOutcome, Trigger, goal_name, stage_name};
 pub use lease::LeaseTimes;
 pub use metrics::{Call, CallResult, Metrics};
 pub use owner::node_owner;
@@ -55,6 +55,7 @@ pub use ports::{
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
+pub use texts::in_words;
 
 use batch::Calls;
 use dead_letters::DeadLetters;
@@ -147,7 +148,7 @@ impl Handle {
     }
 }
 
-/// How often queue depth and sync state are read for the metrics.
+/// How often the depth of the queues is read for the metrics.
 const GAUGES: Duration = Duration::from_secs(15);
 
 impl Engine {
@@ -180,7 +181,7 @@ impl Engine {
         let mut lanes = Tasks::default();
         let mut tasks = Tasks::default();
         let calls = Calls::start(&mut lanes, &sessions, clock, policy.recheck);
-        lanes.spawn("gauges", gauges(Arc::clone(&queue), clusters.clone(), journal.clone(), clock));
+        lanes.spawn("gauges", gauges(Arc::clone(&queue), journal.clone(), clock));
 
         let (orders, inbox) = mpsc::unbounded_channel();
         let leases = Leases::new(Arc::clone(&queue), clock, settings.lease, journal.clone());
@@ -235,11 +236,8 @@ impl Engine {
 }
 
 /// Keeps the gauges that no fact moves.
-async fn gauges(queue: Arc<dyn Queue>, clusters: Vec<Arc<dyn Cluster>>, journal: Journal, clock: Clock) {
+async fn gauges(queue: Arc<dyn Queue>, journal: Journal, clock: Clock) {
     loop {
-        for cluster in &clusters {
-            journal.metrics().synced(cluster.name(), cluster.in_sync());
-        }
         match retry::answer("reading the depth of the queue", queue.depth()).await {
             Ok(depth) => journal.metrics().depth(depth),
             Err(fault) => journal.record(Fact::QueueFaulted { fault }),

@@ -11,7 +11,7 @@ use offramp_core::{BalancerKind, ClusterName, Goal, Outcome, Stage, Timestamp};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::fact::Fact;
-use crate::labels::{JobOutcome, Trigger, action_name};
+use crate::labels::{ConfiguredTargetGroup, JobOutcome, Trigger, action_name, stage_name};
 use crate::ports::{Depth, Fault};
 
 pub use calls::{Call, CallResult};
@@ -80,6 +80,7 @@ pub struct Metrics {
     dead_letters: IntGauge,
     queue_connected: IntGauge,
     cluster_synced: IntGaugeVec,
+    target_groups: IntGaugeVec,
     calls: IntCounterVec,
     call_seconds: HistogramVec,
 }
@@ -93,7 +94,7 @@ impl Metrics {
     ) -> Result<Self, prometheus::Error> {
         let configured: Vec<String> = clusters.into_iter().map(ToString::to_string).collect();
         let clusters = [&configured[..], &[UNKNOWN.to_owned()]].concat();
-        let stages = Goal::ALL.into_iter().flat_map(Goal::stages).map(|stage| stage.as_str());
+        let stages = Goal::ALL.into_iter().flat_map(Goal::stages).map(|stage| stage_name(*stage));
 
         let trigger = Labels::one("trigger", Trigger::ALL.map(Trigger::as_str));
         let fault = Labels::one("fault", FAULTS);
@@ -247,6 +248,11 @@ impl Metrics {
                 "1 while the watches of the cluster are in sync.",
                 &Labels::one("cluster", configured),
             )?,
+            target_groups: declare.gauges(
+                "offramp_configured_target_groups",
+                "Target groups of the configuration, by what a look at the start found.",
+                &Labels::one("state", ConfiguredTargetGroup::ALL.map(ConfiguredTargetGroup::as_str)),
+            )?,
             calls: declare.counters(
                 "offramp_calls_total",
                 "Requests to AWS and Kubernetes, by API, operation and result.",
@@ -308,13 +314,13 @@ impl Metrics {
 
     fn left(&self, stage: Option<(Stage, Duration)>) {
         if let Some((stage, took)) = stage {
-            self.stage_seconds.with_label_values(&[stage.as_str()]).observe(took.as_secs_f64());
+            self.stage_seconds.with_label_values(&[stage_name(stage)]).observe(took.as_secs_f64());
         }
     }
 
     /// Puts a job among the jobs at work. `None`: not routed yet; before its first decision.
     pub(crate) fn at_work(&self, cluster: Option<&ClusterName>, stage: Option<Stage>) -> AtWork {
-        let stage = stage.map_or(NEW, Stage::as_str);
+        let stage = stage.map_or(NEW, stage_name);
         let jobs = self.jobs.with_label_values(&[label(cluster), stage]);
         jobs.inc();
         AtWork(jobs)
@@ -348,7 +354,14 @@ impl Metrics {
         self.queue_connected.set(i64::from(connected));
     }
 
-    pub(crate) fn synced(&self, cluster: &ClusterName, synced: bool) {
+    /// How many of the configured target groups are in this state.
+    pub fn configured_target_groups(&self, state: ConfiguredTargetGroup, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.target_groups.with_label_values(&[state.as_str()]).set(count);
+    }
+
+    /// Whether the watches of a cluster are in sync. Not the engine's to tell: it is so before there is a queue.
+    pub fn synced(&self, cluster: &ClusterName, synced: bool) {
         self.cluster_synced.with_label_values(&[cluster.as_str()]).set(i64::from(synced));
     }
 }

@@ -54,7 +54,7 @@ impl Observer {
         let group = match named.or_else(|| hook_group(job)) {
             Some(name) => {
                 let group = self.calls.groups.ask(home, name).await;
-                seen(group, &mut faults).map(|group| (*group).clone())
+                seen(group.map(|group| group.map(|group| (*group).clone())), &mut faults)
             }
             // In no group and named by none.
             None if membership == Seen::Gone => Seen::Gone,
@@ -88,8 +88,9 @@ impl Observer {
         attached: &[TargetGroupArn],
         faults: &mut Vec<Fault>,
     ) -> (Seen<Vec<TargetGroup>>, usize) {
-        let here =
-            |arn: &&TargetGroupArn| home.region.as_ref().is_none_or(|region| in_region(arn, region.as_str()));
+        let here = |arn: &&TargetGroupArn| {
+            home.region.as_ref().is_none_or(|region| arn.region() == Some(region.as_str()))
+        };
         let mut arns: Vec<&TargetGroupArn> = attached.iter().collect();
         arns.extend(self.target_groups.iter().filter(here).filter(|arn| !attached.contains(arn)));
         let reads = arns.into_iter().map(|arn| async move {
@@ -181,9 +182,4 @@ fn ends_traffic(job: &Job) -> bool {
 
 fn hook_group(job: &Job) -> Option<GroupName> {
     job.hooks().map(|(_, hook)| hook.key.group.clone()).next()
-}
-
-/// `arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/…`
-fn in_region(arn: &TargetGroupArn, region: &str) -> bool {
-    arn.as_str().split(':').nth(3) == Some(region)
 }

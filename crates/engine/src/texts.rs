@@ -1,11 +1,36 @@
 //! What operators read of a decision: the words of its reasons and endings, in logs, Events and answers.
 
-use offramp_core::{Left, LeftAlone, Over, Reason, counted, in_words};
+use std::time::Duration;
+
+use offramp_core::{Action, Left, LeftAlone, Over, Reason};
 
 /// Has words for people.
 pub(crate) trait InWords {
     /// Half a sentence, without a full stop.
     fn in_words(&self) -> String;
+}
+
+impl InWords for Action {
+    fn in_words(&self) -> String {
+        match self {
+            Self::Isolate { exclude: false, .. } => "cordon and record".to_owned(),
+            Self::Isolate { exclude: true, .. } => "cordon, exclude and record".to_owned(),
+            Self::Exclude { record, .. } if record.targets.is_empty() => "exclude".to_owned(),
+            Self::Exclude { record, .. } => {
+                format!("exclude, recording {}", counted(record.targets.len(), "target"))
+            }
+            Self::Deregister(target) => format!("deregister {target}"),
+            Self::Evict { pod, grace: None } => format!("evict {pod}"),
+            Self::Evict { pod, grace: Some(grace) } => format!("evict {pod} with {}", in_words(*grace)),
+            Self::Delete { pod, grace } => format!("delete {pod} with {}", in_words(*grace)),
+            Self::Heartbeat(hook) => format!("heartbeat for hook {}", hook.name),
+            Self::CompleteHook(hook) => format!("complete hook {}: CONTINUE", hook.name),
+            Self::Detach { group } => format!("detach from {group}"),
+            Self::TerminateThroughGroup { group } => format!("terminate through {group}"),
+            Self::Register(target) => format!("register {target}"),
+            Self::Release { .. } => "uncordon and forget".to_owned(),
+        }
+    }
 }
 
 impl InWords for Reason {
@@ -109,9 +134,44 @@ impl InWords for Over {
     }
 }
 
+/// A span as people write it: `2m5s`, `300ms`, `0s`.
+pub fn in_words(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0) if span.subsec_millis() > 0 => format!("{}ms", span.subsec_millis()),
+        (0, 0, s) => format!("{s}s"),
+        (0, m, 0) => format!("{m}m"),
+        (0, m, s) => format!("{m}m{s}s"),
+        (h, 0, 0) => format!("{h}h"),
+        (h, m, _) => format!("{h}h{m}m"),
+    }
+}
+
+/// `1 pod`, `2 pods`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_read_like_words() {
+        let check = |millis: u64, expect: &str| assert_eq!(in_words(Duration::from_millis(millis)), expect);
+        check(0, "0s");
+        check(300, "300ms");
+        check(5_900, "5s");
+        check(125_000, "2m5s");
+        check(120_000, "2m");
+        check(3_600_000, "1h");
+        check(5_400_000, "1h30m");
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "pod")), ["0 pods", "1 pod", "2 pods"]);
+    }
 
     #[test]
     fn reasons_read_like_half_a_sentence() {

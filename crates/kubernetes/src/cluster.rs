@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1 as api;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request as Path;
 use kube::{Client, Resource};
 use offramp_core::{ClusterName, InstanceId, Node, NodeName, Pod, PodRef, Seen};
@@ -13,7 +13,8 @@ use offramp_engine::{Announcement, Call, Cluster, ClusterCall, Fault, Glance, Me
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
-use crate::clusters::{self, Clients, ClusterOptions, ClusterSource, OpenError};
+use crate::clusters::{self, ClusterOptions, ClusterSource, OpenError};
+use crate::connection::{Clients, Connection};
 use crate::events::{self, Announcer};
 use crate::fault::{self, Kind};
 use crate::view::View;
@@ -30,7 +31,7 @@ const DELETIONS_IN_FLIGHT: usize = 64;
 /// One Kubernetes cluster.
 pub struct KubernetesCluster {
     name: ClusterName,
-    clients: Clients,
+    connection: Arc<Connection>,
     view: Arc<View>,
     complaints: Arc<Complaints>,
     seats: Seats,
@@ -39,86 +40,99 @@ pub struct KubernetesCluster {
 }
 
 impl KubernetesCluster {
-    /// Opens a cluster. The second value is its watches, and what sends its Events: they run for ever,
-    /// reconnect by themselves, and have to be spawned by the caller. The cluster is out of sync until they have listed everything.
-    ///
-    /// It has to be called inside a Tokio runtime. The cluster need not be up.
+    /// A cluster that is not open yet. The second value opens it, follows it and sends its Events: it runs for
+    /// ever, tries again by itself, and has to be spawned by the caller, inside a Tokio runtime. The cluster is
+    /// out of sync until its watches have listed everything. Neither it nor its kubeconfig has to be there.
     ///
     /// # Errors
     ///
-    /// The kubeconfig cannot be read or used, or the node selector is not one.
-    pub async fn open(
+    /// The node selector is none.
+    pub fn new(
         source: ClusterSource,
-        options: ClusterOptions,
+        options: &ClusterOptions,
         metrics: Metrics,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
-        Self::open_at(source, options, metrics, Pace::DEFAULT).await
+        Self::with_pace(source, options, metrics, Pace::DEFAULT)
     }
 
-    pub(crate) async fn open_at(
+    pub(crate) fn with_pace(
         source: ClusterSource,
-        options: ClusterOptions,
+        options: &ClusterOptions,
         metrics: Metrics,
         pace: Pace,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
-        let selector = clusters::node_selector(&source.name, &options)?;
-        let clients = clusters::open(&source).await?;
+        let selector = clusters::node_selector(&source.name, options)?;
         let (view, complaints) = (Arc::new(View::default()), Arc::new(Complaints::default()));
-        let (name, general) = (source.name.as_str().to_owned(), clients.general.clone());
-        let (announcer, events) = events::open(name, general, metrics.clone());
-        let watches = {
-            let (general, name) = (clients.general.clone(), source.name.as_str().to_owned());
-            let (view, complaints, metrics) = (Arc::clone(&view), Arc::clone(&complaints), metrics.clone());
-            async move {
-                let nodes = Watch {
-                    cluster: name.clone(),
-                    resource: "nodes",
-                    calls: (Call::ListNodes, Call::WatchNodes),
-                    metrics: metrics.clone(),
-                    api: Api::<api::Node>::all(general.clone()),
-                    pace,
-                    read: |node| nodes::read(node, selector.as_ref()),
-                    tell: |news| view.on_nodes(news),
-                    complaints: Arc::clone(&complaints),
-                };
-                let pods = Watch {
-                    cluster: name.clone(),
-                    resource: "pods",
-                    calls: (Call::ListPods, Call::WatchPods),
-                    metrics: metrics.clone(),
-                    api: Api::<api::Pod>::all(general.clone()),
-                    pace,
-                    read: pods::read,
-                    tell: |news| view.on_pods(news),
-                    complaints: Arc::clone(&complaints),
-                };
-                let services = Watch {
-                    cluster: name,
-                    resource: "services",
-                    calls: (Call::ListServices, Call::WatchServices),
-                    metrics,
-                    api: Api::<api::Service>::all(general),
-                    pace,
-                    read: services::read,
-                    tell: |news| view.on_services(news),
-                    complaints: Arc::clone(&complaints),
-                };
-                tokio::join!(nodes.follow(), pods.follow(), services.follow(), events.send());
-            }
-        };
+        let connection = Arc::new(Connection::new());
+        let name = source.name.as_str().to_owned();
+        let (announcer, events) = events::open(name.clone(), Arc::clone(&connection), metrics.clone());
         let cluster = Self {
-            name: source.name,
-            clients,
-            view,
-            complaints,
+            name: source.name.clone(),
+            connection: Arc::clone(&connection),
+            view: Arc::clone(&view),
+            complaints: Arc::clone(&complaints),
             seats: Seats {
                 evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
                 deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
             },
             announcer,
-            metrics,
+            metrics: metrics.clone(),
         };
-        Ok((Arc::new(cluster), watches))
+        let runs = async move {
+            let nodes = Watch {
+                cluster: name.clone(),
+                resource: "nodes",
+                calls: (Call::ListNodes, Call::WatchNodes),
+                metrics: metrics.clone(),
+                connection: Arc::clone(&connection),
+                pace,
+                read: |node| nodes::read(node, selector.as_ref()),
+                tell: |news| view.on_nodes(news),
+                complaints: Arc::clone(&complaints),
+            };
+            let pods = Watch {
+                cluster: name.clone(),
+                resource: "pods",
+                calls: (Call::ListPods, Call::WatchPods),
+                metrics: metrics.clone(),
+                connection: Arc::clone(&connection),
+                pace,
+                read: pods::read,
+                tell: |news| view.on_pods(news),
+                complaints: Arc::clone(&complaints),
+            };
+            let services = Watch {
+                cluster: name,
+                resource: "services",
+                calls: (Call::ListServices, Call::WatchServices),
+                metrics,
+                connection: Arc::clone(&connection),
+                pace,
+                read: services::read,
+                tell: |news| view.on_services(news),
+                complaints: Arc::clone(&complaints),
+            };
+            tokio::join!(
+                connection.keep_open(&source, pace, &complaints),
+                nodes.follow(),
+                pods.follow(),
+                services.follow(),
+                events.send()
+            );
+        };
+        Ok((Arc::new(cluster), runs))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn clients(&self) -> Result<Clients, Fault> {
+        self.connection.clients().ok_or_else(|| {
+            let why = self.complaints.first().unwrap_or_else(|| "it is being opened".to_owned());
+            Fault::Retry(format!("cluster {} is not open: {why}", self.name))
+        })
     }
 
     async fn patch_node(
@@ -143,7 +157,7 @@ impl KubernetesCluster {
         let request = self.request(Kind::Evict, pod, &object);
         let path = format!("{}/{}/eviction", api::Pod::url_path(&(), Some(&pod.namespace)), pod.name);
         let eviction = Path::new(path).create(&PostParams::default(), body.to_string().into_bytes());
-        let client = &self.clients.general;
+        let client = self.clients()?.general;
         let answer = async { client.request_text(eviction.map_err(kube::Error::BuildRequest)?).await };
         self.settled(Call::EvictPod, request, answer).await
     }
@@ -159,7 +173,7 @@ impl KubernetesCluster {
             ..DeleteParams::default()
         };
         let deletion = Path::new(api::Pod::url_path(&(), Some(&pod.namespace))).delete(&pod.name, &options);
-        let client = &self.clients.general;
+        let client = self.clients()?.general;
         let answer = async { client.request_text(deletion.map_err(kube::Error::BuildRequest)?).await };
         self.settled(Call::DeletePod, request, answer).await
     }
@@ -215,7 +229,7 @@ impl Cluster for KubernetesCluster {
     }
 
     async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
-        let Clients { general, isolation } = &self.clients;
+        let Clients { general, isolation } = &self.clients()?;
         match call {
             ClusterCall::Isolate { node, exclude, record, guard } => {
                 let body = nodes::isolation(record, *exclude, guard);

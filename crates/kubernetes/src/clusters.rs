@@ -3,12 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Selector;
 use kube::{Client, Config};
-use offramp_core::ClusterName;
+use offramp_core::{ClusterName, Timestamp};
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
+use crate::connection::Clients;
 use crate::fault;
+use crate::plugin::{self, Credential};
 use crate::selector;
 
 /// A cluster to work on.
@@ -51,12 +57,18 @@ pub struct OpenError {
     what: String,
 }
 
-/// The connections to one cluster.
-pub(crate) struct Clients {
-    /// Watches, evictions, deletions and whatever is not urgent.
-    pub(crate) general: Client,
-    /// Isolation alone, so that nothing can queue in front of it.
-    pub(crate) isolation: Client,
+impl OpenError {
+    /// What is wrong, without the cluster's name.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+/// An open cluster.
+pub(crate) struct Opened {
+    pub(crate) clients: Clients,
+    /// When its credentials run out, where they do and kube does not renew them by itself.
+    pub(crate) until: Option<Timestamp>,
 }
 
 /// A connection that is not there after this time is tried anew: in one Region it takes milliseconds.
@@ -67,17 +79,69 @@ const WRITE: Duration = Duration::from_secs(10);
 /// otherwise end here.
 const READ: Duration = Duration::from_secs(60);
 
-/// Reads the configuration of a cluster and makes its clients.
-pub(crate) async fn open(source: &ClusterSource) -> Result<Clients, OpenError> {
+/// Reads the configuration of a cluster, runs its credential plugin and makes its clients.
+pub(crate) async fn open(source: &ClusterSource) -> Result<Opened, OpenError> {
     let failed = |what: String| OpenError { cluster: source.name.clone(), what };
-    let (mut config, place) = match &source.access {
+    let (mut config, place) = read(source).await?;
+    let failed_there = |what: &str| failed(format!("{place}: {what}"));
+    // kube would panic on it, somewhere else and later.
+    if config.cluster_url.scheme().is_none() || config.cluster_url.authority().is_none() {
+        let server = &config.cluster_url;
+        return Err(failed_there(&format!("its server `{server}` is no URL: write https://{server}")));
+    }
+    let mut until = None;
+    if let Some(exec) = config.auth_info.exec.take() {
+        let credential = plugin::run(&exec, plugin::LIMIT).await.map_err(|what| failed_there(&what))?;
+        let Credential { token, certificate, until: runs_out } = credential;
+        if token.is_none() && certificate.is_none() {
+            return Err(failed_there("the credential plugin gave neither a token nor a certificate"));
+        }
+        config.auth_info.token = token.map(Into::into);
+        if let Some((certificate, key)) = certificate {
+            config.auth_info.client_certificate_data = Some(BASE64.encode(certificate));
+            config.auth_info.client_key_data = Some(BASE64.encode(key).into());
+        }
+        until = runs_out;
+    }
+    // kube would answer a 429 itself, up to fifteen times: an eviction that a budget refuses would hang
+    // for minutes. Retries are the engine's.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT);
+    config.write_timeout = Some(WRITE);
+    config.read_timeout = Some(READ);
+    config.reset_reader_on_write = true;
+    let client = || {
+        let config = config.clone();
+        // It reads files, and runs what a legacy `auth-provider` names.
+        tokio::task::spawn_blocking(move || Client::try_from(config).map_err(|error| unusable(&error)))
+    };
+    let made = |made: Result<Result<Client, String>, JoinError>| {
+        made.map_err(|error| error.to_string()).flatten().map_err(|what| failed_there(&what))
+    };
+    let clients = Clients { general: made(client().await)?, isolation: made(client().await)? };
+    Ok(Opened { clients, until })
+}
+
+/// Reads the files, and says in words where the configuration comes from. They may lie on a file system that
+/// hangs, which holds up a thread of its own and no other cluster.
+async fn read(source: &ClusterSource) -> Result<(Config, String), OpenError> {
+    let (source, runtime) = (source.clone(), Handle::current());
+    let cluster = source.name.clone();
+    let read = tokio::task::spawn_blocking(move || runtime.block_on(read_files(&source)));
+    let lost = |error: JoinError| OpenError { cluster, what: format!("reading its configuration: {error}") };
+    read.await.map_err(lost)?
+}
+
+async fn read_files(source: &ClusterSource) -> Result<(Config, String), OpenError> {
+    let failed = |what: String| OpenError { cluster: source.name.clone(), what };
+    match &source.access {
         Access::InCluster => {
             let config = Config::incluster().map_err(|error| {
                 failed(format!(
                     "reading the service account of this pod: {error}; outside of a cluster name a kubeconfig"
                 ))
             })?;
-            (config, "the service account of this pod".to_owned())
+            Ok((config, "the service account of this pod".to_owned()))
         }
         Access::Kubeconfig { path, context } => {
             let place = match context {
@@ -87,21 +151,9 @@ pub(crate) async fn open(source: &ClusterSource) -> Result<Clients, OpenError> {
             let bad = |error: KubeconfigError| failed(format!("{place}: {}", in_words(&error)));
             let file = Kubeconfig::read_from(path).map_err(bad)?;
             let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-            (Config::from_custom_kubeconfig(file, &options).await.map_err(bad)?, place)
+            Ok((Config::from_custom_kubeconfig(file, &options).await.map_err(bad)?, place))
         }
-    };
-    // kube would answer a 429 itself, up to fifteen times: an eviction that a budget refuses would hang
-    // for minutes. Retries are the engine's.
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT);
-    config.write_timeout = Some(WRITE);
-    config.read_timeout = Some(READ);
-    config.reset_reader_on_write = true;
-    let client = || {
-        let client = Client::try_from(config.clone());
-        client.map_err(|error| failed(format!("{place}: {}", unusable(&error))))
-    };
-    Ok(Clients { general: client()?, isolation: client()? })
+    }
 }
 
 /// Reads the node selector of the options.

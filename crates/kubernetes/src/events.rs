@@ -11,13 +11,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
 use kube::api::{Api, PostParams};
 use offramp_core::NodeName;
 use offramp_engine::{Announcement, Call, Metrics};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::connection::Connection;
 use crate::fault;
 
 /// A removal makes up to ten Events and mostly six, so 500 at once 3,000. They go out one at a time, at 5 to
@@ -40,7 +40,7 @@ pub(crate) struct Announcer {
 /// Sends what is announced.
 pub(crate) struct Events {
     cluster: String,
-    client: Client,
+    connection: Arc<Connection>,
     metrics: Metrics,
     inbox: mpsc::Receiver<Said>,
     left_out: Arc<AtomicU64>,
@@ -54,11 +54,11 @@ struct Said {
 }
 
 /// The way in, and what has to run.
-pub(crate) fn open(cluster: String, client: Client, metrics: Metrics) -> (Announcer, Events) {
+pub(crate) fn open(cluster: String, connection: Arc<Connection>, metrics: Metrics) -> (Announcer, Events) {
     let (waiting, inbox) = mpsc::channel(WAITING);
     let left_out = Arc::new(AtomicU64::new(0));
     let announcer = Announcer { waiting, left_out: Arc::clone(&left_out) };
-    (announcer, Events { cluster, client, metrics, inbox, left_out })
+    (announcer, Events { cluster, connection, metrics, inbox, left_out })
 }
 
 impl Announcer {
@@ -74,11 +74,12 @@ impl Announcer {
 impl Events {
     /// Sends one at a time, for ever. A failure is said once, until one comes through again.
     pub(crate) async fn send(mut self) {
-        let events: Api<Event> = Api::namespaced(self.client, NAMESPACE);
         let cluster = self.cluster;
         let mut failing = false;
         while let Some(said) = self.inbox.recv().await {
             let event = event(said);
+            let client = self.connection.opened().await.general;
+            let events: Api<Event> = Api::namespaced(client, NAMESPACE);
             let post = PostParams::default();
             let request =
                 self.metrics.measure(Call::CreateEvent, events.create(&post, &event), fault::result);

@@ -162,10 +162,16 @@ impl Kind {
 /// The API server's own words; a page of a proxy is cut short.
 fn said(status: &Status) -> String {
     let message = status.message.trim();
-    let message = if message.is_empty() { status.reason.as_str() } else { message };
-    match message.char_indices().nth(300) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
+    bounded(if message.is_empty() { status.reason.as_str() } else { message })
+}
+
+/// Words that are not ours take up at most this much of a line.
+const MOST_FOREIGN_CHARS: usize = 300;
+
+fn bounded(text: &str) -> String {
+    match text.char_indices().nth(MOST_FOREIGN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -237,7 +243,7 @@ fn unanswered(error: &kube::Error) -> String {
         }
         cause = error.source();
     }
-    format!("no answer: {}", texts.join(": "))
+    format!("no answer: {}", bounded(&texts.join(": ")))
 }
 
 /// What is wrong with our credentials, without what could hold a token: a plugin's output can.

@@ -9,9 +9,11 @@
 
 mod cluster;
 mod clusters;
+mod connection;
 mod events;
 mod fault;
 mod nodes;
+mod plugin;
 mod pods;
 mod selector;
 mod services;

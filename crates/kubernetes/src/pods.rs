@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use offramp_core::{NodeName, Pod, PodOwner, PodRef, PodUid, Timestamp};
+use offramp_core::{NodeName, Pod, PodOrigin, PodRef, PodUid, Timestamp};
 use serde_json::{Value, json};
 
 /// The kubelet puts it on the API's copy of a static pod.
@@ -35,17 +35,24 @@ pub(crate) fn read(pod: k8s_openapi::api::core::v1::Pod) -> Option<WatchedPod> {
     let annotations = meta.annotations.unwrap_or_default();
     let owners = meta.owner_references.unwrap_or_default();
     let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
+    let (namespace, name) = (meta.namespace?, meta.name?);
+    let origin = match &controller {
+        Some(owner) => format!("{namespace} {} {}", owner.kind, owner.name),
+        None => format!("{namespace} {name}"),
+    };
+    let origin = PodOrigin(origin);
     let class = spec.priority_class_name.as_deref();
     let phase = pod.status.and_then(|status| status.phase);
     let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     Some(WatchedPod {
         node,
         pod: Pod {
-            pod: PodRef { namespace: meta.namespace?, name: meta.name?, uid: PodUid::new(meta.uid?) },
+            pod: PodRef { namespace, name, uid: PodUid::new(meta.uid?) },
             grace: Duration::from_secs(u64::try_from(grace).unwrap_or(0)),
             finished: matches!(phase.as_deref(), Some("Succeeded" | "Failed")),
             mirror: annotations.contains_key(MIRROR),
-            owner: controller.map(|owner| PodOwner { kind: owner.kind, name: owner.name }),
+            origin,
+            daemon_set: controller.filter(|owner| owner.kind == "DaemonSet").map(|owner| owner.name),
             created: meta.creation_timestamp.map_or(Timestamp::from_millis(0), |at| timestamp(&at)),
             tolerates_cordon: spec.tolerations.iter().flatten().any(tolerates_cordon),
             cluster_critical: class == Some("system-cluster-critical"),
@@ -136,7 +143,8 @@ mod tests {
             grace: Duration::from_secs(30),
             finished: false,
             mirror: false,
-            owner: None,
+            daemon_set: None,
+            origin: PodOrigin("shop web-1".to_owned()),
             created: Timestamp::from_millis(0),
             tolerates_cordon: false,
             cluster_critical: false,
@@ -167,10 +175,10 @@ mod tests {
             let owner = json!({ "apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "x", "controller": controller });
             json!({ "metadata": { "ownerReferences": [owner] } })
         };
-        let owned = |kind: &str| Some(PodOwner { kind: kind.to_owned(), name: "o".to_owned() });
-        check(owner("DaemonSet", true), Pod { owner: owned("DaemonSet"), ..plain() });
+        let owned = |kind: &str| Pod { origin: PodOrigin(format!("shop {kind} o")), ..plain() };
+        check(owner("DaemonSet", true), Pod { daemon_set: Some("o".to_owned()), ..owned("DaemonSet") });
         check(owner("DaemonSet", false), plain());
-        check(owner("ReplicaSet", true), Pod { owner: owned("ReplicaSet"), ..plain() });
+        check(owner("ReplicaSet", true), owned("ReplicaSet"));
         check(
             json!({ "metadata": { "creationTimestamp": "1970-01-01T00:00:07Z" } }),
             Pod { created: Timestamp::from_millis(7_000), ..plain() },

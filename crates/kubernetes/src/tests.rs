@@ -36,6 +36,8 @@ struct Running {
     cluster: Arc<KubernetesCluster>,
     registry: Registry,
     watches: JoinHandle<()>,
+    /// With its kubeconfig.
+    _folder: tempfile::TempDir,
 }
 
 impl Drop for Running {
@@ -62,8 +64,10 @@ impl Running {
         let options = ClusterOptions { node_selector: selector.map(str::to_owned) };
         let registry = Registry::new();
         let metrics = Metrics::register(&registry, [&ClusterName::new("blue")]).unwrap();
-        let (cluster, watches) = KubernetesCluster::open_at(source, options, metrics, pace).await.unwrap();
-        Self { cluster, registry, watches: tokio::spawn(watches) }
+        let (cluster, watches) = KubernetesCluster::with_pace(source, &options, metrics, pace).unwrap();
+        let running = Self { cluster, registry, watches: tokio::spawn(watches), _folder: folder };
+        timeout(SOON, running.cluster.connection().opened()).await.expect("it opens");
+        running
     }
 
     async fn synced(server: &ApiServer) -> Self {
@@ -78,6 +82,16 @@ impl Running {
         let wait = async {
             while !holds(&self.cluster) {
                 changes.changed().await.unwrap();
+            }
+        };
+        timeout(SOON, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    /// Waits for something that no channel tells.
+    async fn polled(&self, what: &str, holds: impl Fn(&KubernetesCluster) -> bool) {
+        let wait = async {
+            while !holds(&self.cluster) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         timeout(SOON, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
@@ -102,6 +116,44 @@ impl Running {
         let pods = self.cluster.pods(&NodeName::from(node));
         pods.known().unwrap().iter().map(|pod| pod.pod.name.clone()).collect()
     }
+}
+
+/// A cluster whose kubeconfig comes later than the worker, is wrong at first, and names a plugin.
+#[tokio::test]
+async fn a_cluster_opens_when_its_kubeconfig_is_there_and_right() {
+    let server = ApiServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    let source = ClusterSource {
+        name: "blue".into(),
+        access: Access::Kubeconfig { path: path.clone(), context: None },
+    };
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry, [&ClusterName::new("blue")]).unwrap();
+    let (cluster, watches) =
+        KubernetesCluster::with_pace(source, &ClusterOptions::default(), metrics, PACE).unwrap();
+    let running = Running { cluster, registry, watches: tokio::spawn(watches), _folder: folder };
+    let troubled = |what: &'static str| {
+        move |cluster: &KubernetesCluster| cluster.trouble().is_some_and(|text| text.contains(what))
+    };
+    running.polled("the file is missed", troubled("it cannot be read")).await;
+    let evict = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(1) };
+    let early = running.perform(evict).await.unwrap_err().to_string();
+    assert!(early.starts_with("cluster blue is not open: "), "{early}");
+    std::fs::write(&path, "clusters: [").unwrap();
+    running.polled("it is broken", troubled("is not what a kubeconfig has there")).await;
+    let plugin = r#"echo '{"status":{"token":"t","expirationTimestamp":"2999-01-01T00:00:00Z"}}'"#;
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": server.address } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        "users": [{ "name": "u", "user": { "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", plugin],
+            "interactiveMode": "Never" } } }],
+    });
+    std::fs::write(&path, config.to_string()).unwrap();
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    assert_eq!(running.cluster.trouble(), None);
 }
 
 fn instance(n: u32) -> InstanceId {

@@ -12,12 +12,14 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::runtime::watcher::DefaultBackoff;
 use offramp_engine::{Call, Metrics};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::connection::Connection;
 use crate::fault::{self, Trouble};
 use crate::view::News;
 
@@ -63,7 +65,7 @@ const RELIST_AFTER: u32 = 5;
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// One kind of object in one cluster.
-pub(crate) struct Watch<K, R, T> {
+pub(crate) struct Watch<R, T> {
     /// Whose, for the log.
     pub(crate) cluster: String,
     /// The resource, for the log and for what RBAC has to allow.
@@ -71,7 +73,7 @@ pub(crate) struct Watch<K, R, T> {
     /// Its requests, as they are counted.
     pub(crate) calls: (Call, Call),
     pub(crate) metrics: Metrics,
-    pub(crate) api: Api<K>,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) pace: Pace,
     /// Trims an object; nothing where it is none of ours.
     pub(crate) read: R,
@@ -91,11 +93,16 @@ impl Complaints {
     }
 
     /// Takes a complaint up. False where one of the watches has said the same already.
-    fn add(&self, resource: &'static str, text: &str) -> bool {
+    pub(crate) fn add(&self, resource: &'static str, text: &str) -> bool {
         let mut texts = self.texts();
         let known = texts.values().any(|said| said == text);
         texts.insert(resource, text.to_owned());
         !known
+    }
+
+    /// There is no reason to complain any more. Says whether there was one.
+    pub(crate) fn settle(&self, resource: &'static str) -> bool {
+        self.texts().remove(resource).is_some()
     }
 
     fn texts(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
@@ -104,12 +111,22 @@ impl Complaints {
 }
 
 /// Kubernetes objects of k8s-openapi.
-pub(crate) trait Object: Metadata<Ty = ObjectMeta> + Clone + Debug + DeserializeOwned {}
-impl<K: Metadata<Ty = ObjectMeta> + Clone + Debug + DeserializeOwned> Object for K {}
+pub(crate) trait Object:
+    Metadata<Ty = ObjectMeta> + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned
+{
+}
+impl<K: Metadata<Ty = ObjectMeta> + Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned> Object
+    for K
+{
+}
 
-impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
-    /// Lists, watches, and starts again, for ever.
-    pub(crate) async fn follow(self) {
+impl<R, T> Watch<R, T> {
+    /// Lists, watches, and starts again, for ever, as soon as the cluster is open.
+    pub(crate) async fn follow<K: Object, V>(self)
+    where
+        R: Fn(K) -> Option<V>,
+        T: Fn(News<V>),
+    {
         // Where to go on; without one, everything has to be listed.
         let mut version: Option<String> = None;
         let mut failures = Failures::new(self.pace.first_pause);
@@ -134,12 +151,17 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
     }
 
     /// Reads everything and gives the version to watch from.
-    async fn list(&self) -> Result<String, Trouble> {
+    async fn list<K: Object, V>(&self) -> Result<String, Trouble>
+    where
+        R: Fn(K) -> Option<V>,
+        T: Fn(News<V>),
+    {
+        let api: Api<K> = Api::all(self.connection.opened().await.general);
         let failed = |what: &str| Trouble::Failed(format!("listing {}: {what}", self.resource));
         let mut all = Vec::new();
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let request = self.metrics.measure(self.calls.0, self.api.list(&params), fault::result);
+            let request = self.metrics.measure(self.calls.0, api.list(&params), fault::result);
             let page = timeout(self.pace.page, request).await;
             let page = page.map_err(|_| failed("the request took too long"))?;
             let page = page.map_err(|error| fault::trouble(self.resource, "list", &error))?;
@@ -156,10 +178,15 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
     }
 
     /// Watches from `version`, which moves on, until the stream ends.
-    async fn watch(&self, version: &mut String, failures: &mut Failures) -> Result<(), Trouble> {
+    async fn watch<K: Object, V>(&self, version: &mut String, failures: &mut Failures) -> Result<(), Trouble>
+    where
+        R: Fn(K) -> Option<V>,
+        T: Fn(News<V>),
+    {
+        let api: Api<K> = Api::all(self.connection.opened().await.general);
         let failed = |what: &str| Trouble::Failed(format!("watching {}: {what}", self.resource));
         let params = WatchParams::default().timeout(self.pace.watch_seconds);
-        let request = self.metrics.measure(self.calls.1, self.api.watch(&params, version), fault::result);
+        let request = self.metrics.measure(self.calls.1, api.watch(&params, version), fault::result);
         let opening = timeout(self.pace.opening, request).await;
         let stream = opening.map_err(|_| failed("the request took too long"))?;
         let mut stream = pin!(stream.map_err(|error| fault::trouble(self.resource, "watch", &error))?);
@@ -170,7 +197,7 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
         let mut caught_up = || {
             (self.tell)(News::InSync);
             failures.reset();
-            if self.complaints.texts().remove(self.resource).is_some() {
+            if self.complaints.settle(self.resource) {
                 tracing::info!(cluster = self.cluster, "watching {}: in sync", self.resource);
             }
         };
@@ -215,19 +242,19 @@ impl<K: Object, V, R: Fn(K) -> Option<V>, T: Fn(News<V>)> Watch<K, R, T> {
 }
 
 /// Failures in a row, and how long to pause.
-struct Failures {
+pub(crate) struct Failures {
     first_pause: Duration,
     count: u32,
     later: DefaultBackoff,
 }
 
 impl Failures {
-    fn new(first_pause: Duration) -> Self {
+    pub(crate) fn new(first_pause: Duration) -> Self {
         Self { first_pause, count: 0, later: DefaultBackoff::default() }
     }
 
     /// One more; gives the pause until the next try.
-    fn add(&mut self) -> Duration {
+    pub(crate) fn add(&mut self) -> Duration {
         self.count = self.count.saturating_add(1);
         if self.count == 1 {
             return self.first_pause;

@@ -12,9 +12,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
-use offramp_core::{Stage, Timestamp};
-use offramp_engine::{JobStatus, Trigger};
-use prometheus::{Registry, TextEncoder};
+use offramp_core::Timestamp;
+use offramp_engine::{JobStatus, Trigger, goal_name, stage_name};
+use prometheus::TextEncoder;
+use prometheus::proto::MetricFamily;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ pub(crate) struct Admin {
 #[derive(Clone)]
 pub(crate) struct Views {
     /// The metrics.
-    pub(crate) registry: Registry,
+    pub(crate) metrics: View<Vec<MetricFamily>>,
     /// `Err` with the reason where the work does not move on any more, so that a restart would help.
     pub(crate) live: View<Result<(), String>>,
     /// Everything that has to be there before the work can be done.
@@ -121,8 +122,8 @@ impl From<JobStatus> for JobView {
             instance: instance.to_string(),
             node: node.map(|node| node.to_string()),
             cluster: cluster.map(|cluster| cluster.to_string()),
-            goal: goal.as_str(),
-            stage: stage.map(Stage::as_str),
+            goal: goal_name(goal),
+            stage: stage.map(stage_name),
             reason,
             triggers: triggers.into_iter().map(Trigger::as_str).collect(),
             since: rfc_3339(since),
@@ -166,7 +167,7 @@ async fn ready(State(views): State<Views>) -> Response {
 }
 
 async fn metrics(State(views): State<Views>) -> Response {
-    match TextEncoder::new().encode_to_string(&views.registry.gather()) {
+    match TextEncoder::new().encode_to_string(&(views.metrics)()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("writing the metrics: {error}\n")).into_response()

@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) log_level: LogLevel,
     /// Only instances of groups with this tag are ours; `None`: no tag is needed.
     pub(crate) group_tag: Option<GroupTag>,
+    /// Environment variables that stand over a field of the file.
+    pub(crate) overrides: Vec<&'static str>,
 }
 
 /// The SQS queue.
@@ -82,9 +84,9 @@ impl Config {
                 parse::parse(path, &text).map_err(|error| Failure::configuration(vec![error]))?
             }
         };
-        let mut errors = environment::overlay(&mut raw, environment);
+        let environment::Overlaid { mut errors, overrides } = environment::overlay(&mut raw, environment);
         match validate::validate(raw, file, environment) {
-            Ok(config) if errors.is_empty() => Ok(config),
+            Ok(config) if errors.is_empty() => Ok(Self { overrides, ..config }),
             Ok(_) => Err(Failure::configuration(errors)),
             Err(wrong) => {
                 errors.extend(wrong);

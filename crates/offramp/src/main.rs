@@ -11,6 +11,7 @@ mod failure;
 mod nearest;
 mod servers;
 mod shutdown;
+mod target_groups;
 mod telemetry;
 mod wiring;
 

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{JobView, Readiness, Views};
 use crate::config::{Config, WithoutDeadLetterQueue};
 use crate::failure::Failure;
+use crate::target_groups;
 
-/// A worker with its clusters' watches running and its queue not open yet.
+/// A worker that has nothing open yet.
 pub(crate) struct Worker {
     config: Config,
-    access: Access,
     clusters: Vec<Arc<dyn Cluster>>,
     registry: Registry,
     metrics: Metrics,
@@ -48,23 +48,22 @@ const REOPEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const A_BUG: &str = "start it again; the lines above name the place in the code, please report them";
 
 impl Worker {
-    /// Opens the clusters. Neither AWS nor any cluster has to be up.
-    pub(crate) async fn open(config: Config, access: Access) -> Result<Self, Failure> {
+    /// Asks nobody and waits for nothing, so that the pages can be served before anything else: what does not
+    /// open later stands on them.
+    pub(crate) fn new(config: Config) -> Result<Self, Failure> {
         let registry = Registry::new();
         let metrics = register(&registry, &config)
             .map_err(|error| Failure::runtime(format!("registering the metrics: {error}")))?;
-        let access = access.measured_by(metrics.clone());
         let mut watches = JoinSet::new();
         let mut clusters: Vec<Arc<dyn Cluster>> = Vec::new();
-        for (source, options) in config.clusters.clone() {
-            let (cluster, watch) = KubernetesCluster::open(source, options, metrics.clone())
-                .await
+        for (source, options) in &config.clusters {
+            let (cluster, watch) = KubernetesCluster::new(source.clone(), options, metrics.clone())
                 .map_err(|error| Failure::configuration(vec![error.to_string()]))?;
             watches.spawn(watch);
             clusters.push(cluster);
         }
         let progress = watch::Sender::new(Progress::Opening("not asked yet".to_owned()));
-        Ok(Self { config, access, clusters, registry, metrics, watches, progress })
+        Ok(Self { config, clusters, registry, metrics, watches, progress })
     }
 
     /// What the admin server shows.
@@ -72,8 +71,16 @@ impl Worker {
         let (live, ready, jobs) =
             (self.progress.subscribe(), self.progress.subscribe(), self.progress.subscribe());
         let clusters = self.clusters.clone();
+        let (registry, metrics, watched) =
+            (self.registry.clone(), self.metrics.clone(), self.clusters.clone());
         Views {
-            registry: self.registry.clone(),
+            // As it is at the moment of the question, with a queue or without.
+            metrics: Arc::new(move || {
+                for cluster in &watched {
+                    metrics.synced(cluster.name(), cluster.in_sync());
+                }
+                registry.gather()
+            }),
             live: Arc::new(move || liveness(&live.borrow(), Clock::system().now())),
             readiness: Arc::new(move || {
                 let queue = queue_readiness(&ready.borrow());
@@ -97,6 +104,7 @@ impl Worker {
     /// Opens the queue, however long that takes, and works until told to stop.
     pub(crate) async fn run(
         mut self,
+        access: impl Future<Output = Result<Access, Failure>>,
         listener: Option<mpsc::UnboundedSender<(Timestamp, Fact)>>,
         stop: CancellationToken,
     ) -> Result<(), Failure> {
@@ -104,7 +112,7 @@ impl Worker {
         let worked = tokio::select! {
             biased;
             broken = first_end(&mut watches) => Err(broken),
-            worked = self.work(listener, stop) => worked,
+            worked = self.work(access, listener, stop) => worked,
         };
         watches.shutdown().await;
         worked
@@ -112,10 +120,16 @@ impl Worker {
 
     async fn work(
         &mut self,
+        access: impl Future<Output = Result<Access, Failure>>,
         listener: Option<mpsc::UnboundedSender<(Timestamp, Fact)>>,
         stop: CancellationToken,
     ) -> Result<(), Failure> {
-        let Some(queue) = self.open_queue(&stop).await? else { return Ok(()) };
+        let access = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            access = access => access?.measured_by(self.metrics.clone()),
+        };
+        let Some(queue) = self.open_queue(&access, &stop).await? else { return Ok(()) };
         let home = queue.home().clone();
         tracing::info!(
             queue = self.config.queue.url,
@@ -125,10 +139,11 @@ impl Worker {
             "working"
         );
         let scope = self.config.group_tag.take();
+        let sessions = Arc::new(Sessions::new(access, home.clone(), scope));
         let ports = Ports {
             queue: Arc::new(queue),
-            sessions: Arc::new(Sessions::new(self.access.clone(), home.clone(), scope)),
-            home,
+            sessions: Arc::clone(&sessions) as Arc<dyn offramp_engine::Sessions>,
+            home: home.clone(),
             clusters: self.clusters.clone(),
         };
         let clock = Clock::system();
@@ -140,21 +155,35 @@ impl Worker {
         let (policy, settings) = (self.config.policy.clone(), self.config.engine.clone());
         let (engine, handle) = Engine::new(ports, policy, settings, clock, journal);
         self.progress.send_replace(Progress::Running(handle));
-        engine.run(stop).await.map_err(|broken| Failure::runtime(broken.to_string()).hint(A_BUG))?;
+        let configured = &self.config.engine.target_groups;
+        let looked = async {
+            target_groups::check(&*sessions, &home, configured, &self.metrics).await;
+            std::future::pending().await
+        };
+        let worked = tokio::select! {
+            biased;
+            worked = engine.run(stop) => worked,
+            never = looked => never,
+        };
+        worked.map_err(|broken| Failure::runtime(broken.to_string()).hint(A_BUG))?;
         tracing::info!("stopped: every message that was in work is handed back");
         Ok(())
     }
 
     /// Tries until the queue answers; what only somebody can mend ends the worker at once. `None`: told
     /// to stop meanwhile.
-    async fn open_queue(&self, stop: &CancellationToken) -> Result<Option<SqsQueue>, Failure> {
+    async fn open_queue(
+        &self,
+        access: &Access,
+        stop: &CancellationToken,
+    ) -> Result<Option<SqsQueue>, Failure> {
         let dead_letters = match self.config.queue.without_dead_letter_queue {
             WithoutDeadLetterQueue::Refuse => DeadLetterPolicy::Required,
             WithoutDeadLetterQueue::Allow => DeadLetterPolicy::Optional,
         };
         let (mut pause, longest) = REOPEN;
         loop {
-            let open = SqsQueue::open(&self.access, &self.config.queue.url, dead_letters);
+            let open = SqsQueue::open(access, &self.config.queue.url, dead_letters);
             let opened = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(None),
@@ -200,10 +229,10 @@ async fn first_end(watches: &mut JoinSet<()>) -> Failure {
 }
 
 /// The way to AWS that the configuration and the environment describe.
-pub(crate) async fn access(config: &Config) -> Result<Access, Failure> {
+pub(crate) fn access(config: &Config) -> impl Future<Output = Result<Access, Failure>> + use<> {
     let options =
         Options { region: config.aws.region.clone(), endpoint_url: config.aws.endpoint_url.clone() };
-    Access::load(&options).await.map_err(|error| refused(&error))
+    async move { Access::load(&options).await.map_err(|error| refused(&error)) }
 }
 
 fn refused(error: &OpenError) -> Failure {

@@ -54,13 +54,21 @@ class Etcd(Server):
 
 
 class ApiServer(Server):
-    def __init__(self, folder, etcd, service_accounts):
+    """`audit`: the policy by which it writes down what it is asked, where it is to."""
+
+    def __init__(self, folder, etcd, service_accounts, audit=None):
         self.port = free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         # It makes a certificate of its own here, which is that of its authority, too.
         self.certificate = folder / "certificates" / "apiserver.crt"
         tokens = folder / "tokens.csv"
         tokens.write_text(f"{ADMIN},admin,admin,system:masters\n")
+        self.audit_log = folder / "audit.log"
+        audited = {}
+        if audit is not None:
+            policy = folder / "audit-policy.yaml"
+            policy.write_text(yaml.safe_dump(audit))
+            audited = {"audit_policy_file": policy, "audit_log_path": self.audit_log}
         super().__init__(
             folder,
             "kube-apiserver",
@@ -77,6 +85,7 @@ class ApiServer(Server):
             authorization_mode="RBAC",
             # As clusters in use have it, so that only the namespace decides who is refused.
             allow_privileged="true",
+            **audited,
         )
 
     def begun(self):
@@ -97,8 +106,8 @@ class ApiServer(Server):
 class ControlPlane:
     """All of them, from `with` to its end."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, audit=None):
+        self.folder, self.audit = folder, audit
 
     def __enter__(self):
         with ExitStack() as stack:
@@ -112,7 +121,7 @@ class ControlPlane:
                 )
             )
             etcd = stack.enter_context(Etcd(self.folder))
-            self.api = stack.enter_context(ApiServer(self.folder, etcd, key))
+            self.api = stack.enter_context(ApiServer(self.folder, etcd, key, self.audit))
             self.kubeconfig = self.kubeconfig_of("admin", ADMIN)
             shared = {"kubeconfig": self.kubeconfig, "leader_elect": "false", "secure_port": 0}
             keys = {"service_account_private_key_file": key, "root_ca_file": self.api.certificate}
@@ -186,6 +195,11 @@ class ControlPlane:
         leases = [f"lease/{name}" for name in names]
         self.kubectl("wait", *(f"node/{name}" for name in names), "--for=condition=Ready", "--timeout=60s")
         self.kubectl("wait", "-n", "kube-node-lease", *leases, "--for=create", "--timeout=60s")
+
+    def audited(self):
+        """What its API server has written down, in order. The last line may not be whole yet."""
+        log = self.api.audit_log
+        return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def get(self, *words):
         """The objects that `kubectl get` names."""

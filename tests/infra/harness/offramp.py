@@ -6,8 +6,9 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import Request, urlopen
 
-from harness.loopback import json_of, status_and_text_of
+from harness.loopback import TIMEOUT, json_of, status_and_text_of, text_of
 from harness.program import Program
 from harness.waiting import LIMIT
 
@@ -53,6 +54,12 @@ class Sandbox(Program):
     def control(self, what):
         return json_of(f"{self.aws}/_sandbox/{what}", "POST")
 
+    def send(self, body):
+        """Puts a message into the queue, as anybody with permission could."""
+        message = {"QueueUrl": self.queue, "MessageBody": body}
+        headers = {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0"}
+        urlopen(Request(self.aws, json.dumps(message).encode(), headers), timeout=TIMEOUT).close()
+
 
 class Worker(Program):
     """`offramp run` with a log in JSON."""
@@ -86,6 +93,15 @@ class Worker(Program):
 
     def waits_until_ready(self):
         self.waits_for("is ready", self.is_ready)
+
+    def counted(self, name, **labels):
+        """The sum of a metric's series with these labels."""
+        total = 0
+        for line in text_of(f"http://{self.admin()}/metrics").splitlines():
+            found = re.fullmatch(r"(\w+)\{(.*)\} (\S+)", line)
+            if found and found[1] == name and all(f'{label}="{value}"' in found[2] for label, value in labels.items()):
+                total += float(found[3])
+        return total
 
     def stop(self, limit=LIMIT):
         """As a pod is ended: with SIGTERM. It has so many seconds; gives those that it took."""

@@ -48,8 +48,8 @@ class Gateway:
         self.passing.add(writer)
         try:
             await self._one(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            # Either side may hang up at any time.
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # Either side may hang up at any time, and so do we in the end.
             pass
         finally:
             self.passing.discard(writer)

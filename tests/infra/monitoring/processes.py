@@ -2,7 +2,6 @@
 
 import json
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
 
 from harness import offramp
 from harness.loopback import free_port, json_of, text_of
@@ -23,14 +22,6 @@ class Demo(Program):
 
     def metrics_page(self):
         return text_of(f"http://{self.address}/metrics")
-
-
-class Sandbox(offramp.Sandbox):
-    def send(self, body):
-        """Puts a message into the queue, as anybody with permission could."""
-        message = {"QueueUrl": self.queue, "MessageBody": body}
-        headers = {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0"}
-        urlopen(Request(self.aws, json.dumps(message).encode(), headers), timeout=30).close()
 
 
 class Worker(offramp.Worker):

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
+from harness.offramp import Sandbox
 from harness.waiting import until
 
 import places
 from gateway import Gateway, access_denied, no_messages
-from processes import Demo, Prometheus, Sandbox, Worker, WorkerWithABug
+from processes import Demo, Prometheus, Worker, WorkerWithABug
 
 # The longest `for` of the alerts that the bad world has to earn is two minutes, the demo takes a little more.
 LONGEST = 400

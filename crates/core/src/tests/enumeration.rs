@@ -1,6 +1,8 @@
 //! Every combination of what the decision can see, held against the invariants.
 
 use super::world::*;
+use crate::case::Case as InCase;
+use crate::deadline::node_deadline;
 use crate::*;
 
 /// One combination.
@@ -42,7 +44,7 @@ fn nodes() -> Vec<Seen<Node>> {
 }
 
 fn pod_sets() -> Vec<Seen<Vec<Pod>>> {
-    let stays = Pod { owner: Some(daemon_set("kube-proxy")), ..pod("kube-proxy-1") };
+    let stays = Pod { daemon_set: Some("kube-proxy".to_owned()), ..pod("kube-proxy-1") };
     let local = Pod { local_traffic: true, ..pod("ingress-1") };
     let ending = Pod { ends_at: Some(AT + seconds(600)), ..pod("web-2") };
     vec![
@@ -88,15 +90,15 @@ fn target_sets() -> Vec<Seen<Vec<TargetGroup>>> {
 
 fn memories() -> Vec<Memory> {
     let mut heard = Memory::default();
-    heard.heartbeats.insert(hook_key(), AT + seconds(20));
+    heard.hooks.insert(hook_key(), super::world::heard(20));
     heard.draining_since.insert(target_key(), AT);
     let asked = Asked { refused: true, vetoed: false, again_at: AT + seconds(50) };
     heard.asked.insert(PodUid::new("uid-web-1"), asked);
     let mut answered = Memory { isolation_failed: true, ..Memory::default() };
     let calls = HookCalls { newest: AT, ..HookCalls::default() };
-    answered.hook_calls.insert(hook_key(), HookCalls { continued: Some(AT), ..calls });
+    answered.hooks.insert(hook_key(), HookCalls { continued: Some(AT), ..calls });
     let mut refused = Memory::default();
-    refused.hook_calls.insert(hook_key(), HookCalls { refused: Some(AT), ..calls });
+    refused.hooks.insert(hook_key(), HookCalls { refused: Some(AT), ..calls });
     vec![Memory::default(), heard, answered, refused]
 }
 
@@ -222,7 +224,7 @@ fn every_step_keeps_the_invariants() {
 
 fn invariant_1_a_hook_is_answered_last(case: &Case<'_>) {
     // After a 200 the same answer may be given again, whatever has come onto the node since.
-    let repeats = case.job.memory.hook_calls.values().any(|calls| calls.continued.is_some());
+    let repeats = case.job.memory.hooks.values().any(|calls| calls.continued.is_some());
     if !case.has(|action| matches!(action, Action::CompleteHook(_))) || !case.alive() || repeats {
         return;
     }
@@ -238,7 +240,7 @@ fn invariant_3_unknown_advances_nothing(case: &Case<'_>) {
     let answers = case.has(|action| matches!(action, Action::CompleteHook(_)));
     let ended = !case.alive() && matches!(case.seen.node, Seen::Known(_));
     let only_pods = case.seen.node != Seen::Unknown && case.seen.target_groups != Seen::Unknown;
-    let repeats = case.job.memory.hook_calls.values().any(|calls| calls.continued.is_some());
+    let repeats = case.job.memory.hooks.values().any(|calls| calls.continued.is_some());
     if unknown && answers && !(ended && only_pods) && !repeats {
         case.require(case.deadline_has_come(), "3: a hook is answered on something unknown");
     }
@@ -342,7 +344,7 @@ fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
     let confirmed = case.seen.membership == member(LifecycleState::TerminatingWait);
     let rebalance = case.has_notice(|kind| *kind == NoticeKind::Rebalance);
     // What was confirmed once is answered again, whatever is read later.
-    let repeats = case.job.memory.hook_calls.values().any(|calls| calls.continued.is_some());
+    let repeats = case.job.memory.hooks.values().any(|calls| calls.continued.is_some());
     if confirmed || case.spot_in_time() || repeats {
         return;
     }
@@ -396,7 +398,8 @@ fn notices_merge_in_any_order() {
     let policy = policy();
     let seen = untouched();
     let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending)];
-    let deadline = |job: &Job, now| node_deadline(job.notices.iter(), job, &seen, &policy, now);
+    let deadline =
+        |job: &Job, now| node_deadline(job.notices.iter(), InCase { job, seen: &seen, policy: &policy, now });
     for now in moments() {
         for a in &all {
             for b in &all {

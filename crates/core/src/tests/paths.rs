@@ -9,8 +9,25 @@ fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
     step(job, seen, &policy(), AT + seconds(after))
 }
 
+/// Short names for what a step asks for.
 fn words(step: &Step) -> Vec<String> {
-    step.actions.iter().map(ToString::to_string).collect()
+    let word = |action: &Action| match action {
+        Action::Isolate { exclude: false, .. } => "cordon and record".to_owned(),
+        Action::Isolate { exclude: true, .. } => "cordon, exclude and record".to_owned(),
+        Action::Exclude { record, .. } if record.targets.is_empty() => "exclude".to_owned(),
+        Action::Exclude { record, .. } => format!("exclude, recording {} target", record.targets.len()),
+        Action::Deregister(target) => format!("deregister {target}"),
+        Action::Evict { pod, grace: None } => format!("evict {pod}"),
+        Action::Evict { pod, grace: Some(grace) } => format!("evict {pod} with {}s", grace.as_secs()),
+        Action::Delete { pod, grace } => format!("delete {pod} with {}s", grace.as_secs()),
+        Action::Heartbeat(hook) => format!("heartbeat for hook {}", hook.name),
+        Action::CompleteHook(hook) => format!("complete hook {}: CONTINUE", hook.name),
+        Action::Detach { group } => format!("detach from {group}"),
+        Action::TerminateThroughGroup { group } => format!("terminate through {group}"),
+        Action::Register(target) => format!("register {target}"),
+        Action::Release { .. } => "uncordon and forget".to_owned(),
+    };
+    step.actions.iter().map(word).collect()
 }
 
 /// A hook's world in which the node is isolated, labelled, and its target is out.
@@ -191,8 +208,8 @@ fn the_ladder_asks_then_deletes_then_cuts() {
     check(30, 85, &Memory::default(), &["evict default/web with 20s"]);
     check(30, 85, &refused(88), &["delete default/web with 20s"]);
     // A grace longer than the notice: the budget is asked once, with what is left.
-    check(600, 1, &Memory::default(), &["evict default/web with 1m44s"]);
-    check(600, 1, &refused(6), &["delete default/web with 1m44s"]);
+    check(600, 1, &Memory::default(), &["evict default/web with 104s"]);
+    check(600, 1, &refused(6), &["delete default/web with 104s"]);
     check(30, 119, &refused(119), &["delete default/web with 1s"]);
 }
 
@@ -215,13 +232,13 @@ fn nothing_is_forced_before_a_heartbeat_is_answered() {
     let mut job = job([hook()]);
     let seen = ready_to_drain(vec![long]);
     assert_eq!(words(&step_at(&job, &seen, 10)), ["evict default/web", "heartbeat for hook offramp"]);
-    job.memory.heartbeats.insert(hook_key(), AT + seconds(10));
+    job.memory.hooks.insert(hook_key(), heard(10));
     assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web"]);
     // It could not be sent: the first timeout is firm.
-    job.memory.heartbeats.clear();
-    let pause = HookPause { failures: 3, again_at: AT + seconds(13) };
-    job.memory.hook_pauses.insert(hook_key(), pause);
-    assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web with 4m34s"]);
+    job.memory.hooks.clear();
+    let calls = HookCalls { failures: 3, again_at: AT + seconds(13), ..HookCalls::default() };
+    job.memory.hooks.insert(hook_key(), calls);
+    assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web with 274s"]);
 }
 
 #[test]
@@ -237,7 +254,7 @@ fn heartbeats_come_at_half_of_the_timeout_from_the_event() {
     let check = |known: bool, heard: Option<u64>, after: u64, expect: bool| {
         let mut job = job([hook()]);
         if let Some(heard) = heard {
-            job.memory.heartbeats.insert(hook_key(), AT + seconds(heard));
+            job.memory.hooks.insert(hook_key(), super::world::heard(heard));
         }
         let mut seen = ready_to_drain(vec![pod("web")]);
         if !known {
@@ -303,7 +320,7 @@ fn tiers_leave_in_order_and_local_pods_after_the_traffic() {
             Pod { cluster_critical: true, ..pod("dns") },
             Pod { mirror: true, ..pod("static") },
             Pod { finished: true, ..pod("done") },
-            Pod { owner: Some(daemon_set("cni")), node_critical: true, ..pod("cni") },
+            Pod { daemon_set: Some("cni".to_owned()), node_critical: true, ..pod("cni") },
             pod("web"),
         ]
     };
@@ -328,7 +345,7 @@ fn tiers_leave_in_order_and_local_pods_after_the_traffic() {
 fn an_ingress_daemon_set_goes_last() {
     let named = IngressDaemonSet { namespace: "default".to_owned(), name: "ingress".to_owned() };
     let policy = Policy { ingress_daemon_sets: [named].into(), ..policy() };
-    let ingress = Pod { owner: Some(daemon_set("ingress")), ..pod("ingress-1") };
+    let ingress = Pod { daemon_set: Some("ingress".to_owned()), ..pod("ingress-1") };
     let check = |pods: Vec<Pod>, expect: &[&str]| {
         let step = step(&job([hook()]), &ready_to_drain(pods), &policy, AT + seconds(6));
         assert_eq!(words(&step)[..expect.len()], *expect);
@@ -382,7 +399,7 @@ fn a_zone_without_cross_zone_stands_alone() {
 #[test]
 fn the_deadline_answers_with_what_is_left() {
     let mut job = job([hook()]);
-    job.memory.heartbeats.insert(hook_key(), AT + seconds(3_500));
+    job.memory.hooks.insert(hook_key(), heard(3_500));
     let stuck = Pod { ends_at: Some(AT + seconds(500)), ..pod("stuck") };
     let seen = ready_to_drain(vec![stuck]);
     assert!(!words(&step_at(&job, &seen, 3_584)).iter().any(|action| action.starts_with("complete")));
@@ -591,9 +608,8 @@ fn the_memory_learns_what_observations_do_not_show() {
     memory.learn(&evict, &Outcome::Done, &untouched(), AT + seconds(5));
     assert!(memory.asked.values().all(|asked| !asked.refused));
     memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Retry, &untouched(), AT);
-    let calls = HookCalls { newest: AT, ..HookCalls::default() };
-    assert_eq!(memory.hook_calls.get(&hook_key()), Some(&calls));
-    assert!(memory.hook_pauses.contains_key(&hook_key()));
+    let failed = HookCalls { newest: AT, failures: 1, again_at: AT + seconds(3), ..HookCalls::default() };
+    assert_eq!(memory.hooks.get(&hook_key()), Some(&failed));
     let seen = Observation {
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[])]),
         ..Observation::default()

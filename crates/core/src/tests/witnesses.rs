@@ -66,7 +66,7 @@ fn a_refused_heartbeat_ends_nothing() {
     assert_eq!(step.stage, Some(Stage::Drain));
     assert!(step.actions.contains(&beat), "it does not count as sent: {step:?}");
     learn(&mut job, &beat, &Outcome::Done, &seen, 160);
-    let unrefused = job.memory.hook_calls[&hook_key()];
+    let unrefused = job.memory.hooks[&hook_key()];
     assert_eq!((unrefused.refused, unrefused.newest), (None, AT + seconds(160)));
 }
 
@@ -158,7 +158,7 @@ fn an_instance_that_is_not_listed_is_answered_only_after_a_200() {
         assert_eq!(step_at(&job, &unlisted, 71).stage, expect, "{outcome:?}");
     };
     check(Outcome::Done, None);
-    check(Outcome::Gone, Some(Stage::Isolate));
+    check(Outcome::Gone, Some(Stage::Complete));
 }
 
 // === The group disagrees: undo
@@ -203,8 +203,7 @@ fn an_instance_in_its_warm_pool_is_not_put_back_into_service() {
 // === A pod need not be waited for
 
 fn of(owner: &str, name: &str) -> Pod {
-    let owner = PodOwner { kind: "ReplicaSet".to_owned(), name: owner.to_owned() };
-    Pod { owner: Some(owner), ..pod(name) }
+    Pod { origin: PodOrigin(format!("default ReplicaSet {owner}")), ..pod(name) }
 }
 
 fn evict(pod: &Pod) -> Action {
@@ -251,7 +250,7 @@ fn a_pod_that_comes_back_is_evicted_once_or_twice() {
 fn an_ingress_daemon_set_is_evicted_once() {
     let named = IngressDaemonSet { namespace: "default".to_owned(), name: "ingress".to_owned() };
     let policy = Policy { ingress_daemon_sets: [named].into(), ..policy() };
-    let first = Pod { owner: Some(daemon_set("ingress")), tolerates_cordon: true, ..pod("ingress-a") };
+    let first = Pod { daemon_set: Some("ingress".to_owned()), tolerates_cordon: true, ..pod("ingress-a") };
     let again = Pod { pod: pod("ingress-b").pod, created: AT + seconds(11), ..first.clone() };
     let mut job = job([hook()]);
     let seen = ready(vec![first.clone()]);

@@ -53,6 +53,11 @@ pub(crate) fn hook_key() -> HookKey {
     hook.key
 }
 
+/// A heartbeat that AWS took.
+pub(crate) fn heard(after: u64) -> HookCalls {
+    HookCalls { newest: AT + seconds(after), heard: Some(AT + seconds(after)), ..HookCalls::default() }
+}
+
 pub(crate) fn spot() -> Notice {
     notice("spot", NoticeKind::Spot(SpotAction::Terminate))
 }
@@ -108,7 +113,8 @@ pub(crate) fn pod(name: &str) -> Pod {
         grace: seconds(30),
         finished: false,
         mirror: false,
-        owner: None,
+        daemon_set: None,
+        origin: PodOrigin(format!("default {name}")),
         created: AT - seconds(86_400),
         tolerates_cordon: false,
         cluster_critical: false,
@@ -118,10 +124,6 @@ pub(crate) fn pod(name: &str) -> Pod {
         ends_at: None,
         deleted_at: None,
     }
-}
-
-pub(crate) fn daemon_set(name: &str) -> PodOwner {
-    PodOwner { kind: "DaemonSet".to_owned(), name: name.to_owned() }
 }
 
 pub(crate) fn member(state: LifecycleState) -> Seen<Membership> {

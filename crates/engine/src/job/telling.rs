@@ -1,7 +1,7 @@
 //! What a job tells: its status for people, and to the journal what is new in a step.
 
 use offramp_core::{
-    Action, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, PodOrigin, Stage, Step, Timestamp,
+    Action, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, Stage, Step, Timestamp,
 };
 
 use super::Task;
@@ -144,8 +144,7 @@ impl Task {
             if !self.job.memory.came_back(pod) {
                 continue;
             }
-            let PodOrigin { namespace, owner } = pod.origin();
-            if self.told_pods.insert(format!("{namespace} {} {}", owner.kind, owner.name)) {
+            if self.told_pods.insert(pod.origin.0.clone()) {
                 let (instance, pod) = (self.job.instance.clone(), pod.pod.clone());
                 self.shared.journal.record(Fact::CameBack { instance, pod });
             }

@@ -26,7 +26,7 @@ fn every_kind_of_action_is_a_label_from_the_start() {
         Action::Detach { group: group.clone() },
         Action::TerminateThroughGroup { group },
     ] {
-        assert!(ACTIONS.contains(&action_name(&action)), "{action}");
+        assert!(ACTIONS.contains(&action_name(&action)), "{action:?}");
     }
 }
 

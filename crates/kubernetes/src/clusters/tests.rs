@@ -52,6 +52,9 @@ async fn what_is_wrong_with_a_kubeconfig_is_told_without_secrets() {
     let file = "kubeconfig /tmp/config";
     check(&token, Some("green"), &format!("context `green` of {file}: it has no context `green`")).await;
     check(&token, Some("lost"), &format!("context `lost` of {file}: it has no cluster `nowhere`")).await;
+    let schemeless = token.replace("http://127.0.0.1:9", "127.0.0.1:9");
+    let expect = format!("{file}: its server `127.0.0.1:9` is no URL: write https://127.0.0.1:9");
+    check(&schemeless, None, &expect).await;
     let bad = token.replace("http://127.0.0.1:9", "");
     check(&bad, None, &format!("{file}: the server of its cluster: empty string")).await;
     let broken = kubeconfig(&format!("token: [{SECRET}"));

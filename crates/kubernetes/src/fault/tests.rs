@@ -185,6 +185,9 @@ fn a_watch_starts_anew_only_where_its_version_is_too_old() {
 
 #[test]
 fn a_proxys_page_is_cut_short() {
+    let cut = std::io::Error::other("x".repeat(10_000));
+    let fault = read(request(Kind::Isolate), &kube::Error::Service(Box::new(cut))).unwrap_err();
+    assert!(fault.to_string().chars().count() < 400);
     let page = "ä".repeat(10_000);
     let fault = read(request(Kind::Isolate), &status(502, "", &page, &Value::Null)).unwrap_err();
     assert!(fault.to_string().chars().count() < 400);

@@ -2,8 +2,8 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
-use offramp_core::{ClusterName, Goal, InstanceId};
-use prometheus::IntCounter;
+use offramp_core::{ClusterName, Goal, InstanceId, Stage};
+use prometheus::{IntCounter, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -134,7 +134,7 @@ fn views(stuck: Arc<AtomicBool>, synced: Arc<AtomicBool>) -> Views {
     counter.inc_by(3);
     registry.register(Box::new(counter)).unwrap();
     Views {
-        registry,
+        metrics: Arc::new(move || registry.gather()),
         live: Arc::new(move || match stuck.load(Ordering::SeqCst) {
             true => Err("no message was asked for since 90s".to_owned()),
             false => Ok(()),

@@ -54,7 +54,7 @@ pub(crate) async fn run(args: DemoArgs, log: LogArgs) -> Result<(), Failure> {
     let (listener, facts) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let access = offramp_aws::Access::sandbox(&servers.aws, &"eu-west-1".into());
-    let worker = Worker::open(config(&sandbox, &servers, &kubeconfig, &delays), access).await?;
+    let worker = Worker::new(config(&sandbox, &servers, &kubeconfig, &delays))?;
     let admin = match args.admin_listen {
         Some(address) => Some(Admin::bind(address).await?),
         None => None,
@@ -75,7 +75,8 @@ pub(crate) async fn run(args: DemoArgs, log: LogArgs) -> Result<(), Failure> {
         stop.cancel();
         outcome
     };
-    let (worked, served, report) = tokio::join!(worker.run(Some(listener), stop.clone()), served, watched);
+    let (worked, served, report) =
+        tokio::join!(worker.run(async { Ok(access) }, Some(listener), stop.clone()), served, watched);
     worked?;
     served.map_err(|error| Failure::runtime(format!("serving the admin pages: {error}")))?;
     let Some(report) = report? else { return Err(Failure::runtime("interrupted before the end")) };
@@ -144,5 +145,6 @@ fn config(sandbox: &Sandbox, servers: &Servers, kubeconfig: &std::path::Path, de
         log_format: LogFormat::Human,
         log_level: LogLevel::Error,
         group_tag: None,
+        overrides: Vec::new(),
     }
 }

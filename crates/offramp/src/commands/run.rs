@@ -23,13 +23,19 @@ pub(crate) async fn run(args: RunArgs, log: LogArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::runtime(format!("installing the signal handlers: {error}")))?;
     let admin = Admin::bind(config.admin_listen).await?;
     tracing::info!(address = %admin.address(), "serving /live, /ready, /metrics and /jobs");
-    let access = wiring::access(&config).await?;
-    let worker = Worker::open(config, access).await?;
+    if !config.overrides.is_empty() {
+        tracing::info!(
+            variables = config.overrides.join(","),
+            "the environment overrides the configuration file"
+        );
+    }
+    let access = wiring::access(&config);
+    let worker = Worker::new(config)?;
     let views = worker.views();
     let served = CancellationToken::new();
     let server = admin.serve(views, served.clone());
     let work = async {
-        let outcome = worker.run(None, stop).await;
+        let outcome = Box::pin(worker.run(access, None, stop)).await;
         // The views stay to the end of the work, not longer.
         served.cancel();
         outcome

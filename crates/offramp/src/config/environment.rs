@@ -33,20 +33,30 @@ pub(crate) fn of_this_process() -> Environment {
         .collect()
 }
 
-/// Puts the variables over what the file says, and returns what is wrong with them.
-pub(super) fn overlay(raw: &mut RawConfig, environment: &Environment) -> Vec<String> {
+/// What came of the variables.
+pub(super) struct Overlaid {
+    /// What is wrong with them.
+    pub(super) errors: Vec<String>,
+    /// Those that stand over something in the file.
+    pub(super) overrides: Vec<&'static str>,
+}
+
+/// Puts the variables over what the file says.
+pub(super) fn overlay(raw: &mut RawConfig, environment: &Environment) -> Overlaid {
     let given = |name: &'static str| {
         let text = environment.get(name).filter(|text| !text.is_empty())?;
         Some(Given { text: text.clone(), origin: Origin::Variable(name) })
     };
     let mut errors = unknown_variables(environment);
+    let mut overrides = Vec::new();
     if let Some(url) = given(QUEUE_URL) {
-        raw.queue.get_or_insert_default().url = Some(url);
+        let old = raw.queue.get_or_insert_default().url.replace(url);
+        overrides.extend(old.map(|_| QUEUE_URL));
     }
     if let Some(name) = given(CLUSTER_NAME) {
         match raw.clusters.get_or_insert_default().as_mut_slice() {
             [] => raw.clusters = Some(vec![RawCluster { name: Some(name), ..RawCluster::default() }]),
-            [only] => only.name = Some(name),
+            [only] => overrides.extend(only.name.replace(name).map(|_| CLUSTER_NAME)),
             several => {
                 let count = several.len();
                 errors
@@ -57,15 +67,17 @@ pub(super) fn overlay(raw: &mut RawConfig, environment: &Environment) -> Vec<Str
     if let Some(names) = given(HOOK_NAMES) {
         let split = names.text.split(',').map(str::trim).filter(|name| !name.is_empty());
         let split = split.map(|name| Given { text: name.to_owned(), origin: names.origin });
-        raw.hooks.get_or_insert_default().names = Some(split.collect());
+        let old = raw.hooks.get_or_insert_default().names.replace(split.collect());
+        overrides.extend(old.map(|_| HOOK_NAMES));
     }
     if let Some(rebalance) = given(REBALANCE) {
-        raw.rebalance = Some(rebalance);
+        overrides.extend(raw.rebalance.replace(rebalance).map(|_| REBALANCE));
     }
     if let Some(listen) = given(ADMIN_LISTEN) {
-        raw.admin.get_or_insert_default().listen = Some(listen);
+        let old = raw.admin.get_or_insert_default().listen.replace(listen);
+        overrides.extend(old.map(|_| ADMIN_LISTEN));
     }
-    errors
+    Overlaid { errors, overrides }
 }
 
 /// A mistyped variable would leave nodes unserved without a word, so it is an error.

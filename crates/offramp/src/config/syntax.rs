@@ -41,6 +41,11 @@ pub(super) fn queue_url(text: &str) -> Result<String, String> {
     let url = url(text)?;
     let parts: Vec<_> = url.path().split('/').skip(1).collect();
     match parts.as_slice() {
+        // EventBridge and lifecycle hooks would have to be given a message group, and one that waits for its drain
+        // would hold up every later one (SQS DG, FIFO queues).
+        [.., name] if name.ends_with(".fifo") => Err(format!(
+            "\"{text}\" is a FIFO queue, in which one removal would hold up the next; make a standard queue"
+        )),
         [.., account, name] if !account.is_empty() && !name.is_empty() && url.query().is_none() => {
             Ok(text.to_owned())
         }

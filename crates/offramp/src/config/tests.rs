@@ -190,10 +190,15 @@ fn clusters_that_cannot_be_told_apart_are_refused() {
         "  - {name: blue, in_cluster: true, kubeconfig: KUBECONFIG}\n",
         "FILE:3: clusters[0].in_cluster: cannot be true beside kubeconfig or context",
     );
-    check(
-        "  - {name: blue, kubeconfig: KUBECONFIG.not}\n",
-        "FILE:3: clusters[0].kubeconfig: there is no file KUBECONFIG.not",
-    );
+}
+
+/// One that is mounted late, or never, stops no other cluster: its own task says what is wrong.
+#[test]
+fn a_kubeconfig_need_not_be_there_yet() {
+    let yaml = BASE.replace("name: blue", "name: blue, kubeconfig: /nowhere/config");
+    let config = load(Some(&yaml), &variables(&[])).unwrap();
+    let expect = Access::Kubeconfig { path: "/nowhere/config".into(), context: None };
+    assert_eq!(config.clusters[0].0.access, expect);
 }
 
 #[test]
@@ -251,6 +256,11 @@ fn the_environment_alone_configures_the_simple_case_and_goes_before_the_file() {
         assert_eq!(config.policy.hook_names, BTreeSet::from([HookName::new("one"), HookName::new("two")]));
         assert_eq!(config.policy.rebalance, RebalancePolicy::Isolate);
         assert_eq!(config.admin_listen, "0.0.0.0:8080".parse().unwrap());
+        let overrides =
+            ["OFFRAMP_QUEUE_URL", "OFFRAMP_CLUSTER_NAME", "OFFRAMP_HOOK_NAMES", "OFFRAMP_REBALANCE"];
+        let expect =
+            if yaml.is_some() { [&overrides[..], &["OFFRAMP_ADMIN_LISTEN"]].concat() } else { vec![] };
+        assert_eq!(config.overrides, expect);
     }
 }
 

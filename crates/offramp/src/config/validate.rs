@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use offramp_core::{ClusterName, HookName, Policy, Propagation, RebalancePolicy, in_words};
-use offramp_engine::{ForeignMessages, LeaseTimes, Settings};
+use offramp_core::{ClusterName, HookName, Policy, Propagation, RebalancePolicy};
+use offramp_engine::{ForeignMessages, LeaseTimes, Settings, in_words};
 use offramp_kubernetes::{Access, ClusterOptions, ClusterSource};
 
 use super::environment::{CLUSTER_NAME, Environment, QUEUE_URL};
@@ -88,6 +88,7 @@ pub(super) fn validate(
         log_format: check.choice("log.format", format, &names_of::<LogFormat>(), LogFormat::default()),
         log_level: check.choice("log.level", level, &names_of::<LogLevel>(), LogLevel::default()),
         group_tag,
+        overrides: Vec::new(),
     };
     // In the order of the file; what is in no line comes last.
     check.errors.sort_by_key(|(line, _)| line.unwrap_or(u64::MAX));
@@ -204,7 +205,10 @@ impl Check<'_> {
             Access::InCluster
         } else {
             let file = match kubeconfig {
-                Some(given) => self.value(&format!("{path}.kubeconfig"), Some(given), existing_file),
+                // Whether it is there is for the cluster to find out, so that one cluster stops no other.
+                Some(given) => {
+                    self.value(&format!("{path}.kubeconfig"), Some(given), filled).map(PathBuf::from)
+                }
                 None => self.usual_kubeconfig().map_err(|words| self.wrong(path, name, &words)).ok(),
             };
             Access::Kubeconfig { path: file?, context }
@@ -375,9 +379,4 @@ fn names_of<T: ValueEnum + Copy>() -> Vec<(String, T)> {
 
 fn filled(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
-}
-
-fn existing_file(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_file() { Ok(path) } else { Err(format!("there is no file {text}")) }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use offramp_core::{
-    BudgetName, ClusterName, InstanceId, Node, NodeName, Pod, PodOwner, PodRef, Record, Seen,
+    BudgetName, ClusterName, InstanceId, Node, NodeName, Pod, PodOrigin, PodRef, Record, Seen,
 };
 use offramp_engine::{
     Announcement, Cluster, ClusterCall, Fault, RECORD_ANNOTATION, Seats, Settled, node_owner, read_record,
@@ -250,7 +250,11 @@ fn pod(cluster: &cluster::Cluster, stored: &cluster::Pod) -> Pod {
         grace: stored.grace,
         finished: matches!(stored.phase, cluster::Phase::Succeeded | cluster::Phase::Failed),
         mirror: stored.annotations.contains_key(MIRROR),
-        owner: owner.map(|owner| PodOwner { kind: owner.kind.clone(), name: owner.name.clone() }),
+        daemon_set: owner.filter(|_| of_daemon_set).map(|owner| owner.name.clone()),
+        origin: PodOrigin(owner.map_or_else(
+            || format!("{} {}", stored.pod.namespace, stored.pod.name),
+            |owner| format!("{} {} {}", stored.pod.namespace, owner.kind, owner.name),
+        )),
         created: stored.created.whole_second(),
         // The DaemonSet controller gives its pods this toleration.
         tolerates_cordon: stored.tolerates_all || of_daemon_set,

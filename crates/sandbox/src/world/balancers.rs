@@ -202,6 +202,7 @@ impl World {
             let group = self.balancers.groups.get(arn).ok_or(Refusal::NoTargetGroup)?;
             self.propagation(group.kind)
         };
+        let failed_checks = self.delays.failed_health_checks;
         let routed: BTreeSet<_> = self.balancers.routes(arn, now).into_iter().collect();
         self.traffic_changed();
         for key in targets {
@@ -215,12 +216,15 @@ impl World {
             target.state = TargetState::Draining { since: now };
             target.sequence = sequence;
             if routed.contains(key) {
-                group.still_routed.insert(key.clone(), now + propagation);
+                // One that has stopped answering its checks leaves when they have failed, not later.
+                let span = if target.answers { propagation } else { propagation.min(failed_checks) };
+                group.still_routed.insert(key.clone(), now + span);
             }
             self.tell(format!("{} is deregistered from {name} with port {}", key.0, key.1));
             let drained = Due::Drained { group: arn.clone(), target: key.clone(), sequence };
             self.after(delay, WorldDue::Balancer(drained));
             self.after(propagation, WorldDue::Balancer(Due::Propagated { group: arn.clone() }));
+            self.after(failed_checks, WorldDue::Balancer(Due::Propagated { group: arn.clone() }));
         }
         Ok(())
     }
@@ -246,19 +250,38 @@ impl World {
             let key = (id.clone(), port);
             let group = self.balancers.groups.get_mut(&arn);
             let Some(target) = group.and_then(|group| group.targets.get_mut(&key)) else { continue };
-            if target.answers == answers || matches!(target.state, TargetState::Draining { .. }) {
+            if target.answers == answers {
                 continue;
             }
             target.answers = answers;
+            if matches!(target.state, TargetState::Draining { .. }) {
+                self.leave_by_failed_checks(&arn, &key, answers);
+                continue;
+            }
             self.expect_verdict(&arn, &key, answers);
         }
     }
 
-    /// A terminated instance is no target any more.
+    /// A deregistered target that does not answer its checks any more, such as one behind a Local Service whose
+    /// last pod has gone, gets nothing new as soon as they have failed, however long the deregistration takes
+    /// to reach every node of the balancer.
+    fn leave_by_failed_checks(&mut self, arn: &TargetGroupArn, key: &(InstanceId, u16), answers: bool) {
+        let failed = self.now + self.delays.failed_health_checks;
+        let group = self.balancers.groups.get_mut(arn);
+        let Some(until) = group.and_then(|group| group.still_routed.get_mut(key)) else { return };
+        if !answers && failed < *until {
+            *until = failed;
+            let due = Due::Propagated { group: arn.clone() };
+            self.after(self.delays.failed_health_checks, WorldDue::Balancer(due));
+        }
+    }
+
+    /// A terminated instance is no target any more, and nothing is routed to it: its address is nobody's.
     pub(crate) fn forget_targets(&mut self, id: &InstanceId) {
         self.traffic_changed();
         for group in self.balancers.groups.values_mut() {
             group.targets.retain(|(instance, _), _| instance != id);
+            group.still_routed.retain(|(instance, _), _| instance != id);
         }
     }
 

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use offramp_core::{InstanceId, in_words};
-use offramp_engine::Fact;
+use offramp_core::InstanceId;
+use offramp_engine::{Fact, in_words};
 use offramp_sandbox::{Delays, Sandbox};
 
 use crate::cli::DemoArgs;

@@ -75,7 +75,7 @@ async fn a_node_is_isolated_drained_and_released_through_the_port() {
     let here = pods(&door, &node);
     assert_eq!(here.keys().collect::<Vec<_>>(), ["api", "kube", "web"]);
     assert!(here["web"].local_traffic && !here["api"].local_traffic);
-    assert_eq!(here["kube"].daemon_set(), Some("kube-proxy"));
+    assert_eq!(here["kube"].daemon_set.as_deref(), Some("kube-proxy"));
     assert!(here["kube"].node_critical && !here["api"].node_critical);
 
     let evict = ClusterCall::Evict { pod: here["api"].pod.clone(), grace: None };

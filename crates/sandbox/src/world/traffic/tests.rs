@@ -100,6 +100,46 @@ fn nothing_is_lost_when_traffic_leaves_first_then_pods_then_the_instance() {
     }
 }
 
+/// The balancer's nodes hear of a deregistration late, and of failed health checks in time.
+#[test]
+fn a_deregistered_local_target_without_pods_leaves_by_its_health_checks() {
+    let slow = Delays { application_propagation: seconds(60.0), ..Delays::demo() };
+    let checks = slow.failed_health_checks.as_secs_f64();
+    assert!(checks < 30.0, "the checks are the quicker way");
+    let entrance = Entrance { local: true, ..Entrance::new(30_080, RATE) };
+    let app = App { ending: hasty(), entrance: Some(entrance), ..App::new("web", 4) };
+    let start = Timestamp::from_millis(1_774_000_000_000);
+    let fleet = Fleet::new(start, slow, 1).cluster("blue").pool(Pool::new("web", 4)).app(app);
+    let mut scene = Scene { world: fleet.build(), cluster: ClusterName::new("blue") };
+    scene.cordon(true);
+    scene.go(2.0);
+    scene.evict();
+    scene.go(70.0);
+    let lost = scene.lost().get(&Loss::NoLocalEndpoint).copied().unwrap_or_default();
+    // A quarter of the requests, for as long as the checks take to fail, and not for the minute.
+    let most = RATE / 4.0 * (checks + 2.0);
+    assert!(lost > 0.0 && lost <= most, "{lost} lost, at most {most} expected");
+}
+
+#[test]
+fn nothing_is_routed_to_a_machine_that_is_gone() {
+    let slow = Delays { application_propagation: seconds(300.0), ..Delays::demo() };
+    let start = Timestamp::from_millis(1_774_000_000_000);
+    let app = App { entrance: Some(Entrance::new(30_080, RATE)), ..App::new("web", 4) };
+    let fleet = Fleet::new(start, slow, 1).cluster("blue").pool(Pool::new("web", 4)).app(app);
+    let mut scene = Scene { world: fleet.build(), cluster: ClusterName::new("blue") };
+    scene.cordon(true);
+    scene.evict();
+    scene.go(30.0);
+    let instance = scene.leaving().1;
+    scene.terminate();
+    scene.go(60.0);
+    assert!(!scene.world.instances.is(&instance, crate::world::instances::InstanceState::Running));
+    let before = scene.world.traffic.lost();
+    scene.go(120.0);
+    assert_eq!(scene.world.traffic.lost(), before, "the deregistration has not come through yet");
+}
+
 #[test]
 fn behind_cluster_policy_eviction_beside_deregistration_loses_nothing() {
     let mut scene = Scene::web(App::new("web", 0).ending, Entrance::new(30_080, RATE));
