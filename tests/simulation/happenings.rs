@@ -70,6 +70,9 @@ impl Course {
             Event::Refusals(count) => {
                 self.scene.say(&format!("{count} calls about lifecycle actions will be refused"));
                 self.scene.sandbox.with(|world| world.groups.refused_calls += count);
+                lock(&self.checks).faulty = true;
+                // They hit the next calls, whenever those come; a timeout of half a minute has room for four tries.
+                self.faulty.push((now, now + seconds(900)));
             }
             Event::Outage(span) => self.take_api_server_away(span),
             Event::Lag(lag) => {

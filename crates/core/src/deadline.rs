@@ -40,16 +40,24 @@ impl Deadline {
 
 /// The deadline of the node, or nothing where no acting notice has one.
 pub(crate) fn node_deadline<'a>(
-    acting: impl Iterator<Item = &'a Notice>,
+    acting: impl Iterator<Item = &'a Notice> + Clone,
     case: Case<'_>,
 ) -> Option<Deadline> {
-    acting
-        .filter_map(|notice| match &notice.kind {
-            NoticeKind::Spot(SpotAction::Terminate | SpotAction::Stop) => Some(of_spot(notice, case.policy)),
-            NoticeKind::Hook(hook) => Some(of_hook(notice, hook, case)),
-            NoticeKind::Spot(SpotAction::Hibernate) | NoticeKind::Rebalance => None,
-        })
-        .reduce(Deadline::tightest)
+    let of = |notice: &Notice| match &notice.kind {
+        NoticeKind::Spot(SpotAction::Terminate | SpotAction::Stop) => Some(of_spot(notice, case.policy)),
+        NoticeKind::Hook(hook) => Some(of_hook(notice, hook, case)),
+        NoticeKind::Spot(SpotAction::Hibernate) | NoticeKind::Rebalance => None,
+    };
+    // A hook that AWS refuses again and again, beside another of ours that holds the instance, has most likely
+    // timed out: its end presses nobody. Alone it is all that is known.
+    let sure = acting.clone().filter(|notice| !is_doubtful(notice, case.job)).filter_map(of);
+    sure.reduce(Deadline::tightest).or_else(|| acting.filter_map(of).reduce(Deadline::tightest))
+}
+
+fn is_doubtful(notice: &Notice, job: &Job) -> bool {
+    let NoticeKind::Hook(hook) = &notice.kind else { return false };
+    let calls = job.memory.hook(&hook.key);
+    calls.refused.is_some() && calls.failures >= FAILURES
 }
 
 fn of_spot(notice: &Notice, policy: &Policy) -> Deadline {

@@ -137,7 +137,12 @@ pub(crate) fn drain(scene: &Scene<'_>, quiet: bool) -> Answer {
     }
     let mut actions = plan.actions;
     if plan.heartbeat_first {
-        let hooks = scene.hooks().filter(|(_, hook)| pause_of(&hook.key, scene.case.job) <= scene.case.now);
+        // Those that have been heard need none: each that is taken would call for the next at once.
+        let unheard = |hook: &Hook| {
+            let calls = scene.case.job.memory.hook(&hook.key);
+            calls.heard.is_none() && calls.again_at <= scene.case.now
+        };
+        let hooks = scene.hooks().filter(|(_, hook)| unheard(hook));
         actions.extend(hooks.map(|(_, hook)| Action::Heartbeat(hook.key.clone())));
     }
     Answer::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(plan.left) }
