@@ -14,7 +14,7 @@ use offramp_core::ClusterName;
 use offramp_engine::Clock;
 use offramp_sandbox::Fleet;
 use offramp_sandbox::fleet::{App, Pool};
-use stage::{Stage, Start, Worker, delays, is_ready, web};
+use stage::{Stage, Start, Worker, blue, delays, get, is_ready, web};
 
 /// Hooks of somebody else, on nodes of a cluster of ours, stand for what lands in a shared queue.
 const FOREIGN_HOOK: &str = "codedeploy";
@@ -35,6 +35,23 @@ async fn a_cluster_whose_server_is_away_holds_nobody_up() {
     };
     away(&stage, Duration::from_secs(3_600));
     serves_blue_and_then_green(stage, move |stage| away(stage, Duration::ZERO)).await;
+}
+
+/// A cluster in sync counts as such whatever the queue does: its gauge fires a critical alert.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_and_gauges_are_right_while_there_is_no_queue() {
+    let mut stage = Stage::new(blue(3));
+    stage.open_cluster("blue");
+    let mut worker = Worker::start(&stage);
+    let admin = worker.admin().await;
+    assert_eq!(get(admin, "/live").await.0, 200);
+    worker
+        .ready_when("that only the queue is missing", |status, parts| {
+            status == 503 && is_ready(parts, "cluster blue") && !is_ready(parts, "queue")
+        })
+        .await;
+    let (_, metrics) = get(admin, "/metrics").await;
+    assert!(metrics.contains("\nofframp_cluster_synced{cluster=\"blue\"} 1\n"), "{metrics}");
 }
 
 /// Two clusters with three nodes and the web app each; blue has three more nodes with a foreign hook.

@@ -1,11 +1,14 @@
 //! Worlds from public bug reports, in which one witness contradicts another. Each names its report; the right
 //! value stands in the assertions.
 
+use std::collections::BTreeMap;
+
 use offramp_core::{GroupName, InstanceId, SpotAction};
+use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::cluster::{Ending, WorkloadKind};
 use offramp_sandbox::world::groups::Hook;
-use offramp_sandbox::{Delays, Fleet};
+use offramp_sandbox::{Delays, Fleet, World};
 
 use super::crashes::leaving;
 use super::script::{START, Scene, seconds};
@@ -39,7 +42,7 @@ fn outcomes(scene: &Scene, outcome: &str) -> bool {
     })
 }
 
-/// PrairieLearn/PrairieLearn#15586: "No active Lifecycle Action found" while the group holds the instance.
+/// Report 01, PrairieLearn/PrairieLearn#15586: "No active Lifecycle Action found" while the group holds the instance.
 #[tokio::test(start_paused = true)]
 async fn complete_refused_once() {
     let mut scene = Scene::new(workers([App::new("web", 3)]));
@@ -96,7 +99,7 @@ async fn a_hook_that_never_takes_our_answer_is_no_success() {
     assert_eq!(answers(&mut scene), 0, "{text}");
 }
 
-/// cilium/cilium#28549, cilium/tetragon#3484: a pod that tolerates everything comes back to the cordoned node.
+/// Report 04, cilium/cilium#28549, cilium/tetragon#3484: a pod that tolerates everything comes back to the cordoned node.
 #[tokio::test(start_paused = true)]
 async fn pod_that_comes_back_to_the_cordoned_node() {
     let operator = App { tolerates_all: true, ..App::new("operator", 3) };
@@ -133,7 +136,7 @@ async fn ingress_daemon_set_is_evicted_once() {
     assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
 }
 
-/// strimzi/drain-cleaner#121, Azure/AKS#4720: a webhook refuses, and its operator moves the pod itself.
+/// Report 06, strimzi/drain-cleaner#121, Azure/AKS#4720: a webhook refuses, and its operator moves the pod itself.
 #[tokio::test(start_paused = true)]
 async fn webhook_denies_evictions() {
     let kafka = App { kind: WorkloadKind::StatefulSet { replicas: 3 }, ..App::new("kafka", 3) };
@@ -175,7 +178,7 @@ async fn webhook_denies_evictions() {
     assert!(!events.iter().any(|event| event.starts_with("ActionDenied ")), "{events:#?}");
 }
 
-/// terraform-aws-modules/terraform-aws-autoscaling: NotificationMetadata as JSON, or with blanks around it. On a
+/// Report 12, terraform-aws-modules/terraform-aws-autoscaling: NotificationMetadata as JSON, or with blanks around it. On a
 /// spot notice our own hook on the group is ours all the same, so that the replacement starts at once.
 #[tokio::test(start_paused = true)]
 async fn metadata_as_json() {
@@ -196,4 +199,51 @@ async fn metadata_as_json() {
         assert!(text.contains("terminate through workers"), "{metadata:?}: {text}");
         assert!(!text.contains("detach from"), "{metadata:?}: {text}");
     }
+}
+
+/// A dead-letter queue that never answers: notices go on being isolated at once, and what cannot be read waits in a
+/// lane with an end.
+#[tokio::test(start_paused = true)]
+async fn dead_letter_queue_that_hangs() {
+    let mut scene = Scene::new(workers([App::new("web", 3)]));
+    scene.sandbox.with(|world| {
+        for nth in 1..400 {
+            world.faults.inject("sqs.SendMessage", nth, Injected::Delay(seconds(3_600)));
+        }
+        for number in 0..80 {
+            let body = format!("no notice, {number}");
+            world.send_message("offramp", &body, BTreeMap::new(), seconds(0)).unwrap();
+        }
+    });
+    scene.start_worker();
+    scene.pass(seconds(20)).await;
+    let instance = scene.instances("workers")[0].clone();
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    let node = |world: &World| world.clusters[&"blue".into()].node_of(&instance).unwrap().clone();
+    scene.until("the node is cordoned", seconds(2), |world| node(world).unschedulable).await;
+    scene.pass(seconds(120)).await;
+    let metrics = scene.metrics();
+    let postponed = metrics.lines().find(|line| line.starts_with("offramp_dead_letters_postponed_total "));
+    assert!(postponed.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
+    // Told to stop, it does not wait for the queue: four calls have ten seconds each, side by side.
+    assert!(scene.stop_worker().await < seconds(20));
+}
+
+/// A message of a later version that reads the same queue during an upgrade: it is left for that one.
+#[tokio::test(start_paused = true)]
+async fn message_of_a_later_version() {
+    let mut scene = Scene::new(workers([]));
+    let body = r#"{"source":"offramp","detail-type":"Cordoned node","detail":{"version":2}}"#;
+    scene.sandbox.with(|world| world.send_message("offramp", body, BTreeMap::new(), seconds(0)).unwrap());
+    scene.start_worker();
+    scene.pass(seconds(100)).await;
+    let (left, dead) = scene.sandbox.peek(|world| {
+        let count = |queue: &str| world.queues.get(queue).map_or(0, |queue| queue.messages().count());
+        (count("offramp"), count("offramp-dlq"))
+    });
+    assert_eq!((left, dead), (1, 0));
+    let metrics = scene.metrics();
+    let line = metrics.lines().find(|line| line.starts_with("offramp_messages_of_later_version_total "));
+    let seen: u32 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((2..=5).contains(&seen), "once each visibility of 30 s, and not without a pause: {seen}");
 }
