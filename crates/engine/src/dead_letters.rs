@@ -71,7 +71,9 @@ impl DeadLetters {
                     }
                 }
             }
-            self.send();
+            if !stop.is_cancelled() {
+                self.send();
+            }
         }
     }
 

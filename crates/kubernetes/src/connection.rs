@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 use offramp_core::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::clusters::{self, ClusterSource, Opened};
@@ -22,27 +22,28 @@ pub(crate) struct Clients {
 }
 
 /// The clients of a cluster, as soon as there are any.
-pub(crate) struct Connection(watch::Sender<Option<Clients>>);
+pub(crate) struct Connection {
+    clients: watch::Sender<Option<Clients>>,
+    /// The API server does not accept our credentials any more.
+    refused: Notify,
+}
 
 /// New credentials are fetched so long before the old ones run out: a plugin takes up to 20 s, twice over, and
 /// what is being asked with the old ones is answered by then.
 const BEFORE_EXPIRY: Duration = Duration::from_secs(60);
-/// Credentials that live shorter than that are fetched no more often than this.
-const SHORTEST_LIFE: Duration = Duration::from_secs(10);
-
 impl Connection {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(None))
+        Self { clients: watch::Sender::new(None), refused: Notify::new() }
     }
 
     /// The clients of this moment; nothing before the cluster is open.
     pub(crate) fn clients(&self) -> Option<Clients> {
-        self.0.borrow().clone()
+        self.clients.borrow().clone()
     }
 
     /// Waits until the cluster is open.
     pub(crate) async fn opened(&self) -> Clients {
-        let mut clients = self.0.subscribe();
+        let mut clients = self.clients.subscribe();
         loop {
             if let Some(clients) = clients.borrow_and_update().clone() {
                 return clients;
@@ -54,6 +55,12 @@ impl Connection {
         }
     }
 
+    /// The API server does not accept our credentials. They were revoked, or they rotate without saying when: the
+    /// plugin is run and the kubeconfig is read again.
+    pub(crate) fn refuse(&self) {
+        self.refused.notify_one();
+    }
+
     /// Opens the cluster, and again when its credentials are about to run out, for ever. A failure leaves the
     /// old clients as they are, and is told.
     pub(crate) async fn keep_open(&self, source: &ClusterSource, pace: Pace, complaints: &Arc<Complaints>) {
@@ -62,15 +69,13 @@ impl Connection {
         loop {
             let pause = match clusters::open(source).await {
                 Ok(Opened { clients, until }) => {
-                    self.0.send_replace(Some(clients));
+                    self.clients.send_replace(Some(clients));
                     failures = Failures::new(pace.first_pause);
                     if complaints.settle(OPENING) {
                         tracing::info!(cluster, "opened");
                     }
-                    match until {
-                        None => return std::future::pending().await,
-                        Some(until) => (now().until(until - BEFORE_EXPIRY)).max(SHORTEST_LIFE),
-                    }
+                    self.worn_out(until, pace).await;
+                    continue;
                 }
                 Err(error) => {
                     let text = error.what();
@@ -81,6 +86,22 @@ impl Connection {
                 }
             };
             sleep(pause).await;
+        }
+    }
+
+    /// Waits until the credentials are about to run out, or are refused.
+    async fn worn_out(&self, until: Option<Timestamp>, pace: Pace) {
+        sleep(pace.credentials).await;
+        let runs_out = async {
+            match until {
+                Some(until) => sleep(now().until(until - BEFORE_EXPIRY)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.refused.notified() => {}
+            () = runs_out => {}
         }
     }
 }

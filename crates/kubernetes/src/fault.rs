@@ -31,6 +31,8 @@ pub(crate) enum Kind {
 pub(crate) enum Trouble {
     /// The version to go on from is too old: everything has to be listed again.
     Expired,
+    /// The API server does not accept our credentials.
+    Refused(String),
     /// Anything else, in words.
     Failed(String),
 }
@@ -133,7 +135,11 @@ pub(crate) fn trouble(resource: &str, verb: &str, error: &kube::Error) -> Troubl
     let says = said(status);
     Trouble::Failed(match status.code {
         410 => return Trouble::Expired,
-        401 => format!("{doing} {resource}: the API server does not accept our credentials ({says})"),
+        401 => {
+            return Trouble::Refused(format!(
+                "{doing} {resource}: the API server does not accept our credentials ({says})"
+            ));
+        }
         403 => format!("{doing} {resource}: {says}; allow {verb} on {resource}, cluster-wide"),
         code => format!("{doing} {resource}: {code}: {says}"),
     })

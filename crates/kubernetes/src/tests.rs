@@ -28,6 +28,7 @@ const PACE: Pace = Pace {
     page: Duration::from_secs(5),
     opening: Duration::from_secs(5),
     settle: Duration::from_millis(50),
+    credentials: Duration::from_millis(50),
     first_pause: Duration::from_millis(10),
 };
 
@@ -118,42 +119,71 @@ impl Running {
     }
 }
 
+/// A cluster by a kubeconfig that is written later.
+fn unopened(folder: &tempfile::TempDir) -> (Arc<KubernetesCluster>, Registry, JoinHandle<()>) {
+    let access = Access::Kubeconfig { path: folder.path().join("config"), context: None };
+    let source = ClusterSource { name: "blue".into(), access };
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry, [&ClusterName::new("blue")]).unwrap();
+    let (cluster, watches) =
+        KubernetesCluster::with_pace(source, &ClusterOptions::default(), metrics, PACE).unwrap();
+    (cluster, registry, tokio::spawn(watches))
+}
+
+fn with_plugin(server: &ApiServer, script: &str) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": server.address } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        "users": [{ "name": "u", "user": { "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],
+            "interactiveMode": "Never" } } }],
+    })
+    .to_string()
+}
+
 /// A cluster whose kubeconfig comes later than the worker, is wrong at first, and names a plugin.
 #[tokio::test]
 async fn a_cluster_opens_when_its_kubeconfig_is_there_and_right() {
     let server = ApiServer::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config");
-    let source = ClusterSource {
-        name: "blue".into(),
-        access: Access::Kubeconfig { path: path.clone(), context: None },
-    };
-    let registry = Registry::new();
-    let metrics = Metrics::register(&registry, [&ClusterName::new("blue")]).unwrap();
-    let (cluster, watches) =
-        KubernetesCluster::with_pace(source, &ClusterOptions::default(), metrics, PACE).unwrap();
-    let running = Running { cluster, registry, watches: tokio::spawn(watches), _folder: folder };
+    let (cluster, registry, watches) = unopened(&folder);
+    let running = Running { cluster, registry, watches, _folder: folder };
     let troubled = |what: &'static str| {
         move |cluster: &KubernetesCluster| cluster.trouble().is_some_and(|text| text.contains(what))
     };
     running.polled("the file is missed", troubled("it cannot be read")).await;
-    let evict = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(1) };
-    let early = running.perform(evict).await.unwrap_err().to_string();
+    let delete = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(1) };
+    let early = running.perform(delete).await.unwrap_err().to_string();
     assert!(early.starts_with("cluster blue is not open: "), "{early}");
     std::fs::write(&path, "clusters: [").unwrap();
     running.polled("it is broken", troubled("is not what a kubeconfig has there")).await;
     let plugin = r#"echo '{"status":{"token":"t","expirationTimestamp":"2999-01-01T00:00:00Z"}}'"#;
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{ "name": "c", "cluster": { "server": server.address } }],
-        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-        "users": [{ "name": "u", "user": { "exec": {
-            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", plugin],
-            "interactiveMode": "Never" } } }],
-    });
-    std::fs::write(&path, config.to_string()).unwrap();
+    std::fs::write(&path, with_plugin(&server, plugin)).unwrap();
     running.until("in sync", KubernetesCluster::in_sync).await;
     assert_eq!(running.cluster.trouble(), None);
+}
+
+/// A token that is revoked, or rotates without saying when.
+#[tokio::test]
+async fn credentials_that_are_refused_are_fetched_again() {
+    let server = ApiServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let plugin = format!(r#"echo run >> {}; echo '{{"status":{{"token":"t"}}}}'"#, runs.display());
+    std::fs::write(folder.path().join("config"), with_plugin(&server, &plugin)).unwrap();
+    let (cluster, registry, watches) = unopened(&folder);
+    let running = Running { cluster, registry, watches, _folder: folder };
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    let count = || std::fs::read_to_string(&runs).unwrap().lines().count();
+    assert_eq!(count(), 1, "a token without an expiry is kept");
+    server.refuse("nodes", 401);
+    server.cut("nodes");
+    running.polled("the plugin is run again", |_| count() > 1).await;
+    assert!(running.cluster.trouble().unwrap().contains("does not accept our credentials"));
+    server.allow("nodes");
+    running.until("in sync again", KubernetesCluster::in_sync).await;
 }
 
 fn instance(n: u32) -> InstanceId {

@@ -40,6 +40,8 @@ pub(crate) struct Pace {
     /// A watch that was cut off is trusted again when it has been open for this long, or at the first
     /// bookmark: what was missed is sent at once. Watches lag by up to two seconds in a storm anyway.
     pub(crate) settle: Duration,
+    /// Credentials that live shorter than this, or are refused, are fetched no more often.
+    pub(crate) credentials: Duration,
     /// The first try after a failure; the next ones follow kube's back-off, at most `LONGEST_PAUSE`.
     pub(crate) first_pause: Duration,
 }
@@ -51,6 +53,7 @@ impl Pace {
         page: Duration::from_secs(30),
         opening: Duration::from_secs(10),
         settle: Duration::from_secs(2),
+        credentials: Duration::from_secs(10),
         first_pause: Duration::from_millis(100),
     };
 }
@@ -141,7 +144,10 @@ impl<R, T> Watch<R, T> {
             if trouble == Trouble::Expired || failures.count.is_multiple_of(RELIST_AFTER) {
                 version = None;
             }
-            if let Trouble::Failed(text) = trouble
+            if matches!(trouble, Trouble::Refused(_)) {
+                self.connection.refuse();
+            }
+            if let Trouble::Failed(text) | Trouble::Refused(text) = trouble
                 && self.complaints.add(self.resource, &text)
             {
                 tracing::warn!(cluster = self.cluster, "out of sync: {text}");

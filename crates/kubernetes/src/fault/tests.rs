@@ -170,17 +170,15 @@ fn a_budget_that_matches_twice_is_told_in_the_servers_words() {
 
 #[test]
 fn a_watch_starts_anew_only_where_its_version_is_too_old() {
-    let check = |code: u16, expect: Option<&str>| {
-        let trouble = trouble("pods", "watch", &status(code, "Reason", "words", &Value::Null));
-        match expect {
-            None => assert_eq!(trouble, Trouble::Expired),
-            Some(text) => assert_eq!(trouble, Trouble::Failed(text.to_owned())),
-        }
+    let check = |code: u16, expect: Trouble| {
+        assert_eq!(trouble("pods", "watch", &status(code, "Reason", "words", &Value::Null)), expect);
     };
-    check(410, None);
-    check(403, Some("watching pods: words; allow watch on pods, cluster-wide"));
-    check(401, Some("watching pods: the API server does not accept our credentials (words)"));
-    check(503, Some("watching pods: 503: words"));
+    let failed = |text: &str| Trouble::Failed(text.to_owned());
+    check(410, Trouble::Expired);
+    check(403, failed("watching pods: words; allow watch on pods, cluster-wide"));
+    let refused = "watching pods: the API server does not accept our credentials (words)";
+    check(401, Trouble::Refused(refused.to_owned()));
+    check(503, failed("watching pods: 503: words"));
 }
 
 #[test]
