@@ -3,6 +3,7 @@
 Each rule takes a template whose conditions are decided (templates.chosen) and gives a list of complaints.
 """
 
+import itertools
 import json
 import re
 from importlib import resources
@@ -122,11 +123,13 @@ def rules_give_up_in_time(template):
     ages = {
         "EC2 Instance-terminate Lifecycle Action": LONGEST_HEARTBEAT_TIMEOUT,
         "EC2 Spot Instance Interruption Warning": SPOT_LEAD,
+        # Two minutes ahead, as Spot is.
+        "EC2 Capacity Reservation Instance Interruption Warning": SPOT_LEAD,
+        "EC2 Interruptible Capacity Reservation Instance Interruption Warning": SPOT_LEAD,
         "EC2 Instance Rebalance Recommendation": PATIENCE,
     }
     for name, rule in of_type(template, RULE):
-        (kind,) = rule["EventPattern"]["detail-type"]
-        for target in rule["Targets"]:
+        for kind, target in itertools.product(rule["EventPattern"]["detail-type"], rule["Targets"]):
             retry = target.get("RetryPolicy", {})
             if retry != {"MaximumEventAgeInSeconds": ages[kind], "MaximumRetryAttempts": 185}:
                 yield f"{name}: the retry policy is {retry}, for {kind} it should give up after {ages[kind]} s"
