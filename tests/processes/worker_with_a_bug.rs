@@ -68,7 +68,9 @@ async fn main() {
 
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self())).unwrap();
-    let journal = Journal::new(clock, Metrics::register(&registry, [&blue]).unwrap());
+    let metrics = Metrics::register(&registry, [&blue]).unwrap();
+    metrics.synced(&blue, true);
+    let journal = Journal::new(clock, metrics);
     let ports = Ports {
         queue: Arc::new(QueueDoor::new(&sandbox, "offramp")),
         home: Home { account: Some("111122223333".into()), region: Some("eu-west-1".into()) },

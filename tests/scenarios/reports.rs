@@ -79,7 +79,7 @@ async fn heartbeat_refused_once() {
     scene.sandbox.with(|world| world.groups.refused_calls = 1);
     scene.until_done(seconds(200)).await;
     let text = scene.transcript();
-    assert!(text.contains("heartbeat for hook offramp: already gone"), "{text}");
+    assert!(text.contains("heartbeat for hook offramp: refused, no active action"), "{text}");
     assert!(text.contains("gets a heartbeat"), "sent again: {text}");
     assert!(!text.contains("delete default/web"), "{text}");
     assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
@@ -96,7 +96,7 @@ async fn a_hook_that_never_takes_our_answer_is_no_success() {
     scene.until_done(seconds(300)).await;
     let text = scene.transcript();
     assert!(text.contains("has timed out"), "{text}");
-    assert_eq!(answers(&mut scene), 0, "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "ended_without_our_answer")), (0, true), "{text}");
 }
 
 /// Report 04, cilium/cilium#28549, cilium/tetragon#3484: a pod that tolerates everything comes back to the cordoned node.
@@ -176,6 +176,30 @@ async fn webhook_denies_evictions() {
     });
     assert_eq!(events.iter().filter(|event| event.starts_with("EvictionRefused ")).count(), 1, "{events:#?}");
     assert!(!events.iter().any(|event| event.starts_with("ActionDenied ")), "{events:#?}");
+}
+
+/// KusionStack/kuperator#134, kyverno/kyverno#943: the webhook refuses the deletion at the deadline as well.
+#[tokio::test(start_paused = true)]
+async fn webhook_denies_deletions() {
+    let kafka = App { kind: WorkloadKind::StatefulSet { replicas: 3 }, ..App::new("kafka", 3) };
+    let mut scene = Scene::new(workers([kafka]));
+    scene.sandbox.with(|world| {
+        let cluster = world.clusters.get_mut(&"blue".into()).unwrap();
+        cluster.vetoes_deletions = true;
+        for ordinal in 0..3 {
+            let pod = ("default".to_owned(), format!("kafka-{ordinal}"));
+            cluster.vetoes.insert(pod, "rolled by the operator".to_owned());
+        }
+    });
+    scene.start_worker();
+    let instance = scene.instances("workers")[0].clone();
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    scene.pass(seconds(150)).await;
+    scene.until_done(seconds(150)).await;
+    let text = scene.transcript();
+    let deletions = text.matches("delete default/kafka").count();
+    // From the last start of a grace of 30 s, 45 s before the end, every 2 s.
+    assert!((5..=30).contains(&deletions), "{deletions} deletions: {text}");
 }
 
 /// Report 12, terraform-aws-modules/terraform-aws-autoscaling: NotificationMetadata as JSON, or with blanks around it. On a

@@ -197,6 +197,9 @@ fn read_validation(message: &str) -> Reading {
         Reading::NotAMember
     } else if says("AutoScalingGroup name not found") {
         Reading::NoGroup
+    } else if says("is not a valid target group ARN") {
+        // ELB's, for an ARN that no target group can have.
+        Reading::NoTargetGroup
     } else {
         Reading::Unclear
     }
@@ -350,6 +353,7 @@ mod tests {
         check(400, "ThrottlingException", "Rate exceeded", Throttled);
         // Target groups.
         check(400, "TargetGroupNotFound", "Target groups '…' not found", NoTargetGroup);
+        check(400, "ValidationError", "'arn:…' is not a valid target group ARN", NoTargetGroup);
         check(400, "InvalidTarget", "The following targets are not in a running state", InvalidTarget);
         check(500, "HealthUnavailable", "", Retry);
         // SQS, by either name of a code.

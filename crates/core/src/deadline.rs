@@ -77,7 +77,7 @@ fn of_hook(notice: &Notice, hook: &Hook, case: Case<'_>) -> Deadline {
     let tried = failures >= FAILURES;
     let next = heard.zip(spec).map(|(heard, spec)| heard + spec.heartbeat_timeout);
     // Still waiting after its first timeout: an earlier worker's heartbeat moved the end out.
-    let outlived = |first: Timestamp| now >= first && in_wait_state(seen);
+    let outlived = |first: Timestamp| now >= first && in_wait_state(case);
     // AWS refuses heartbeats for a hook that the group still shows: nobody knows how much is left, and half of
     // the timeout from our first receipt on is what an earlier worker's heartbeat leaves at least.
     let half = spec.map(|spec| job.delivery_of(notice).at + spec.heartbeat_timeout / 2);
@@ -87,7 +87,7 @@ fn of_hook(notice: &Notice, hook: &Hook, case: Case<'_>) -> Deadline {
             (next.map_or(notice.at + limit, |next| next.min(notice.at + limit)), false)
         }
         _ if heard.is_some() => (notice.at + limit, false),
-        Some(first) if refused.is_some() && in_wait_state(seen) => {
+        Some(first) if refused.is_some() && in_wait_state(case) => {
             (half.unwrap_or(first).max(first).min(notice.at + limit), !tried)
         }
         Some(first) if outlived(first) => (notice.at + limit, !tried),
@@ -100,10 +100,15 @@ fn of_hook(notice: &Notice, hook: &Hook, case: Case<'_>) -> Deadline {
     Deadline { pods: end, answer: answer - policy.deadline_margin, provisional }
 }
 
-fn in_wait_state(seen: &Observation) -> bool {
+/// One read that fails does not take back what the group said before: the end would jump into the past.
+fn in_wait_state(Case { job, seen, .. }: Case<'_>) -> bool {
     use LifecycleState::{ReplacingRootVolumeWait, TerminatingWait, WarmedPendingWait};
-    let waits = |state| matches!(state, &(TerminatingWait | WarmedPendingWait | ReplacingRootVolumeWait));
-    seen.membership.known().is_some_and(|member| waits(&member.state))
+    let state = match &seen.membership {
+        Seen::Known(member) => Some(&member.state),
+        Seen::Unknown => job.memory.last_state.as_ref(),
+        Seen::Gone => None,
+    };
+    matches!(state, Some(TerminatingWait | WarmedPendingWait | ReplacingRootVolumeWait))
 }
 
 /// What is due for a hook that holds the instance.

@@ -110,8 +110,9 @@ pub(crate) fn plan(pods: &[Pod], quiet: bool, deadline: Option<Deadline>, case: 
         if (Some(class) != tier || pod.let_finish) && !forced {
             continue;
         }
-        // A refusal rests for a while, but not when the time has come.
-        if !(may_try(pod, job, now) || (forced && refused)) {
+        // A refused eviction rests for a while, but not when the time has come to delete.
+        let goes_further = forced && asked.is_some_and(|asked| asked.refused && !asked.deleted);
+        if !may_try(pod, job, now) && !goes_further {
             plan.wake(asked.map(|asked| asked.again_at));
             continue;
         }

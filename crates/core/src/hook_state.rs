@@ -29,13 +29,15 @@ pub(crate) fn hook_state(notice: &Notice, hook: &Hook, case: Case<'_>) -> Option
         return None;
     }
     if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
-        return Some(Standing::Over(Over::Answered));
+        // Refused each time: it was not our answer. Another worker may have given it, before it went away.
+        let may_be_ours = continued || calls.lost || job.delivery_of(notice).redelivered;
+        return Some(Standing::Over(if may_be_ours { Over::Answered } else { Over::EndedWithoutUs }));
     }
     if refused && is_superseded(&hook.key, job) {
         return Some(Standing::Over(Over::WasNotOpen));
     }
     if refused && is_deleted(hook, seen) {
-        return Some(Standing::Over(Over::EndedWithoutUs));
+        return Some(Standing::Over(if continued { Over::Answered } else { Over::EndedWithoutUs }));
     }
     if now >= closes_at(notice, hook, case) {
         let redelivered = job.delivery_of(notice).redelivered;
@@ -46,7 +48,7 @@ pub(crate) fn hook_state(notice: &Notice, hook: &Hook, case: Case<'_>) -> Option
 
 /// The group shows the instance past the Wait state. That it lists the instance no more says so only after
 /// a 200: an instance that was detached is not listed either.
-fn is_past(passage: Passage, continued: bool, seen: &Observation) -> bool {
+pub(crate) fn is_past(passage: Passage, continued: bool, seen: &Observation) -> bool {
     let state = match &seen.membership {
         Seen::Known(member) => &member.state,
         Seen::Gone => return continued,
@@ -64,7 +66,8 @@ fn is_past(passage: Passage, continued: bool, seen: &Observation) -> bool {
 /// repeat are two witnesses.
 fn is_refused_beside_others(hook: &Hook, calls: &HookCalls, seen: &Observation) -> bool {
     let group = seen.group.known().filter(|group| group.name == hook.key.group);
-    let alone = group.is_some_and(|group| group.terminate_hooks.len() == 1);
+    let alone =
+        group.is_some_and(|group| matches!(&group.terminate_hooks[..], [only] if only.name == hook.key.name));
     let repeated = calls.continued.zip(calls.refused).is_some_and(|(taken, no)| no >= taken + REPEAT);
     repeated && !alone
 }
@@ -87,7 +90,7 @@ fn is_deleted(hook: &Hook, seen: &Observation) -> bool {
 }
 
 /// Later than this the action cannot be open, whatever was lost: an upper bound, and no deadline.
-fn closes_at(notice: &Notice, hook: &Hook, Case { job, seen, .. }: Case<'_>) -> Timestamp {
+pub(crate) fn closes_at(notice: &Notice, hook: &Hook, Case { job, seen, .. }: Case<'_>) -> Timestamp {
     let spec = spec_of(hook, seen);
     let from = job.memory.hook(&hook.key).heard.unwrap_or_else(|| notice.at.max(job.delivery_of(notice).at));
     let timeout = spec.map_or(LONGEST_HEARTBEAT, |spec| spec.heartbeat_timeout);

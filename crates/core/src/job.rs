@@ -141,6 +141,8 @@ pub struct Asked {
     pub refused: bool,
     /// It is a webhook or a policy.
     pub vetoed: bool,
+    /// It was a deletion that was asked for.
+    pub deleted: bool,
     /// Not before then again. After a success this covers the time until a watch shows it.
     pub again_at: Timestamp,
 }
@@ -156,6 +158,8 @@ pub struct HookCalls {
     pub continued: Option<Timestamp>,
     /// When AWS said that there is no active action, and has taken no call since.
     pub refused: Option<Timestamp>,
+    /// No answer came to a CONTINUE: AWS may have taken it.
+    pub lost: bool,
     /// Failures in a row.
     pub failures: u32,
     /// Not before then again.
@@ -165,6 +169,9 @@ pub struct HookCalls {
 /// How long a refused eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a
 /// budget opens when another pod becomes ready, which takes longer than that.
 const EVICTION_PAUSE: Duration = Duration::from_secs(5);
+/// How long a deletion rests that was refused: at the end seconds count, and a webhook that refuses all of them would
+/// otherwise be asked some hundred times a second.
+const DELETION_PAUSE: Duration = Duration::from_secs(2);
 /// A watch was up to 3.4 s late in a storm on a busy API server. Past that, a write that changed nothing
 /// (an admission webhook took it back) is made again.
 const WATCH_LAG: Duration = Duration::from_secs(5);
@@ -202,14 +209,16 @@ impl Memory {
                 self.isolation_tried.get_or_insert(now);
             }
             Action::Evict { pod, .. } | Action::Delete { pod, .. } => {
-                let vetoed = matches!(outcome, Outcome::Vetoed { .. });
-                let asked = Asked { refused: !worked, vetoed, again_at: now + EVICTION_PAUSE };
+                let (refused, vetoed) = (!worked, matches!(outcome, Outcome::Vetoed { .. }));
+                let deleted = matches!(action, Action::Delete { .. });
+                let pause = if deleted && refused { DELETION_PAUSE } else { EVICTION_PAUSE };
+                let asked = Asked { refused, vetoed, deleted, again_at: now + pause };
                 self.asked.insert(pod.uid.clone(), asked);
                 let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == pod.uid);
                 if let (true, Some(pod)) = (worked, seen_pod) {
                     self.evicted(pod, now);
                 }
-                if worked && matches!(action, Action::Delete { .. }) {
+                if worked && deleted {
                     self.cut.insert(pod.uid.clone());
                 }
             }
@@ -278,11 +287,8 @@ impl Memory {
                 | TargetHealth::Initial
                 | TargetHealth::Unhealthy
                 | TargetHealth::Unavailable => {
-                    let called_long_ago = self
-                        .draining_since
-                        .get(&key)
-                        .is_some_and(|since| now.since(*since) > REGISTERED_AGAIN);
-                    if called_long_ago {
+                    let called = self.draining_since.get(&key);
+                    if called.is_some_and(|since| now.since(*since) > REGISTERED_AGAIN) {
                         self.draining_since.remove(&key);
                     }
                 }
@@ -300,27 +306,17 @@ impl HookCalls {
 
     fn learn(&mut self, completes: bool, outcome: &Outcome, now: Timestamp) {
         self.newest = now;
-        match outcome {
-            Outcome::Done if completes => {
-                if self.continued.is_none() {
-                    (self.continued, self.failures) = (Some(now), 0);
-                }
-                self.rest(REPEAT, now);
-            }
-            Outcome::Done => {
-                *self = Self { newest: now, heard: Some(now), continued: self.continued, ..Self::default() }
-            }
-            Outcome::Gone => {
-                self.refused = Some(now);
-                self.rest(HOOK_PAUSE, now);
-            }
-            Outcome::Blocked { .. }
-            | Outcome::Vetoed { .. }
-            | Outcome::Changed
-            | Outcome::Retry
-            | Outcome::Denied
-            | Outcome::Invalid => self.rest(HOOK_PAUSE, now),
+        self.lost |= completes && *outcome == Outcome::Retry;
+        let (taken, refused) = (*outcome == Outcome::Done, *outcome == Outcome::Gone);
+        if taken && !completes {
+            *self = Self { newest: now, heard: Some(now), continued: self.continued, ..Self::default() };
+            return;
         }
+        if taken && self.continued.is_none() {
+            (self.continued, self.failures) = (Some(now), 0);
+        }
+        self.refused = if refused { Some(now) } else { self.refused };
+        self.rest(if taken { REPEAT } else { HOOK_PAUSE }, now);
     }
 
     fn rest(&mut self, first: Duration, now: Timestamp) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::case::Case;
 use crate::deadline::{SPOT_LEAD, ended};
-use crate::hook_state::hook_state;
+use crate::hook_state::{closes_at, hook_state, is_past};
 use crate::notice::HOOK_AT_MOST;
 use crate::{
     ClusterName, Hook, HookName, LeftAlone, LifecycleState, NodeOwner, Notice, NoticeKind, Observation, Over,
@@ -84,11 +84,13 @@ pub(crate) fn standing(notice: &Notice, case: Case<'_>) -> Standing {
 /// report the matching Wait state.
 fn of_hook(notice: &Notice, hook: &Hook, case: Case<'_>) -> Standing {
     let Case { job, seen, policy, now } = case;
-    let patient = now < notice.at + policy.patience;
+    // A message that is older than the patience is read for a while, too: its first reading may be a bad one.
+    let patient = now < (notice.at + policy.patience).max(job.delivery_of(notice).at + FRESH);
     let Some(wait_state) = hook.passage.wait_state() else { return Standing::Over(Over::NotServed) };
     let fresh = now <= notice.at + FRESH;
     match hook_state(notice, hook, case) {
-        Some(Standing::Over(Over::Answered)) if hook.passage == Passage::RootVolume => {
+        // The instance comes back, whoever answered.
+        Some(Standing::Over(_)) if hook.passage == Passage::RootVolume => {
             return of_rebooting(seen, patient);
         }
         Some(Standing::Confirms) if !fresh && is_in_service(seen) => return Standing::Over(Over::Disagrees),
@@ -97,31 +99,23 @@ fn of_hook(notice: &Notice, hook: &Hook, case: Case<'_>) -> Standing {
     }
     // Nothing but `InService` says that the instance stays: an absence, and a state that is neither, prove
     // nothing, and what was done stays done until somebody has looked.
-    let undecided = match (fresh, patient) {
+    // Where the group said before that the hook holds it, the hook's own end is waited for.
+    let confirmed = job.memory.last_state.as_ref() == Some(&wait_state);
+    let undecided = match (fresh, patient || confirmed && now < closes_at(notice, hook, case)) {
         (true, _) => Standing::Isolates,
         (false, true) => Standing::Waits,
         (false, false) => Standing::Over(Over::LeftIsolated),
     };
     match &seen.membership {
+        Seen::Known(_) if is_past(hook.passage, false, seen) => Standing::Over(Over::Answered),
         Seen::Known(member) if member.state == wait_state => Standing::Acts,
-        Seen::Known(member) => match member.state {
-            LifecycleState::TerminatingProceed | LifecycleState::Terminated => Standing::Over(Over::Answered),
-            LifecycleState::Warmed if hook.passage == Passage::ToWarmPool => Standing::Over(Over::Answered),
-            LifecycleState::InService if !fresh => Standing::Over(Over::Disagrees),
-            LifecycleState::InService
-            | LifecycleState::Terminating
-            | LifecycleState::TerminatingWait
-            | LifecycleState::Standby
-            | LifecycleState::Warmed
-            | LifecycleState::WarmedPendingWait
-            | LifecycleState::ReplacingRootVolumeWait
-            | LifecycleState::Other(_) => undecided,
-        },
+        Seen::Known(_) if !fresh && is_in_service(seen) => Standing::Over(Over::Disagrees),
+        Seen::Known(_) => undecided,
         // What is described may lag behind the launch, too.
         Seen::Gone if !fresh && ended(seen, now) => Standing::Over(Over::Answered),
         Seen::Gone => undecided,
         // It was confirmed: a read that fails later does not take that back.
-        Seen::Unknown if job.memory.last_state.as_ref() == Some(&wait_state) => Standing::Acts,
+        Seen::Unknown if confirmed => Standing::Acts,
         Seen::Unknown if fresh => Standing::Isolates,
         // AWS ends every hook by its global timeout, 48 h at most: so does the wait for an answer.
         Seen::Unknown if now < notice.at + HOOK_AT_MOST => Standing::Waits,

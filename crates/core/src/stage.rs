@@ -273,18 +273,12 @@ fn awaiting_interruption(scene: &Scene<'_>) -> Answer {
 
 /// The targets that the record names are registered again.
 pub(crate) fn register(scene: &Scene<'_>) -> Answer {
-    let Some(record) = scene.case.seen.node.known().and_then(|node| node.record.as_ref()) else {
-        return Answer::Done;
-    };
-    if record.targets.is_empty() {
-        return Answer::Done;
-    }
-    let Seen::Known(groups) = &scene.case.seen.target_groups else {
+    let seen = scene.case.seen;
+    let record = seen.node.known().and_then(|node| node.record.as_ref());
+    let Some(record) = record.filter(|record| !record.targets.is_empty()) else { return Answer::Done };
+    let Some(groups) = seen.target_groups.known().filter(|_| seen.unread_target_groups == 0) else {
         return wait(scene.recheck(), Reason::TargetsUnknown);
     };
-    if scene.case.seen.unread_target_groups > 0 {
-        return wait(scene.recheck(), Reason::TargetsUnknown);
-    }
     let registered = scene.registered();
     // A group that was deleted meanwhile takes no targets.
     let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);

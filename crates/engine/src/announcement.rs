@@ -50,11 +50,13 @@ pub enum EventReason {
     ActionDenied,
     /// An admission webhook or policy refuses to let a pod go.
     EvictionRefused,
+    /// It ended otherwise than by our answer, or undecided: somebody should look at the node.
+    EndUnclear,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Isolated,
         Self::Deregistering,
         Self::Draining,
@@ -70,6 +72,7 @@ impl EventReason {
         Self::PodDeleted,
         Self::ActionDenied,
         Self::EvictionRefused,
+        Self::EndUnclear,
     ];
 
     /// The word that stands in the Event.
@@ -90,6 +93,7 @@ impl EventReason {
             Self::PodDeleted => "PodDeleted",
             Self::ActionDenied => "ActionDenied",
             Self::EvictionRefused => "EvictionRefused",
+            Self::EndUnclear => "EndUnclear",
         }
     }
 
@@ -100,7 +104,8 @@ impl EventReason {
             | Self::DeadlineReached
             | Self::PodDeleted
             | Self::ActionDenied
-            | Self::EvictionRefused => true,
+            | Self::EvictionRefused
+            | Self::EndUnclear => true,
             Self::Isolated
             | Self::Deregistering
             | Self::Draining
@@ -195,6 +200,10 @@ impl Announcement {
             (JobOutcome::Returned | JobOutcome::NotOurs, Some(Stage::Register | Stage::Release)) => {
                 Self::new(EventReason::Returned, format!("In service again after {took}: {reason}."))
             }
+            (JobOutcome::LeftIsolated | JobOutcome::EndedWithoutOurAnswer, _) => Self::new(
+                EventReason::EndUnclear,
+                format!("Ended after {took}, and somebody should look: {reason}."),
+            ),
             _ => None,
         }
     }
@@ -280,6 +289,11 @@ mod tests {
         };
         assert_eq!(said(JobOutcome::Left, Some(Stage::Complete)), Some(EventReason::Removed));
         assert_eq!(said(JobOutcome::Left, None), None);
+        assert_eq!(said(JobOutcome::LeftIsolated, None), Some(EventReason::EndUnclear));
+        assert_eq!(
+            said(JobOutcome::EndedWithoutOurAnswer, Some(Stage::Complete)),
+            Some(EventReason::EndUnclear)
+        );
         assert_eq!(said(JobOutcome::Returned, Some(Stage::Release)), Some(EventReason::Returned));
         assert_eq!(said(JobOutcome::NotOurs, Some(Stage::Release)), Some(EventReason::Returned));
         assert_eq!(said(JobOutcome::Returned, Some(Stage::Isolate)), None);

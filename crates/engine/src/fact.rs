@@ -186,9 +186,11 @@ impl fmt::Display for Fact {
             Self::Routed { cluster, node: None, .. } => write!(f, "cluster {cluster}, no node"),
             Self::Stepped { stage, reason, .. } => write!(f, "{}: {}", stage_name(*stage), reason.in_words()),
             Self::Acted { action, outcome, .. } => {
+                let is_hook_call = matches!(action, Action::Heartbeat(_) | Action::CompleteHook(_));
                 let action = action.in_words();
                 match outcome {
                     Outcome::Done => write!(f, "{action}"),
+                    Outcome::Gone if is_hook_call => write!(f, "{action}: refused, no active action"),
                     Outcome::Gone => write!(f, "{action}: already gone"),
                     Outcome::Changed => write!(f, "{action}: it has changed, looking again"),
                     Outcome::Blocked { budget: Some(budget) } => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use offramp_core::{
     GroupName, Home, Job, Node, NoticeKind, Observation, Record, Seen, Target, TargetGroup, TargetGroupArn,
-    TargetHealth,
+    TargetHealth, Timestamp,
 };
 
 use crate::batch::Calls;
@@ -53,7 +53,10 @@ impl Observer {
         let named = membership.known().map(|member| member.group.clone());
         let group = match named.or_else(|| hook_group(job)) {
             Some(name) => {
-                let group = self.calls.groups.ask(home, name).await;
+                // Whether a hook whose call was refused is still there: no older reading tells.
+                let refused_at = job.memory.hooks.values().filter_map(|calls| calls.refused).max();
+                let since = refused_at.unwrap_or(Timestamp::from_millis(0));
+                let group = self.calls.groups.ask_since(home, name, since).await;
                 seen(group.map(|group| group.map(|group| (*group).clone())), &mut faults)
             }
             // In no group and named by none.

@@ -186,6 +186,9 @@ impl KubernetesCluster {
         answer: impl Future<Output = Result<String, kube::Error>>,
     ) -> Result<Settled, Fault> {
         let answer = self.metrics.measure(call, answer, |answer| fault::result_of(request, answer)).await;
+        if matches!(&answer, Err(kube::Error::Api(status)) if status.code == 401) {
+            self.connection.refuse();
+        }
         answer.map_or_else(|error| fault::read(request, &error), |_| Ok(Settled::Done))
     }
 

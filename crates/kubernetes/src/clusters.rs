@@ -9,6 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Selector;
 use kube::{Client, Config};
 use offramp_core::{ClusterName, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
@@ -86,8 +87,16 @@ pub(crate) async fn open(source: &ClusterSource) -> Result<Opened, OpenError> {
     let failed_there = |what: &str| failed(format!("{place}: {what}"));
     // kube would panic on it, somewhere else and later.
     if config.cluster_url.scheme().is_none() || config.cluster_url.authority().is_none() {
-        let server = &config.cluster_url;
-        return Err(failed_there(&format!("its server `{server}` is no URL: write https://{server}")));
+        // Without a scheme what stands before an `@` is a password, and is not repeated.
+        let host = config.cluster_url.host().unwrap_or("HOST");
+        return Err(failed_there(&format!(
+            "its server is no URL: write https://{host} and, after a colon, its port"
+        )));
+    }
+    let legacy = config.auth_info.auth_provider.as_ref();
+    if legacy.is_some_and(|provider| provider.config.contains_key("cmd-path")) {
+        // Run by kube, without an end. kubectl has not known it since 1.26.
+        return Err(failed_there("its auth-provider runs a command (cmd-path): use an exec plugin instead"));
     }
     let mut until = None;
     if let Some(exec) = config.auth_info.exec.take() {
@@ -103,6 +112,7 @@ pub(crate) async fn open(source: &ClusterSource) -> Result<Opened, OpenError> {
         }
         until = runs_out;
     }
+    config.auth_info.token = config.auth_info.token.map(header_value).transpose().map_err(failed_there)?;
     // kube would answer a 429 itself, up to fifteen times: an eviction that a budget refuses would hang
     // for minutes. Retries are the engine's.
     config.default_retry = false;
@@ -112,15 +122,28 @@ pub(crate) async fn open(source: &ClusterSource) -> Result<Opened, OpenError> {
     config.reset_reader_on_write = true;
     let client = || {
         let config = config.clone();
-        // It reads files, and runs what a legacy `auth-provider` names.
+        // It reads files.
         tokio::task::spawn_blocking(move || Client::try_from(config).map_err(|error| unusable(&error)))
     };
     let made = |made: Result<Result<Client, String>, JoinError>| {
-        made.map_err(|error| error.to_string()).flatten().map_err(|what| failed_there(&what))
+        // One text each time, so that it is told once; the panic itself is reported where it happens.
+        made.map_err(|_| UNUSABLE.to_owned()).flatten().map_err(|what| failed_there(&what))
     };
     let clients = Clients { general: made(client().await)?, isolation: made(client().await)? };
     Ok(Opened { clients, until })
 }
+
+/// A token as a header takes it: tools leave a newline after one, and kube panics on it.
+fn header_value(token: SecretString) -> Result<SecretString, &'static str> {
+    let token = token.expose_secret().trim();
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(token.into())
+    } else {
+        Err("its token has characters that no token has, such as blanks")
+    }
+}
+
+const UNUSABLE: &str = "no client can be made from it";
 
 /// Reads the files, and says in words where the configuration comes from. They may lie on a file system that
 /// hangs, which holds up a thread of its own and no other cluster.
@@ -177,7 +200,7 @@ fn unusable(error: &kube::Error) -> String {
              program cannot do; take the proxy away for it"
                 .to_owned()
         }
-        _ => "no client can be made from it".to_owned(),
+        _ => UNUSABLE.to_owned(),
     }
 }
 

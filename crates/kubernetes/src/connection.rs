@@ -1,15 +1,16 @@
 //! The way to one cluster: opened by itself, for as long as that takes, and opened again before its credentials
 //! run out. What is wrong with one cluster so holds up no other, and is mended without a restart.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use offramp_core::Timestamp;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::clusters::{self, ClusterSource, Opened};
+use crate::clusters::{self, ClusterSource, OpenError, Opened};
 use crate::watch::{Complaints, Failures, Pace};
 
 /// The connections to one cluster.
@@ -31,6 +32,9 @@ pub(crate) struct Connection {
 /// New credentials are fetched so long before the old ones run out: a plugin takes up to 20 s, twice over, and
 /// what is being asked with the old ones is answered by then.
 const BEFORE_EXPIRY: Duration = Duration::from_secs(60);
+/// A plugin is ended after 20 s; reading files and making clients takes milliseconds.
+const OPENING_TAKES: Duration = Duration::from_secs(30);
+
 impl Connection {
     pub(crate) fn new() -> Self {
         Self { clients: watch::Sender::new(None), refused: Notify::new() }
@@ -67,7 +71,8 @@ impl Connection {
         let cluster = source.name.as_str();
         let mut failures = Failures::new(pace.first_pause);
         loop {
-            let pause = match clusters::open(source).await {
+            let opening = pin!(clusters::open(source));
+            let pause = match self.opened_at_last(opening, cluster, complaints).await {
                 Ok(Opened { clients, until }) => {
                     self.clients.send_replace(Some(clients));
                     failures = Failures::new(pace.first_pause);
@@ -87,6 +92,26 @@ impl Connection {
             };
             sleep(pause).await;
         }
+    }
+
+    /// Waits for an opening however long it takes, because a thread that hangs cannot be ended, and says that it does.
+    async fn opened_at_last(
+        &self,
+        mut opening: Pin<&mut impl Future<Output = Result<Opened, OpenError>>>,
+        cluster: &str,
+        complaints: &Complaints,
+    ) -> Result<Opened, OpenError> {
+        if let Ok(opened) = timeout(OPENING_TAKES, &mut opening).await {
+            return opened;
+        }
+        let text = format!(
+            "its configuration is not read after {} s: the file system of its kubeconfig may hang",
+            OPENING_TAKES.as_secs()
+        );
+        if complaints.add(OPENING, &text) {
+            tracing::warn!(cluster, "cannot be opened: {text}");
+        }
+        opening.await
     }
 
     /// Waits until the credentials are about to run out, or are refused.

@@ -86,6 +86,8 @@ pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled,
 pub(crate) fn result_of<T>(request: Request<'_>, answer: &Result<T, kube::Error>) -> CallResult {
     let Err(error) = answer else { return CallResult::Done };
     match read(request, error) {
+        // It is a failure of somebody's, which alerts have to see; that a webhook refuses is not.
+        Ok(Settled::Vetoed { by }) if by.contains(UNASKED) => CallResult::Retry,
         Ok(_) => CallResult::Done,
         Err(Fault::Retry(_)) if matches!(error, kube::Error::Api(status) if status.code == 429) => {
             CallResult::Throttled
@@ -167,17 +169,18 @@ impl Kind {
 
 /// The API server's own words; a page of a proxy is cut short.
 fn said(status: &Status) -> String {
-    let message = status.message.trim();
-    bounded(if message.is_empty() { status.reason.as_str() } else { message })
+    bounded(if status.message.trim().is_empty() { &status.reason } else { &status.message })
 }
 
-/// Words that are not ours take up at most this much of a line.
+/// Words that are not ours take up at most this much, and one line: a policy's message may have many, and one of
+/// them could look like a line of our own log.
 const MOST_FOREIGN_CHARS: usize = 300;
 
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(MOST_FOREIGN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        None => text,
     }
 }
 
@@ -209,11 +212,15 @@ fn passes(status: &Status) -> bool {
 /// names user and verb instead.
 fn is_veto(status: &Status) -> bool {
     let message = &status.message;
-    let webhook = message.starts_with("admission webhook \"") && message.contains(" denied the request");
+    // "… denied the request", "… attempted to modify the object, which is not supported for this operation".
+    let webhook = message.starts_with("admission webhook \"");
     let policy = message.contains("ValidatingAdmissionPolicy '") && message.contains(" denied request");
-    let unasked = message.contains("failed calling webhook \"");
+    let unasked = message.contains(UNASKED);
     webhook || policy || unasked
 }
+
+/// A webhook that has to be asked and cannot be.
+const UNASKED: &str = "failed calling webhook \"";
 
 fn has_cause(status: &Status, reason: &str) -> bool {
     status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == reason)

@@ -16,6 +16,8 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::fault;
+
 /// `aws eks get-token` takes one to three seconds, and ten where a Python is started on a busy CPU or STS is
 /// asked again. One that takes twice that will not answer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -48,7 +50,8 @@ struct Status {
 /// Runs a plugin to its end, for at most `limit`, and then ends it with everything that it started.
 pub(crate) async fn run(exec: &ExecConfig, limit: Duration) -> Result<Credential, String> {
     let child = Group(command(exec)?.spawn().map_err(|error| {
-        let hint = exec.install_hint.as_deref().map(|hint| format!(" ({})", hint.trim())).unwrap_or_default();
+        let hint = exec.install_hint.as_deref();
+        let hint = hint.map(|hint| format!(" ({})", fault::bounded(hint))).unwrap_or_default();
         format!("the credential plugin cannot be started: {error}{hint}")
     })?);
     let output = timeout(limit, output_of(child)).await.map_err(|_| {
@@ -88,8 +91,12 @@ fn command(exec: &ExecConfig) -> Result<Command, String> {
 async fn output_of(mut child: Group) -> Result<Vec<u8>, String> {
     let mut output = Vec::new();
     if let Some(stdout) = child.0.stdout.take() {
-        let read = stdout.take(LONGEST_OUTPUT).read_to_end(&mut output).await;
-        read.map_err(|error| format!("the output of the credential plugin cannot be read: {error}"))?;
+        let read = stdout.take(LONGEST_OUTPUT + 1).read_to_end(&mut output).await;
+        let length =
+            read.map_err(|error| format!("the output of the credential plugin cannot be read: {error}"))?;
+        if length as u64 > LONGEST_OUTPUT {
+            return Err(format!("the credential plugin printed more than {} KiB", LONGEST_OUTPUT / 1024));
+        }
     }
     let ended = child.0.wait().await;
     let status = ended.map_err(|error| format!("the credential plugin cannot be waited for: {error}"))?;
@@ -97,17 +104,19 @@ async fn output_of(mut child: Group) -> Result<Vec<u8>, String> {
 }
 
 fn read(output: &[u8]) -> Result<Credential, String> {
-    // The error would quote the output.
-    let parsed: Option<ExecCredential> = serde_json::from_slice(output).ok();
+    // The error would quote the output. JSON is YAML, which kubectl takes as well.
+    let parsed =
+        str::from_utf8(output).ok().and_then(|text| serde_saphyr::from_str::<ExecCredential>(text).ok());
     let status = parsed.and_then(|credential| credential.status);
     let status = status.ok_or("the credential plugin did not print an ExecCredential with a status")?;
     let until = status.expiration_timestamp.map(|text| {
         let time: Result<jiff::Timestamp, _> = text.parse();
         time.map(|time| Timestamp::from_millis(time.as_millisecond()))
     });
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     Ok(Credential {
-        token: status.token.filter(|token| !token.is_empty()),
-        certificate: status.client_certificate_data.zip(status.client_key_data),
+        token: given(status.token),
+        certificate: given(status.client_certificate_data).zip(given(status.client_key_data)),
         until: until.transpose().map_err(|_| "the credential plugin gave an expiry that is no time")?,
     })
 }

@@ -45,7 +45,7 @@ pub(crate) struct LogArgs {
 
     /// How much to log: error, warn, info, debug or trace
     ///
-    /// The default is `info`. Libraries never log more than warnings, because their debug lines may hold
+    /// The default is `info`. Libraries log nothing, because their debug lines may hold
     /// credentials.
     #[arg(long, global = true, value_enum, value_name = "LEVEL", env = "OFFRAMP_LOG_LEVEL")]
     #[arg(hide_env = true, hide_possible_values = true)]

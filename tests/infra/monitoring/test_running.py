@@ -16,10 +16,18 @@ NOTHING_IN_THE_DEMO = {
     "Faults A": "no read or action has to fail",
     "Faults B": "the queue is always there",
     "Faults C": "no message goes out of flight",
+    "Faults D": "no target group is configured",
+    "Actions that were not done B": "no controller tolerates a cordon",
+    "Messages received D": "there is no later version",
+    "The queue D": "the dead-letter queue takes everything",
 }
 # Queries that give nothing in either world, and why that is right.
 NOTHING_ANYWHERE = {
     "Faults C": "only a worker that has no CPU for half a minute lets a message go out of flight",
+    "Faults D": "no target group is configured",
+    "Actions that were not done B": "no controller tolerates a cordon",
+    "Messages received D": "there is no later version",
+    "The queue D": "the dead-letter queue of the bad world takes everything",
 }
 
 

@@ -92,7 +92,7 @@ fn memories() -> Vec<Memory> {
     let mut heard = Memory::default();
     heard.hooks.insert(hook_key(), super::world::heard(20));
     heard.draining_since.insert(target_key(), AT);
-    let asked = Asked { refused: true, vetoed: false, again_at: AT + seconds(50) };
+    let asked = Asked { refused: true, vetoed: false, deleted: false, again_at: AT + seconds(50) };
     heard.asked.insert(PodUid::new("uid-web-1"), asked);
     let mut answered = Memory { isolation_failed: true, ..Memory::default() };
     let calls = HookCalls { newest: AT, ..HookCalls::default() };
@@ -156,6 +156,13 @@ impl Case<'_> {
 
     fn has(&self, wanted: impl Fn(&Action) -> bool) -> bool {
         self.step.actions.iter().any(wanted)
+    }
+
+    /// After a 200 the same answer may be given again, whatever has come onto the node since.
+    fn answers_anew(&self, action: &Action) -> bool {
+        let taken =
+            |hook: &HookKey| self.job.memory.hooks.get(hook).is_some_and(|calls| calls.continued.is_some());
+        matches!(action, Action::CompleteHook(hook) if !taken(hook))
     }
 
     fn has_notice(&self, of: fn(&NoticeKind) -> bool) -> bool {
@@ -223,9 +230,7 @@ fn every_step_keeps_the_invariants() {
 }
 
 fn invariant_1_a_hook_is_answered_last(case: &Case<'_>) {
-    // After a 200 the same answer may be given again, whatever has come onto the node since.
-    let repeats = case.job.memory.hooks.values().any(|calls| calls.continued.is_some());
-    if !case.has(|action| matches!(action, Action::CompleteHook(_))) || !case.alive() || repeats {
+    if !case.has(|action| case.answers_anew(action)) || !case.alive() {
         return;
     }
     let registered = |health: &TargetHealth| !matches!(health, TargetHealth::Unused { registered: false });
@@ -237,11 +242,10 @@ fn invariant_3_unknown_advances_nothing(case: &Case<'_>) {
     let unknown = case.seen.node == Seen::Unknown
         || case.seen.pods == Seen::Unknown
         || case.seen.target_groups == Seen::Unknown;
-    let answers = case.has(|action| matches!(action, Action::CompleteHook(_)));
+    let answers = case.has(|action| case.answers_anew(action));
     let ended = !case.alive() && matches!(case.seen.node, Seen::Known(_));
     let only_pods = case.seen.node != Seen::Unknown && case.seen.target_groups != Seen::Unknown;
-    let repeats = case.job.memory.hooks.values().any(|calls| calls.continued.is_some());
-    if unknown && answers && !(ended && only_pods) && !repeats {
+    if unknown && answers && !(ended && only_pods) {
         case.require(case.deadline_has_come(), "3: a hook is answered on something unknown");
     }
     let departs = matches!(case.step.reason, Reason::SpotServed);
@@ -343,9 +347,7 @@ fn invariant_15_the_gate_guards_everything(case: &Case<'_>) {
 fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
     let confirmed = case.seen.membership == member(LifecycleState::TerminatingWait);
     let rebalance = case.has_notice(|kind| *kind == NoticeKind::Rebalance);
-    // What was confirmed once is answered again, whatever is read later.
-    let repeats = case.job.memory.hooks.values().any(|calls| calls.continued.is_some());
-    if confirmed || case.spot_in_time() || repeats {
+    if confirmed || case.spot_in_time() {
         return;
     }
     let allowed = |action: &Action| match action {
@@ -353,6 +355,8 @@ fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
             rebalance || case.now <= AT + seconds(60) || withdraws(case.job, record)
         }
         Action::Release { .. } | Action::Register(_) => true,
+        // What was confirmed once is answered again, whatever is read later.
+        Action::CompleteHook(_) => !case.answers_anew(action),
         _ => false,
     };
     case.require(case.step.actions.iter().all(allowed), "16: a notice alone authorised more than the cordon");

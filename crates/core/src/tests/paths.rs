@@ -188,7 +188,7 @@ fn spot_lets_its_replacement_start_where_that_is_ours_to_say() {
 fn the_ladder_asks_then_deletes_then_cuts() {
     let refused = |again_at: u64| {
         let mut memory = Memory::default();
-        let asked = Asked { refused: true, vetoed: false, again_at: AT + seconds(again_at) };
+        let asked = Asked { refused: true, vetoed: false, deleted: false, again_at: AT + seconds(again_at) };
         memory.asked.insert(PodUid::new("uid-web"), asked);
         memory
     };
@@ -608,7 +608,8 @@ fn the_memory_learns_what_observations_do_not_show() {
     memory.learn(&evict, &Outcome::Done, &untouched(), AT + seconds(5));
     assert!(memory.asked.values().all(|asked| !asked.refused));
     memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Retry, &untouched(), AT);
-    let failed = HookCalls { newest: AT, failures: 1, again_at: AT + seconds(3), ..HookCalls::default() };
+    let failed =
+        HookCalls { newest: AT, lost: true, failures: 1, again_at: AT + seconds(3), ..HookCalls::default() };
     assert_eq!(memory.hooks.get(&hook_key()), Some(&failed));
     let seen = Observation {
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[])]),

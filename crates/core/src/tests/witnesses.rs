@@ -2,6 +2,7 @@
 //! that come back.
 
 use std::collections::BTreeSet;
+use std::slice;
 use std::time::Duration;
 
 use super::world::*;
@@ -82,6 +83,42 @@ fn refused_heartbeats_leave_half_of_the_timeout_after_the_first_receipt() {
     }
     let deadline = step_at(&job, &seen, 410).deadline.unwrap();
     assert_eq!(deadline, AT + seconds(400 + 150) - policy().deadline_margin);
+    // A read that fails moves nothing into the past.
+    job.memory.notice(&job.instance, &seen, AT + seconds(410));
+    let unread = Observation { membership: Seen::Unknown, ..seen };
+    assert_eq!(step_at(&job, &unread, 411).deadline, Some(deadline));
+}
+
+/// Longer than `timing.patience` at work, one reading does not list the instance, or the first one does not.
+#[test]
+fn an_absence_ends_no_removal_however_long_it_takes() {
+    let seen = ready(vec![pod("web")]);
+    let absent = Observation { membership: Seen::Gone, ..seen.clone() };
+    let late = 2 * 3600;
+    let mut job = job([hook()]);
+    learn(&mut job, &Action::Heartbeat(hook_key()), &Outcome::Done, &seen, late);
+    job.memory.notice(&job.instance, &seen, AT + seconds(late));
+    assert!(step_at(&job, &absent, late + 10).stage.is_some(), "the hook is open for 300 s more");
+    assert_eq!(step_at(&job, &absent, late + 400).reason, Reason::Over(Over::LeftIsolated));
+    let first = Job::new(hook(), Delivery { at: AT + seconds(late), redelivered: true });
+    assert!(step_at(&first, &absent, late + 1).stage.is_some(), "read again");
+    assert_eq!(step_at(&first, &absent, late + 70).reason, Reason::Over(Over::LeftIsolated));
+}
+
+/// Another worker was first, or somebody by hand: the instance comes back all the same, and serves again.
+#[test]
+fn a_refusal_before_a_root_volume_is_replaced_leaves_nothing_isolated() {
+    let notice = hook_of("offramp", Passage::RootVolume);
+    let held = Observation { membership: member(LifecycleState::ReplacingRootVolumeWait), ..ready(vec![]) };
+    let rebooting = LifecycleState::Other("ReplacingRootVolume".to_owned());
+    for redelivered in [false, true] {
+        let mut job = Job::new(notice.clone(), Delivery { at: AT + seconds(5), redelivered });
+        learn(&mut job, &complete(), &Outcome::Gone, &held, 10);
+        let seen = Observation { membership: member(rebooting.clone()), ..held.clone() };
+        assert!(step_at(&job, &seen, 400).stage.is_some(), "it comes back");
+        let back = Observation { membership: member(LifecycleState::InService), ..held.clone() };
+        assert_eq!(step_at(&job, &back, 401).goal, Goal::Return);
+    }
 }
 
 #[test]
@@ -326,4 +363,26 @@ fn a_veto_counts_as_a_refusal_with_a_name() {
     let Reason::Draining(left) = step_at(&job, &seen, 11).reason else { panic!("not draining") };
     assert_eq!((left.refused, left.vetoed), (1, 1));
     assert_eq!(step_at(&job, &seen, 15).actions, [evict(&pod("kafka-0"))], "asked again");
+}
+
+/// KusionStack/kuperator#134: a webhook refuses the DELETE as well.
+#[test]
+fn a_deletion_that_is_refused_rests() {
+    let node = Seen::Known(isolated(&["spot"], true, &[]));
+    let seen = Observation { node, ..ready(vec![pod("kafka-0")]) };
+    let mut job = job([spot()]);
+    job.memory.detached = true;
+    for refusal in [Outcome::Vetoed { by: "rolled by the operator".to_owned() }, Outcome::Denied] {
+        learn(&mut job, &evict(&pod("kafka-0")), &refusal, &seen, 70);
+        let deletion = Action::Delete { pod: pod("kafka-0").pod, grace: seconds(30) };
+        assert_eq!(
+            step_at(&job, &seen, 75).actions,
+            slice::from_ref(&deletion),
+            "a refused eviction goes further at once"
+        );
+        learn(&mut job, &deletion, &refusal, &seen, 75);
+        let rested = step_at(&job, &seen, 76);
+        assert_eq!((rested.actions, rested.wake_at), (vec![], AT + seconds(77)));
+        assert_eq!(step_at(&job, &seen, 77).actions, [deletion], "asked again");
+    }
 }

@@ -52,9 +52,13 @@ async fn what_is_wrong_with_a_kubeconfig_is_told_without_secrets() {
     let file = "kubeconfig /tmp/config";
     check(&token, Some("green"), &format!("context `green` of {file}: it has no context `green`")).await;
     check(&token, Some("lost"), &format!("context `lost` of {file}: it has no cluster `nowhere`")).await;
-    let schemeless = token.replace("http://127.0.0.1:9", "127.0.0.1:9");
-    let expect = format!("{file}: its server `127.0.0.1:9` is no URL: write https://127.0.0.1:9");
-    check(&schemeless, None, &expect).await;
+    let expect =
+        format!("{file}: its server is no URL: write https://127.0.0.1 and, after a colon, its port");
+    for server in ["127.0.0.1:9", &format!("admin:{SECRET}@127.0.0.1:9")] {
+        check(&token.replace("http://127.0.0.1:9", server), None, &expect).await;
+    }
+    let split = kubeconfig(&format!("token: \"{SECRET}\\nX\""));
+    check(&split, None, &format!("{file}: its token has characters that no token has, such as blanks")).await;
     let bad = token.replace("http://127.0.0.1:9", "");
     check(&bad, None, &format!("{file}: the server of its cluster: empty string")).await;
     let broken = kubeconfig(&format!("token: [{SECRET}"));

@@ -122,6 +122,8 @@ fn a_webhook_that_refuses_is_no_missing_permission() {
     let refuses = "admission webhook \"drain.example.com\" denied the request: rolled by the operator";
     let policy = "pods \"kafka-0\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: \
                   rolled by the operator";
+    let modifies = "admission webhook \"drain.example.com\" attempted to modify the object, which is not supported \
+                    for this operation";
     let down = "Internal error occurred: failed calling webhook \"drain.example.com\": connection refused";
     for kind in [Kind::Evict, Kind::Delete] {
         for (code, reason, message) in [
@@ -129,12 +131,17 @@ fn a_webhook_that_refuses_is_no_missing_permission() {
             (400, "", refuses),
             (429, "TooManyRequests", refuses),
             (422, "Invalid", policy),
+            (500, "InternalError", modifies),
             (500, "InternalError", down),
         ] {
             let read = read(request(kind), &status(code, reason, message, &Value::Null));
             assert_eq!(read, Ok(Settled::Vetoed { by: message.to_owned() }), "{code}");
         }
     }
+    let lines = refuses.replace(": rolled", ":\n\n2026-11-29T12:00:00Z  INFO rolled");
+    let read_lines = read(request(Kind::Evict), &status(403, "Forbidden", &lines, &Value::Null));
+    let Ok(Settled::Vetoed { by }) = read_lines else { panic!("{read_lines:?}") };
+    assert!(!by.contains('\n'), "no line of its own in our log: {by}");
     // A pod whose name or message quotes such words does not veto, and a node is written or not.
     let quoted =
         "pods \"admission webhook\" is forbidden: User \"x\" cannot create resource \"pods/eviction\"";

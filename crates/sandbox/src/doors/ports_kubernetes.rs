@@ -101,7 +101,7 @@ impl ClusterDoor {
     async fn delete(&self, call: &ClusterCall, pod: &PodRef, grace: Duration) -> Result<Settled, Fault> {
         let effect = |world: &mut World| {
             world.show(Deed::Cluster(&self.name, call));
-            world.delete_pod(&self.name, &pod.namespace, &pod.name, Some(grace), Some(&pod.uid))
+            world.ask_to_delete_pod(&self.name, &pod.namespace, &pod.name, Some(grace), Some(&pod.uid))
         };
         let answer = self.sandbox.call("kubernetes.DELETE pod", true, effect).await?;
         self.settled(&format!("deleting pod {pod}"), answer)

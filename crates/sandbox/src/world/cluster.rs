@@ -48,6 +48,8 @@ pub struct Cluster {
     pub events: VecDeque<Event>,
     /// Pods by (namespace, name) whose eviction an admission webhook refuses, with its words.
     pub vetoes: BTreeMap<(String, String), String>,
+    /// Whether that webhook refuses clients their deletions of these pods, too.
+    pub vetoes_deletions: bool,
     /// Until when the API server does not answer.
     pub away_until: Option<Timestamp>,
     /// How late the watches are.
@@ -332,6 +334,7 @@ impl Cluster {
             changes: VecDeque::new(),
             events: VecDeque::new(),
             vetoes: BTreeMap::new(),
+            vetoes_deletions: false,
             away_until: None,
             view_lag: ViewLag::default(),
             unseen: view::Unseen::default(),

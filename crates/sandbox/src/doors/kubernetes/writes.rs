@@ -109,7 +109,7 @@ pub(super) async fn delete_pod(
     let deleted = door.sandbox.with(|world| {
         options.check_version(door, world, namespace, name)?;
         let before = find(world);
-        world.delete_pod(&door.cluster, namespace, name, grace, options.uid().as_ref())?;
+        world.ask_to_delete_pod(&door.cluster, namespace, name, grace, options.uid().as_ref())?;
         find(world).or(before).ok_or(ApiError::NotFound)
     });
     match deleted {

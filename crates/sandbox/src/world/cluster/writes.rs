@@ -93,11 +93,7 @@ impl World {
     ) -> Result<(), ApiError> {
         let cluster = self.answering(name)?;
         let pod = cluster.find(namespace, pod_name, uid)?;
-        if let Some(words) = cluster.vetoes.get(&(namespace.to_owned(), pod_name.to_owned())) {
-            return Err(ApiError::Vetoed(format!(
-                "admission webhook \"drain.example.com\" denied the request: {words}"
-            )));
-        }
+        cluster.admits(namespace, pod_name)?;
         // Pods that do not run, or go already, cost a budget nothing (pods/eviction, `canIgnorePDB`).
         let counts = pod.phase == Phase::Running && pod.deletion.is_none();
         let budgets: Vec<&Budget> =
@@ -111,7 +107,23 @@ impl World {
         self.delete_pod(name, namespace, pod_name, grace, uid)
     }
 
-    /// DELETE of a pod. Without a grace it gets its own.
+    /// DELETE of a pod by a client, which admission webhooks see.
+    pub fn ask_to_delete_pod(
+        &mut self,
+        name: &ClusterName,
+        namespace: &str,
+        pod_name: &str,
+        grace: Option<Duration>,
+        uid: Option<&PodUid>,
+    ) -> Result<(), ApiError> {
+        let cluster = self.answering(name)?;
+        if cluster.vetoes_deletions {
+            cluster.admits(namespace, pod_name)?;
+        }
+        self.delete_pod(name, namespace, pod_name, grace, uid)
+    }
+
+    /// A pod is deleted. Without a grace it gets its own.
     pub fn delete_pod(
         &mut self,
         name: &ClusterName,
@@ -166,6 +178,14 @@ impl Cluster {
             ))),
             Some(_) | None => Ok(pod),
         }
+    }
+
+    fn admits(&self, namespace: &str, pod_name: &str) -> Result<(), ApiError> {
+        let words = self.vetoes.get(&(namespace.to_owned(), pod_name.to_owned()));
+        words.map_or(Ok(()), |words| {
+            let says = format!("admission webhook \"drain.example.com\" denied the request: {words}");
+            Err(ApiError::Vetoed(says))
+        })
     }
 
     fn allows(&self, budget: &Budget, pod: &Pod) -> Result<(), ApiError> {
