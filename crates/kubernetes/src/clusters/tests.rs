@@ -41,6 +41,8 @@ async fn opening(text: &str, context: Option<&str>) -> Result<(), String> {
 #[tokio::test]
 async fn a_cluster_that_does_not_answer_can_be_opened() {
     assert_eq!(opening(&kubeconfig(&format!("token: {SECRET}")), None).await, Ok(()));
+    // As `$(cat token)` does not leave it, and many a script does (kubernetes/kubernetes#52919).
+    assert_eq!(opening(&kubeconfig(&format!("token: \"{SECRET}\\n\"")), None).await, Ok(()));
 }
 
 #[tokio::test]
@@ -59,6 +61,9 @@ async fn what_is_wrong_with_a_kubeconfig_is_told_without_secrets() {
     }
     let split = kubeconfig(&format!("token: \"{SECRET}\\nX\""));
     check(&split, None, &format!("{file}: its token has characters that no token has, such as blanks")).await;
+    let legacy = kubeconfig(&format!("auth-provider: {{ name: gcp, config: {{ cmd-path: /{SECRET} }} }}"));
+    let expect = format!("{file}: its auth-provider runs a command (cmd-path): use an exec plugin instead");
+    check(&legacy, None, &expect).await;
     let bad = token.replace("http://127.0.0.1:9", "");
     check(&bad, None, &format!("{file}: the server of its cluster: empty string")).await;
     let broken = kubeconfig(&format!("token: [{SECRET}"));
