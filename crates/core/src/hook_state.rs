@@ -28,22 +28,21 @@ pub(crate) fn hook_state(notice: &Notice, hook: &Hook, case: Case<'_>) -> Option
     if !continued && !refused {
         return None;
     }
-    if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
+    let redelivered = job.delivery_of(notice).redelivered;
+    let over = if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
         // Refused each time: it was not our answer. Another worker may have given it, before it went away.
-        let may_be_ours = continued || calls.lost || job.delivery_of(notice).redelivered;
-        return Some(Standing::Over(if may_be_ours { Over::Answered } else { Over::EndedWithoutUs }));
-    }
-    if refused && is_superseded(&hook.key, job) {
-        return Some(Standing::Over(Over::WasNotOpen));
-    }
-    if refused && is_deleted(hook, seen) {
-        return Some(Standing::Over(if continued { Over::Answered } else { Over::EndedWithoutUs }));
-    }
-    if now >= closes_at(notice, hook, case) {
-        let redelivered = job.delivery_of(notice).redelivered;
-        return Some(Standing::Over(if redelivered { Over::WasNotOpen } else { Over::EndedWithoutUs }));
-    }
-    continued.then_some(Standing::Confirms)
+        let may_be_ours = continued || calls.lost || redelivered;
+        if may_be_ours { Over::Answered } else { Over::EndedWithoutUs }
+    } else if refused && is_superseded(&hook.key, job) {
+        Over::WasNotOpen
+    } else if refused && is_deleted(hook, seen) {
+        if continued { Over::Answered } else { Over::EndedWithoutUs }
+    } else if now >= closes_at(notice, hook, case) {
+        if redelivered { Over::WasNotOpen } else { Over::EndedWithoutUs }
+    } else {
+        return continued.then_some(Standing::Confirms);
+    };
+    Some(Standing::Over(over))
 }
 
 /// The group shows the instance past the Wait state. That it lists the instance no more says so only after

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use offramp_core::{
     GroupName, Home, Job, Node, NoticeKind, Observation, Record, Seen, Target, TargetGroup, TargetGroupArn,
-    TargetHealth, Timestamp,
+    TargetHealth,
 };
 
 use crate::batch::Calls;
@@ -55,8 +55,7 @@ impl Observer {
             Some(name) => {
                 // Whether a hook whose call was refused is still there: no older reading tells.
                 let refused_at = job.memory.hooks.values().filter_map(|calls| calls.refused).max();
-                let since = refused_at.unwrap_or(Timestamp::from_millis(0));
-                let group = self.calls.groups.ask_since(home, name, since).await;
+                let group = self.calls.groups.ask_since(home, name, refused_at.unwrap_or_default()).await;
                 seen(group.map(|group| group.map(|group| (*group).clone())), &mut faults)
             }
             // In no group and named by none.

@@ -72,7 +72,7 @@ impl Connection {
         let mut failures = Failures::new(pace.first_pause);
         loop {
             let opening = pin!(clusters::open(source));
-            let pause = match self.opened_at_last(opening, cluster, complaints).await {
+            let pause = match opened_at_last(opening, cluster, complaints).await {
                 Ok(Opened { clients, until }) => {
                     self.clients.send_replace(Some(clients));
                     failures = Failures::new(pace.first_pause);
@@ -94,26 +94,6 @@ impl Connection {
         }
     }
 
-    /// Waits for an opening however long it takes, because a thread that hangs cannot be ended, and says that it does.
-    async fn opened_at_last(
-        &self,
-        mut opening: Pin<&mut impl Future<Output = Result<Opened, OpenError>>>,
-        cluster: &str,
-        complaints: &Complaints,
-    ) -> Result<Opened, OpenError> {
-        if let Ok(opened) = timeout(OPENING_TAKES, &mut opening).await {
-            return opened;
-        }
-        let text = format!(
-            "its configuration is not read after {} s: the file system of its kubeconfig may hang",
-            OPENING_TAKES.as_secs()
-        );
-        if complaints.add(OPENING, &text) {
-            tracing::warn!(cluster, "cannot be opened: {text}");
-        }
-        opening.await
-    }
-
     /// Waits until the credentials are about to run out, or are refused.
     async fn worn_out(&self, until: Option<Timestamp>, pace: Pace) {
         sleep(pace.credentials).await;
@@ -129,6 +109,25 @@ impl Connection {
             () = runs_out => {}
         }
     }
+}
+
+/// Waits for an opening however long it takes, because a thread that hangs cannot be ended, and says that it does.
+async fn opened_at_last(
+    mut opening: Pin<&mut impl Future<Output = Result<Opened, OpenError>>>,
+    cluster: &str,
+    complaints: &Complaints,
+) -> Result<Opened, OpenError> {
+    if let Ok(opened) = timeout(OPENING_TAKES, &mut opening).await {
+        return opened;
+    }
+    let text = format!(
+        "its configuration is not read after {} s: the file system of its kubeconfig may hang",
+        OPENING_TAKES.as_secs()
+    );
+    if complaints.add(OPENING, &text) {
+        tracing::warn!(cluster, "cannot be opened: {text}");
+    }
+    opening.await
 }
 
 /// Stands for opening among the complaints of the watches.

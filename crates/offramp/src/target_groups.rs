@@ -1,6 +1,7 @@
 //! A look at the configured target groups at the start: one that does not exist, or lies in another Region,
 //! would otherwise just never be deregistered.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use offramp_core::{Home, TargetGroupArn};
@@ -19,24 +20,27 @@ pub(crate) async fn check(
     metrics: &Metrics,
 ) {
     let mut waiting: Vec<&TargetGroupArn> = target_groups.iter().collect();
-    let mut counts = Counts::default();
+    let mut counts: BTreeMap<ConfiguredTargetGroup, usize> = BTreeMap::new();
     while !waiting.is_empty() {
         let mut unread = Vec::new();
         for arn in waiting {
             match look(sessions, home, arn).await {
                 Ok(state) => {
-                    counts.add(state);
+                    *counts.entry(state).or_default() += 1;
                     warn(arn, home, state);
                 }
                 Err(Fault::Retry(_)) => unread.push(arn),
                 Err(fault) => {
-                    counts.add(ConfiguredTargetGroup::Unread);
+                    *counts.entry(ConfiguredTargetGroup::Unread).or_default() += 1;
                     tracing::warn!("configured target group {arn}: {fault}");
                 }
             }
         }
-        counts.unread = unread.len();
-        counts.show(metrics);
+        for state in ConfiguredTargetGroup::ALL {
+            let waiting = if state == ConfiguredTargetGroup::Unread { unread.len() } else { 0 };
+            metrics
+                .configured_target_groups(state, counts.get(&state).copied().unwrap_or_default() + waiting);
+        }
         waiting = unread;
         if !waiting.is_empty() {
             tokio::time::sleep(AGAIN).await;
@@ -71,35 +75,6 @@ fn warn(arn: &TargetGroupArn, home: &Home, state: ConfiguredTargetGroup) {
              instances whose notices come from its own Region"
         ),
         ConfiguredTargetGroup::Found | ConfiguredTargetGroup::Unread => {}
-    }
-}
-
-#[derive(Default)]
-struct Counts {
-    found: usize,
-    missing: usize,
-    other_region: usize,
-    denied: usize,
-    /// Not answered yet.
-    unread: usize,
-}
-
-impl Counts {
-    fn add(&mut self, state: ConfiguredTargetGroup) {
-        match state {
-            ConfiguredTargetGroup::Found => self.found += 1,
-            ConfiguredTargetGroup::Missing => self.missing += 1,
-            ConfiguredTargetGroup::OtherRegion => self.other_region += 1,
-            ConfiguredTargetGroup::Unread => self.denied += 1,
-        }
-    }
-
-    fn show(&self, metrics: &Metrics) {
-        let Self { found, missing, other_region, denied, unread } = self;
-        metrics.configured_target_groups(ConfiguredTargetGroup::Found, *found);
-        metrics.configured_target_groups(ConfiguredTargetGroup::Missing, *missing);
-        metrics.configured_target_groups(ConfiguredTargetGroup::OtherRegion, *other_region);
-        metrics.configured_target_groups(ConfiguredTargetGroup::Unread, denied + unread);
     }
 }
 

@@ -43,15 +43,8 @@ impl Task {
         match outcome {
             JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
             JobOutcome::Stopped => self.order(Order::Release { messages }),
-            JobOutcome::Left
-            | JobOutcome::Returned
-            | JobOutcome::EndedWithoutOurAnswer
-            | JobOutcome::WasNotOpen
-            | JobOutcome::LeftIsolated
-            | JobOutcome::NotOurs => self.delete(messages).await,
-            JobOutcome::Foreign | JobOutcome::HandedOver | JobOutcome::Panicked => {
-                self.order(Order::Forget { messages });
-            }
+            _ if outcome.is_own() => self.delete(messages).await,
+            _ => self.order(Order::Forget { messages }),
         }
         // A job that was cut off says nothing about its stage, and only a removal has a deadline to keep.
         let (last, took) = (self.stage.map(|(stage, _)| stage), now.since(self.job.since()));

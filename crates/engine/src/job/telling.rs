@@ -141,10 +141,7 @@ impl Task {
     /// Pods that came back, once for what makes them.
     pub(super) fn tell_came_back(&mut self, seen: &Observation) {
         for pod in seen.pods.known().into_iter().flatten() {
-            if !self.job.memory.came_back(pod) {
-                continue;
-            }
-            if self.told_pods.insert(pod.origin.0.clone()) {
+            if self.job.memory.came_back(pod) && self.told_pods.insert(pod.origin.0.clone()) {
                 let (instance, pod) = (self.job.instance.clone(), pod.pod.clone());
                 self.shared.journal.record(Fact::CameBack { instance, pod });
             }
