@@ -50,7 +50,7 @@ make test        all of these in this order, until the first failure:
 make test-long   what is slow and rarely breaks:
     comparison   version 0.1 and this one side by side, where 0.1 would hurt
 make demo        a fleet, a scale-in and a spot storm in this terminal
-make bench       the storm, measured (release build)
+make bench       the storm and the decision, measured (release build)
 endef
 
 help:
@@ -183,7 +183,8 @@ clean-tree:
 	fi
 
 bench:
-	$(begin) 'the storm, release build'
+	$(begin) 'the decision and the storm, release build'
+	cargo bench --locked -p offramp-core --bench step
 	cargo bench --locked -p offramp --bench storm
 
 demo:
