@@ -184,7 +184,7 @@ clean-tree:
 
 bench:
 	$(begin) 'the decision and the storm, release build'
-	cargo bench --locked -p offramp-core --bench step
+	cargo bench --locked -p offramp-engine --bench step
 	cargo bench --locked -p offramp --bench storm
 
 demo:

@@ -5,7 +5,6 @@
 //! shows, decides, and learns what came of the actions. `step` is the decision alone.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot run has failed")]
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
-#![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::alloc::System;
 use std::collections::BTreeSet;
@@ -13,6 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use offramp_core::*;
+use offramp_engine::{learn_of_observation, learn_of_outcome};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -46,10 +46,10 @@ fn measure(name: &str, world: &World) {
     let (step_ns, step_allocations) = timed(|| step(job, seen, policy, now));
     let (tick_ns, tick_allocations) = timed(|| {
         let mut job = job.clone();
-        job.memory.notice(&job.instance.clone(), seen, now);
+        learn_of_observation(&mut job.memory, &job.instance, seen, now);
         let step = step(&job, seen, policy, now);
         for action in &step.actions {
-            job.memory.learn(action, &Outcome::Done, seen, now);
+            learn_of_outcome(&mut job.memory, action, &Outcome::Done, seen, now);
         }
         step
     });
@@ -110,11 +110,11 @@ impl World {
                 groups.iter().flat_map(|group| group.targets_of(&job.instance)).map(|(key, _)| key).collect();
             seen.node = Seen::Known(node(Some((notices, keys))));
             seen.target_groups = Seen::Known(groups);
-            job.memory.notice(&job.instance.clone(), &seen, AT + Duration::from_secs(10));
+            learn_of_observation(&mut job.memory, &job.instance, &seen, AT + Duration::from_secs(10));
             for pod in pods.iter().step_by(2) {
                 let evict = Action::Evict { pod: pod.pod.clone(), grace: None };
                 let refused = Outcome::Blocked { budget: None };
-                job.memory.learn(&evict, &refused, &seen, AT + Duration::from_secs(38));
+                learn_of_outcome(&mut job.memory, &evict, &refused, &seen, AT + Duration::from_secs(38));
             }
         }
         let policy = Policy { hook_names: BTreeSet::from([HookName::new("offramp")]), ..Policy::default() };

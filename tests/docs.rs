@@ -130,7 +130,7 @@ fn every_event_outcome_and_reason_to_ignore_is_explained() {
 #[test]
 fn every_stage_is_explained() {
     let stages = offramp_core::Goal::ALL.into_iter().flat_map(offramp_core::Goal::stages);
-    let stages: BTreeSet<String> = stages.map(|stage| stage_name(*stage).to_owned()).collect();
+    let stages: BTreeSet<String> = stages.map(|stage| stage_name(stage).to_owned()).collect();
     assert_right(&differences("stage", &stages, &names(&operate(), "### Stages")));
 }
 

@@ -8,7 +8,7 @@ use offramp_core::{
     ClusterName, Hook, HookKey, InstanceId, NodeName, Notice, NoticeKind, PodRef, Policy, SpotAction,
     TargetKey, Timestamp, hook_is_ours,
 };
-use offramp_engine::{ClusterCall, GroupCall, TargetCall, Trigger};
+use offramp_engine::{ClusterCall, GroupCall, InWords, TargetCall, Trigger};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::Deed;
 use offramp_sandbox::world::balancers::TargetState;
@@ -225,12 +225,13 @@ impl Checks {
             return;
         }
         if !node.labels.contains_key(EXCLUDE_LABEL) {
-            let text = format!("{target} of {id}: node {} has no exclude label", node.name);
+            let text = format!("{} of {id}: node {} has no exclude label", target.in_words(), node.name);
             self.break_it(world, "6 the exclude label goes before the deregistration", text);
         }
         let named = record(node).is_some_and(|record| record.targets.contains(&target.group.to_string()));
         if !named {
-            let text = format!("{target} of {id}: the record of node {} does not name it", node.name);
+            let text =
+                format!("{} of {id}: the record of node {} does not name it", target.in_words(), node.name);
             self.break_it(world, "8 what can be undone is recorded first", text);
         }
     }
@@ -251,11 +252,11 @@ impl Checks {
     fn saw_eviction(&mut self, world: &World, name: &ClusterName, pod: &PodRef, grace: Option<Duration>) {
         let Some((node, pod)) = pod_in(world, name, pod) else { return };
         if !node.unschedulable {
-            let text = format!("node {} takes new pods while {} is evicted", node.name, pod.pod);
+            let text = format!("node {} takes new pods while {} is evicted", node.name, pod.pod.in_words());
             self.break_it(world, "4 a drain begins with the cordon", text);
         }
         if is_daemon(pod) {
-            let text = format!("{} of a DaemonSet is evicted", pod.pod);
+            let text = format!("{} of a DaemonSet is evicted", pod.pod.in_words());
             self.break_it(world, "14 only what is ours is touched", text);
         }
         if let Some(grace) = grace.filter(|grace| *grace < pod.grace) {
@@ -277,15 +278,18 @@ impl Checks {
             return;
         };
         let Some(deadline) = self.deadline(world, id, group, member) else {
-            let text = format!("{} of {id} is forced, and there is no deadline", pod.pod);
+            let text = format!("{} of {id} is forced, and there is no deadline", pod.pod.in_words());
             self.break_it(world, "5 nothing is forced before its time", text);
             return;
         };
         // Of spot the margin counts for pods, though not for the answer.
         let first = deadline - self.policy.deadline_margin - self.policy.deadline_margin - pod.grace;
         if world.now() < first {
-            let text =
-                format!("{} of {id} is forced with {grace:?}, {:?} early", pod.pod, world.now().until(first));
+            let text = format!(
+                "{} of {id} is forced with {grace:?}, {:?} early",
+                pod.pod.in_words(),
+                world.now().until(first)
+            );
             self.break_it(world, "5 nothing is forced before its time", text);
         }
     }

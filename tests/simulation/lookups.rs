@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use offramp_core::{ClusterName, InstanceId, PodRef, Timestamp};
+use offramp_engine::InWords;
 use offramp_sandbox::World;
 use offramp_sandbox::world::balancers::TargetState;
 use offramp_sandbox::world::cluster::{Cluster, Node, Phase, Pod};
@@ -90,7 +91,7 @@ pub(crate) fn pods_left(world: &World, id: &InstanceId) -> Vec<String> {
     let came_back = |pod: &Pod| pod.tolerates_all && since.is_some_and(|since| pod.created > since);
     let evictable = |pod: &&Pod| !is_daemon(pod) && !finished(pod) && !came_back(pod);
     let left = cluster.pods_of_node(&node.name).filter(evictable);
-    left.map(|pod| pod.pod.to_string()).collect()
+    left.map(|pod| pod.pod.in_words()).collect()
 }
 
 /// The places where an instance still is a target, draining ones too.

@@ -80,7 +80,11 @@ impl Groups for AutoScaling {
             capacity_rebalancing: described.capacity_rebalance().unwrap_or(false),
             managed: tags.iter().any(|tag| tag.key() == Some("eks:nodegroup-name")),
             in_scope,
-            target_groups: described.target_group_arns().iter().map(TargetGroupArn::new).collect(),
+            target_groups: described
+                .target_group_arns()
+                .iter()
+                .map(|arn| TargetGroupArn::new(arn.as_str()))
+                .collect(),
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{GroupName, HookKey, PodRef, Record, TargetKey};
+use crate::*;
 
 /// One idempotent thing to do for one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ pub enum Action {
     Release {
         /// The record that is undone.
         record: Record,
-        /// The PATCH only holds if the node has not changed since.
-        resource_version: String,
+        /// As for [`Action::Isolate`].
+        guard: String,
     },
 }
 
@@ -96,17 +96,4 @@ pub enum Outcome {
     Denied,
     /// The request was wrong, and repeating it is useless.
     Invalid,
-}
-
-impl Action {
-    /// The resourceVersion that guards a write to the node.
-    pub(crate) fn guard(&self) -> Option<&str> {
-        if let Self::Isolate { guard, .. }
-        | Self::Exclude { guard, .. }
-        | Self::Release { resource_version: guard, .. } = self
-        {
-            return Some(guard);
-        }
-        None
-    }
 }

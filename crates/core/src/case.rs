@@ -1,12 +1,151 @@
-//! What the decision is about: the arguments of `step`, together.
+//! What a stage looks at: the facts, the claims of the job, and what follows from them once.
 
-use crate::{Job, Observation, Policy, Timestamp};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-/// One instance at one moment.
-#[derive(Clone, Copy, Debug)]
+use crate::*;
+
+/// Everything a stage looks at.
+#[derive(Debug)]
 pub(crate) struct Case<'a> {
-    pub(crate) job: &'a Job,
-    pub(crate) seen: &'a Observation,
-    pub(crate) policy: &'a Policy,
-    pub(crate) now: Timestamp,
+    pub(crate) facts: Facts<'a>,
+    /// One for each notice, in their order.
+    pub(crate) claims: Vec<Claim<'a>>,
+    /// What the acting claims demand together.
+    pub(crate) demands: Demands,
+    /// The tightest of the acting claims.
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) machine_ended: bool,
+}
+
+/// Spot goes on without the exclude label when the node could not be written for this long: a third of
+/// a second would do on an idle cluster, and 115 s are left.
+const SPOT_ISOLATION: Duration = Duration::from_secs(5);
+
+impl<'a> Case<'a> {
+    pub(crate) fn new(facts: Facts<'a>) -> Self {
+        let claims: Vec<Claim<'a>> =
+            facts.job.notices.iter().map(|notice| triggers::claim(notice, facts)).collect();
+        let acting = || claims.iter().filter(|claim| claim.acts());
+        Self {
+            facts,
+            demands: acting().map(|claim| claim.demands).fold(Demands::default(), Demands::unite),
+            deadline: Deadline::tightest(acting().filter_map(|claim| claim.until)),
+            machine_ended: machine::has_ended(facts.seen, facts.now),
+            claims,
+        }
+    }
+
+    pub(crate) fn acting(&self) -> impl Iterator<Item = &Claim<'a>> {
+        self.claims.iter().filter(|claim| claim.acts())
+    }
+
+    /// Some claim is like this.
+    pub(crate) fn any(&self, wanted: fn(&Claim<'_>) -> bool) -> bool {
+        self.claims.iter().any(wanted)
+    }
+
+    /// The acting hooks: they end, move or reboot the instance.
+    pub(crate) fn hooks(&self) -> impl Iterator<Item = (&'a Notice, &'a Hook)> {
+        self.acting().filter_map(|claim| Some((claim.notice, claim.hook()?)))
+    }
+
+    /// The hooks whose answer AWS took and that nothing has confirmed yet.
+    pub(crate) fn answered_hooks(&self) -> impl Iterator<Item = &'a Hook> {
+        let confirming = self.claims.iter().filter(|claim| claim.entitlement == Entitlement::Confirms);
+        confirming.filter_map(Claim::hook)
+    }
+
+    /// Why what was done is undone, when no claim is left: the first reason counts.
+    pub(crate) fn undo_reason(&self) -> UndoReason {
+        let reason = |claim: &Claim<'_>| {
+            if let Entitlement::Undo(reason) = claim.entitlement { Some(reason) } else { None }
+        };
+        self.claims.iter().find_map(reason).unwrap_or(UndoReason::NotOurs)
+    }
+
+    /// The claim that waits neither for a second try to isolate nor longer than [`SPOT_ISOLATION`].
+    fn pressing(&self) -> Option<&Claim<'a>> {
+        self.acting().find(|claim| claim.demands.isolate == Isolation::CordonAndLabel)
+    }
+
+    pub(crate) fn is_isolated(&self, node: &Node) -> bool {
+        // A record that cannot be read stays as it is, so our notices never show in it.
+        let claims =
+            |record: &Record| record.is_foreign() || self.isolating().all(|id| record.notices.contains(id));
+        let labelled = self.demands.isolate == Isolation::Cordon || node.excluded;
+        node.cordoned && node.record.as_ref().is_some_and(claims) && labelled
+    }
+
+    fn isolating(&self) -> impl Iterator<Item = &'a NoticeId> {
+        self.claims.iter().filter(|claim| claim.isolates()).map(|claim| &claim.notice.id)
+    }
+
+    /// The node's record with this job's notices in it.
+    pub(crate) fn record(&self, node: &Node) -> Record {
+        let mut record = node.record.clone().unwrap_or_else(|| Record::new(self.facts.now));
+        record.notices.extend(self.isolating().cloned());
+        record
+    }
+
+    /// Whether AWS may be told to end traffic, and if so, whether the node carries our writes.
+    pub(crate) fn ready_for_writes(&self) -> Option<bool> {
+        let Facts { job, seen, now, .. } = self.facts;
+        let goes_on = self.pressing().is_some_and(|claim| {
+            // Where the node is not even known there is nothing to try.
+            let tried = match seen.node {
+                Seen::Unknown => claim.notice.at,
+                Seen::Known(_) | Seen::Gone => job.memory.isolation_tried.unwrap_or(now),
+            };
+            job.memory.isolation_failed || now > tried + SPOT_ISOLATION
+        });
+        match &seen.node {
+            Seen::Gone => Some(false),
+            Seen::Known(node) if self.is_isolated(node) => Some(true),
+            Seen::Known(_) | Seen::Unknown => goes_on.then_some(false),
+        }
+    }
+
+    /// The targets of the instance, each with its target group.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (TargetKey, &'a Target, &'a TargetGroup)> {
+        let groups = self.facts.seen.target_groups.known().map_or(&[][..], Vec::as_slice);
+        let own = |group: &'a TargetGroup| {
+            group.targets_of(&self.facts.job.instance).map(move |(key, target)| (key, target, group))
+        };
+        groups.iter().flat_map(own)
+    }
+
+    /// The targets of the instance that are on the lists of their target groups.
+    pub(crate) fn registered(&self) -> BTreeSet<TargetKey> {
+        self.targets().filter(|(_, target, _)| is_registered(target)).map(|(key, ..)| key).collect()
+    }
+
+    /// Until when the balancers may still send new requests, if any does.
+    pub(crate) fn traffic_until(&self) -> Option<Timestamp> {
+        let Facts { job, policy, now, .. } = self.facts;
+        let until = |(key, _, group): (TargetKey, &Target, &TargetGroup)| {
+            let span = match group.balancer {
+                BalancerKind::Application => policy.propagation.application,
+                BalancerKind::Network => policy.propagation.network,
+            };
+            job.memory.draining_since.get(&key).copied().unwrap_or(now) + span
+        };
+        let in_use = |target: &Target| !matches!(target.health, TargetHealth::Unused { .. });
+        self.targets().filter(|(_, target, _)| in_use(target)).map(until).max()
+    }
+
+    /// No new request reaches the node any more: Deregister is true, and behind a Network Load Balancer
+    /// the target is `unused`.
+    pub(crate) fn is_quiet(&self, deregistered: bool) -> bool {
+        let open = |(_, target, group): (TargetKey, &Target, &TargetGroup)| {
+            group.balancer == BalancerKind::Network
+                && matches!(target.health, TargetHealth::Draining | TargetHealth::Healthy)
+        };
+        deregistered && self.facts.seen.unread_target_groups == 0 && !self.targets().any(open)
+    }
+}
+
+/// Still on the list of its target group.
+pub(crate) fn is_registered(target: &Target) -> bool {
+    !matches!(target.health, TargetHealth::Draining | TargetHealth::Unused { registered: false })
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::case::Case;
-use crate::deadline::Deadline;
-use crate::{Action, IngressDaemonSet, Job, Pod, Policy, Timestamp};
+use crate::*;
 
 /// What a pod is to a drain. The order is that of leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,65 +69,82 @@ pub(crate) struct Eviction {
 }
 
 /// Plans the evictions of one tick. `quiet`: no new request reaches the node any more.
-pub(crate) fn plan(pods: &[Pod], quiet: bool, deadline: Option<Deadline>, case: Case<'_>) -> Eviction {
-    let Case { job, policy, now, .. } = case;
-    let pods = evictable(pods, job, policy);
+pub(crate) fn plan(pods: &[Pod], quiet: bool, deadline: Option<Deadline>, facts: Facts<'_>) -> Eviction {
+    let pods = evictable(pods, facts.job, facts.policy);
     let tier = pods.iter().map(|(class, _)| *class).min();
-    let provisional = deadline.is_some_and(|deadline| deadline.provisional);
     let mut plan = Eviction::default();
     for (class, pod) in pods {
-        if let Some(ends_at) = pod.ends_at {
-            plan.left.ending += 1;
-            let Some(grace) = cut(ends_at, deadline, policy, now) else { continue };
-            plan.heartbeat_first |= provisional;
-            if !provisional && !job.memory.cut.contains(&pod.pod.uid) && may_try(pod, job, now) {
-                plan.actions.push(Action::Delete { pod: pod.pod.clone(), grace });
-            }
-            continue;
-        }
-        plan.left.running += 1;
-        let asked = job.memory.asked.get(&pod.pod.uid);
-        let refused = asked.is_some_and(|asked| asked.refused);
-        plan.left.refused += usize::from(refused);
-        plan.left.vetoed += usize::from(asked.is_some_and(|asked| asked.vetoed));
-        let mut rung = rung(pod, deadline, policy, now);
-        if provisional && !matches!(rung, Rung::Ask { .. }) {
-            plan.heartbeat_first = true;
-            rung = Rung::Ask { until: None };
-        }
-        let forced = !matches!(rung, Rung::Ask { .. });
-        if let Rung::Ask { until } = rung {
-            plan.wake(until);
-            plan.left.forced_in = earlier(plan.left.forced_in, until.map(|until| now.until(until)));
-        }
+        let is_next = Some(class) == tier && !pod.let_finish;
         let needs_quiet = pod.local_traffic || class == PodClass::Ingress;
-        if needs_quiet && !quiet && !forced {
-            plan.left.awaiting_quiet += 1;
-            continue;
+        match pod.ends_at {
+            Some(ends_at) => plan.shorten(pod, ends_at, deadline, facts),
+            None => plan.ask(pod, is_next, needs_quiet && !quiet, deadline, facts),
         }
-        if (Some(class) != tier || pod.let_finish) && !forced {
-            continue;
-        }
-        // A refused eviction rests for a while, but not when the time has come to delete.
-        let goes_further = forced && asked.is_some_and(|asked| asked.refused && !asked.deleted);
-        if !may_try(pod, job, now) && !goes_further {
-            plan.wake(asked.map(|asked| asked.again_at));
-            continue;
-        }
-        plan.actions.push(match rung {
-            Rung::Ask { .. } => Action::Evict { pod: pod.pod.clone(), grace: None },
-            // The budget is asked once even now: most evictions are not refused.
-            Rung::Cut { grace } if !refused => Action::Evict { pod: pod.pod.clone(), grace: Some(grace) },
-            Rung::Cut { grace } | Rung::Force { grace } => Action::Delete { pod: pod.pod.clone(), grace },
-        });
     }
     plan
 }
 
 impl Eviction {
-    fn wake(&mut self, at: Option<Timestamp>) {
-        self.wake_at = earlier(self.wake_at, at);
+    /// A pod whose grace is running: it is cut where it would end too late.
+    fn shorten(&mut self, pod: &Pod, ends_at: Timestamp, deadline: Option<Deadline>, facts: Facts<'_>) {
+        self.left.ending += 1;
+        let Some(deadline) = deadline else { return };
+        let Some(grace) = cut(ends_at, deadline, facts) else { return };
+        self.heartbeat_first |= deadline.provisional;
+        let (answer, rests_until) = known_of(pod, facts.job);
+        if !deadline.provisional && !answer.cut && rests_until <= facts.now {
+            self.actions.push(Action::Delete { pod: pod.pod.clone(), grace });
+        }
     }
+
+    /// A pod that runs still: it is asked to go, or told.
+    fn ask(&mut self, pod: &Pod, is_next: bool, waits: bool, deadline: Option<Deadline>, facts: Facts<'_>) {
+        let (answer, rests_until) = known_of(pod, facts.job);
+        self.left.running += 1;
+        self.left.refused += usize::from(answer.refused);
+        self.left.vetoed += usize::from(answer.vetoed);
+        let mut rung = rung(pod, deadline, facts);
+        let provisional = deadline.is_some_and(|deadline| deadline.provisional);
+        if provisional && matches!(rung, Rung::Force { .. }) {
+            self.heartbeat_first = true;
+            rung = Rung::Ask { until: None };
+        }
+        let is_forced = matches!(rung, Rung::Force { .. });
+        if let Rung::Ask { until } = rung {
+            self.wake_at = earlier(self.wake_at, until);
+            let forced_in = until.map(|until| facts.now.until(until));
+            self.left.forced_in = earlier(self.left.forced_in, forced_in);
+        }
+        if !is_forced && (waits || !is_next) {
+            self.left.awaiting_quiet += usize::from(waits);
+            return;
+        }
+        // A refused eviction rests for a while, but not when the time has come to delete.
+        let goes_further = is_forced && answer.refused && !answer.deleted;
+        if rests_until > facts.now && !goes_further {
+            self.wake_at = earlier(self.wake_at, Some(rests_until));
+            return;
+        }
+        let pod = pod.pod.clone();
+        self.actions.push(match rung {
+            Rung::Ask { .. } => Action::Evict { pod, grace: None },
+            // The budget is asked once even now: most evictions are not refused.
+            Rung::Force { grace, is_cut: true } if !answer.refused => {
+                Action::Evict { pod, grace: Some(grace) }
+            }
+            Rung::Force { grace, .. } => Action::Delete { pod, grace },
+        });
+    }
+}
+
+/// The newest answer about a pod, and until when it rests.
+fn known_of(pod: &Pod, job: &Job) -> (PodAnswer, Timestamp) {
+    // Nearly always at the first look: it spares every pod two searches.
+    if job.memory.pods.is_empty() {
+        return (PodAnswer::default(), Timestamp::default());
+    }
+    let answer = job.memory.pods.get(&pod.pod.uid).copied().unwrap_or_default();
+    (answer, job.memory.cooldown(&Key::Pod(pod.pod.uid.clone())).until)
 }
 
 /// How hard a pod is asked, by the time that is left for its own grace.
@@ -137,41 +152,34 @@ impl Eviction {
 enum Rung {
     /// Through the Eviction API, until then.
     Ask { until: Option<Timestamp> },
-    /// Its own grace still fits exactly: delete.
-    Force { grace: Duration },
-    /// Less than its grace is left.
-    Cut { grace: Duration },
+    /// By deletion: its own grace fits exactly, or less than it is left.
+    Force { grace: Duration, is_cut: bool },
 }
 
-fn rung(pod: &Pod, deadline: Option<Deadline>, policy: &Policy, now: Timestamp) -> Rung {
+fn rung(pod: &Pod, deadline: Option<Deadline>, facts: Facts<'_>) -> Rung {
     let Some(deadline) = deadline else { return Rung::Ask { until: None } };
-    let last_start = deadline.pods - policy.deadline_margin - pod.grace;
+    let last_start = deadline.pods - facts.policy.deadline_margin - pod.grace;
     // A tick may come a little late; what is then cut is less than this.
     let slack = Duration::from_secs(2);
-    if now < last_start {
+    if facts.now < last_start {
         Rung::Ask { until: Some(last_start) }
-    } else if now <= last_start + slack {
-        Rung::Force { grace: pod.grace }
+    } else if facts.now <= last_start + slack {
+        Rung::Force { grace: pod.grace, is_cut: false }
     } else {
-        Rung::Cut { grace: grace_left(deadline, policy, now).min(pod.grace) }
+        Rung::Force { grace: grace_left(deadline, facts).min(pod.grace), is_cut: true }
     }
 }
 
 /// The grace that a pod which is already ending has to be cut to, if it ends too late.
-fn cut(ends_at: Timestamp, deadline: Option<Deadline>, policy: &Policy, now: Timestamp) -> Option<Duration> {
-    let deadline = deadline?;
-    (ends_at > deadline.pods && now < deadline.pods).then(|| grace_left(deadline, policy, now))
+fn cut(ends_at: Timestamp, deadline: Deadline, facts: Facts<'_>) -> Option<Duration> {
+    (ends_at > deadline.pods && facts.now < deadline.pods).then(|| grace_left(deadline, facts))
 }
 
 /// What is left until the margin begins, and at least a second: zero would mean "without waiting for
 /// the kubelet", and two pods of a StatefulSet could run under one name.
-fn grace_left(deadline: Deadline, policy: &Policy, now: Timestamp) -> Duration {
+fn grace_left(deadline: Deadline, Facts { policy, now, .. }: Facts<'_>) -> Duration {
     let left = now.until(deadline.pods - policy.deadline_margin);
     Duration::from_secs(left.as_secs().max(1))
-}
-
-fn may_try(pod: &Pod, job: &Job, now: Timestamp) -> bool {
-    job.memory.asked.get(&pod.pod.uid).is_none_or(|asked| asked.again_at <= now)
 }
 
 fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {

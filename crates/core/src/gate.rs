@@ -1,6 +1,6 @@
 //! The safety gate: not the last healthy target, while time allows.
 
-use crate::{InstanceId, Observation, Seen, Target, TargetGroup, TargetGroupArn, TargetHealth, Timestamp};
+use crate::*;
 
 /// The first target group that would be left without a healthy target we can count on, if any. It
 /// guards everything that ends traffic: the exclude label, deregistration, detach, standby.
@@ -17,19 +17,12 @@ pub(crate) fn closed_by<'a>(
 }
 
 fn is_last(instance: &InstanceId, leaving_since: Timestamp, group: &TargetGroup) -> bool {
-    let own: Vec<&Target> = group
-        .targets
-        .iter()
-        .filter(|target| target.instance == *instance && target.health == TargetHealth::Healthy)
-        .collect();
+    let healthy = group.targets.iter().filter(|target| target.health == TargetHealth::Healthy);
+    let (own, others): (Vec<&Target>, Vec<&Target>) =
+        healthy.partition(|target| target.instance == *instance);
     own.iter().any(|own| {
-        let stands_in = |other: &&Target| {
-            other.instance != *instance
-                && other.health == TargetHealth::Healthy
-                && (group.cross_zone || other.zone == own.zone)
-                && counted_on(other, instance, leaving_since)
-        };
-        !group.targets.iter().any(|other| stands_in(&other))
+        let same_place = |other: &Target| group.cross_zone || other.zone == own.zone;
+        !others.iter().any(|other| same_place(other) && counted_on(other, instance, leaving_since))
     })
 }
 

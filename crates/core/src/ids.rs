@@ -1,16 +1,17 @@
 //! Names of things, each of its own type, so that no call can mix them up.
 
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident,)+) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes the text as it is.
-            pub fn new(text: impl Into<String>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -22,9 +23,10 @@ macro_rules! names {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
             }
         }
+
     )+};
 }
 
@@ -77,6 +79,12 @@ printed! {
     AccountId, Region, Zone, ClusterName, GroupName, HookName, NodeName, NoticeId, PodUid, TargetGroupArn, InstanceId
 }
 
+impl fmt::Debug for HookToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookToken(…)")
+    }
+}
+
 impl TargetGroupArn {
     /// The name inside the ARN, for people: `arn:…:targetgroup/NAME/ID`.
     pub fn short(&self) -> &str {
@@ -89,25 +97,12 @@ impl TargetGroupArn {
     }
 }
 
-impl fmt::Debug for HookToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HookToken(…)")
-    }
-}
-
 impl InstanceId {
     /// Reads an instance id, or nothing where the text is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("i-")?;
         let hex = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (hex && (8..=17).contains(&digits.len())).then(|| Self(text.to_owned()))
-    }
-
-    /// Reads a node's `spec.providerID`: `aws:///ZONE/INSTANCE`, also with a Local Zone. Nodes of
-    /// Fargate and hybrid nodes have no instance.
-    pub fn from_provider_id(provider_id: &str) -> Option<Self> {
-        let path = provider_id.strip_prefix("aws://")?;
-        Self::parse(path.rsplit('/').next()?)
+        (hex && (8..=17).contains(&digits.len())).then(|| Self(text.into()))
     }
 }
 
@@ -127,17 +122,5 @@ mod tests {
         check("i-0b1c2d3e4f50617280", false);
         check("i-0B1C2D3E4F5061728", false);
         check("mi-0b1c2d3e4f5061728", false);
-    }
-
-    #[test]
-    fn the_instance_is_the_last_part_of_the_provider_id() {
-        let check = |text: &str, expect: Option<&str>| {
-            assert_eq!(InstanceId::from_provider_id(text).as_ref().map(InstanceId::as_str), expect);
-        };
-        check("aws:///eu-west-1b/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
-        check("aws:///us-west-2-lax-1a/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
-        check("aws:///eu-west-1b/abc/fargate-ip-10-0-1-2.internal", None);
-        check("eks-hybrid:///eu-west-1/blue/mi-0b1c2d3e4f5061728", None);
-        check("", None);
     }
 }

@@ -8,43 +8,57 @@
 //! progress. The stage of a job is derived from a fresh observation each time, which is why a worker
 //! that dies loses nothing.
 #![deny(missing_docs)]
-#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm, clippy::too_many_lines))]
 
 mod action;
+mod came_back;
 mod case;
-mod deadline;
+mod claim;
+mod ended;
 mod eviction;
+mod facts;
 mod gate;
-mod goal;
-mod hook_state;
+mod goals;
+mod hook_action;
 mod ids;
 mod job;
+mod machine;
+mod memory;
 mod notice;
 mod observation;
-mod over;
-mod ownership;
 mod policy;
 mod reason;
-mod returning;
-mod scene;
-mod stage;
-mod step;
+mod repeat;
+mod stages;
 mod time;
+mod triggers;
+mod walk;
 
+#[cfg(test)]
+extern crate self as offramp_core;
 #[cfg(test)]
 mod tests;
 
 pub use action::*;
+pub use came_back::Evictions;
+pub use claim::{AtTheEnd, Demands, Deregistration, Detachment, Isolation};
+pub use ended::*;
 pub use eviction::{Left, PodClass, classify};
-pub use goal::*;
+pub use goals::Goal;
 pub use ids::*;
 pub use job::*;
+pub use memory::*;
 pub use notice::*;
 pub use observation::*;
-pub use over::*;
-pub use ownership::{Standing, hook_is_ours, left_alone};
 pub use policy::*;
 pub use reason::Reason;
-pub use returning::Evictions;
-pub use step::{Step, step};
+pub use repeat::*;
+pub use stages::Stage;
 pub use time::Timestamp;
+pub use triggers::{demands, hook_is_ours, left_alone};
+pub use walk::{Step, step};
+
+use case::Case;
+use claim::{Claim, Deadline, Entitlement};
+use facts::Facts;
+use stages::Condition;

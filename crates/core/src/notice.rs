@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{
-    AccountId, ClusterName, GroupName, HookName, HookToken, InstanceId, LifecycleState, NoticeId, Region,
-    Timestamp,
-};
+use crate::*;
 
 /// The smaller of 48 h and 100 heartbeat timeouts is the longest that a hook can hold an instance.
-pub(crate) const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
+pub const HOOK_AT_MOST: Duration = Duration::from_secs(48 * 3600);
 
 /// What somebody told us about one instance, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +41,13 @@ pub enum NoticeKind {
     Spot(SpotAction),
     /// EC2 sees an elevated risk of interruption. The interruption may never follow.
     Rebalance,
+}
+
+impl Notice {
+    /// The hook that it speaks of.
+    pub fn hook(&self) -> Option<&Hook> {
+        if let NoticeKind::Hook(hook) = &self.kind { Some(hook) } else { None }
+    }
 }
 
 /// A lifecycle action in its Wait state.

@@ -1,12 +1,9 @@
 //! What was read about one instance at one moment.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
-use crate::{
-    ClusterName, GroupName, HookName, InstanceId, NodeName, NoticeId, PodUid, TargetGroupArn, Timestamp, Zone,
-};
+use crate::*;
 
 /// A reading. A failed read must never look like "it is not there".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,12 +174,6 @@ pub struct PodRef {
     pub uid: PodUid,
 }
 
-impl fmt::Display for PodRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
 /// What DescribeAutoScalingInstances says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -331,10 +322,4 @@ pub struct TargetKey {
     pub instance: InstanceId,
     /// The port: a target with a port override is only found with it.
     pub port: u16,
-}
-
-impl fmt::Display for TargetKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.group.short(), self.port)
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::ids::{ClusterName, HookName};
+use crate::*;
 
 /// What the operator chose. Every default carries its arithmetic.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Left, Over, TargetGroupArn};
+use crate::*;
 
 /// Why a step is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +73,11 @@ pub enum Reason {
     /// The instance reboots with a new root volume, or is stopped and may start again.
     AwaitingReturn,
     /// What the record names is being undone.
-    Returning(Over),
+    Returning(UndoReason),
     /// Everything owed for the spot notice is done.
     SpotServed,
-    /// Nothing is owed any more.
-    Over(Over),
+    /// Nothing is owed any more, and what was done stays done.
+    Over(Ended),
+    /// Nothing is owed any more, and nothing is left of what was done.
+    Undone(UndoReason),
 }

@@ -2,5 +2,4 @@
 
 mod enumeration;
 mod paths;
-mod witnesses;
 mod world;

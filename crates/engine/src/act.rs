@@ -101,9 +101,9 @@ impl Actor<'_> {
                 let (record, guard) = (record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::Exclude { node, record, guard }).await
             }
-            Action::Release { record, resource_version } => {
-                let (record, resource_version) = (record.clone(), resource_version.clone());
-                self.on_node(|node| ClusterCall::Release { node, record, resource_version }).await
+            Action::Release { record, guard } => {
+                let (record, guard) = (record.clone(), guard.clone());
+                self.on_node(|node| ClusterCall::Release { node, record, resource_version: guard }).await
             }
             Action::Evict { pod, grace } => {
                 self.in_cluster(ClusterCall::Evict { pod: pod.clone(), grace: *grace }).await

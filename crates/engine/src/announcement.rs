@@ -153,8 +153,9 @@ impl Announcement {
         match (action, outcome) {
             (Action::Delete { pod, grace }, Outcome::Done) => {
                 let text = format!(
-                    "Deleted pod {pod} with {} to end: the deadline comes, and its disruption budget is not \
+                    "Deleted pod {} with {} to end: the deadline comes, and its disruption budget is not \
                      waited for any longer.",
+                    pod.in_words(),
                     in_words(*grace)
                 );
                 Self::new(EventReason::PodDeleted, text)
@@ -180,7 +181,8 @@ impl Announcement {
 
     pub(crate) fn vetoed(pod: &PodRef, by: &str) -> Option<Self> {
         let text = format!(
-            "An admission webhook or policy refuses to let pod {pod} go, and is asked again every few seconds: {by}"
+            "An admission webhook or policy refuses to let pod {} go, and is asked again every few seconds: {by}",
+            pod.in_words()
         );
         Self::new(EventReason::EvictionRefused, text)
     }

@@ -216,8 +216,9 @@ impl fmt::Display for Fact {
             ),
             Self::CameBack { pod, .. } => write!(
                 f,
-                "pod {pod} came back to the node that it was evicted from, and is not waited for; it \
-                 tolerates the cordon, or something binds it there"
+                "pod {} came back to the node that it was evicted from, and is not waited for; it \
+                 tolerates the cordon, or something binds it there",
+                pod.in_words()
             ),
             Self::Isolated { since_event, .. } => {
                 write!(f, "isolated {} after the event", in_words(*since_event))

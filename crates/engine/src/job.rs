@@ -25,7 +25,7 @@ use crate::metrics::AtWork;
 use crate::observe::Observer;
 use crate::ports::{Cluster, MessageId};
 use crate::retry::Pauses;
-use crate::routing::Route;
+use crate::routing::{Route, ends_unrouted};
 
 use ending::End;
 pub use telling::JobStatus;
@@ -254,7 +254,7 @@ impl Task {
             Route::NoNode => None,
             // Out of sync for now: what was known of its cluster holds.
             Route::Unknown if self.cluster.is_some() => None,
-            Route::Unknown if now >= self.job.ends_unrouted(&self.shared.policy) => {
+            Route::Unknown if now >= ends_unrouted(&self.job, &self.shared.policy) => {
                 return Err(Unrouted::GivenUp);
             }
             Route::Unknown => return Err(Unrouted::Waiting(now + UNROUTED)),

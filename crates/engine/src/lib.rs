@@ -18,6 +18,7 @@ mod job;
 mod jobs;
 mod journal;
 mod labels;
+mod learning;
 mod lease;
 mod metrics;
 mod observe;
@@ -46,6 +47,7 @@ pub use intake::Pulse;
 pub use job::{ForeignMessages, JobStatus};
 pub use journal::Journal;
 pub use labels::{ConfiguredTargetGroup, JobOutcome, Trigger, goal_name, stage_name};
+pub use learning::{learn_of_observation, learn_of_outcome};
 pub use lease::LeaseTimes;
 pub use metrics::{Call, CallResult, Metrics};
 pub use owner::node_owner;
@@ -55,7 +57,7 @@ pub use ports::{
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
-pub use texts::in_words;
+pub use texts::{InWords, in_words};
 
 use batch::Calls;
 use dead_letters::DeadLetters;

@@ -94,7 +94,7 @@ impl Metrics {
     ) -> Result<Self, prometheus::Error> {
         let configured: Vec<String> = clusters.into_iter().map(ToString::to_string).collect();
         let clusters = [&configured[..], &[UNKNOWN.to_owned()]].concat();
-        let stages = Goal::ALL.into_iter().flat_map(Goal::stages).map(|stage| stage_name(*stage));
+        let stages = Goal::ALL.into_iter().flat_map(Goal::stages).map(stage_name);
 
         let trigger = Labels::one("trigger", Trigger::ALL.map(Trigger::as_str));
         let fault = Labels::one("fault", FAULTS);

@@ -46,7 +46,12 @@ impl Observer {
     ) -> (Observation, Vec<Fault>) {
         let mut faults = Vec::new();
         // What a notice says has to be confirmed by what was read after it, and so has what came of our calls.
-        let told_at = job.notices.iter().map(|notice| notice.at).chain(job.memory.hooks_called_at()).max();
+        let told_at = job
+            .notices
+            .iter()
+            .map(|notice| notice.at)
+            .chain(job.memory.hooks.values().map(|calls| calls.newest))
+            .max();
         let told_at = told_at.unwrap_or(job.since());
         let membership = self.calls.memberships.ask_since(home, job.instance.clone(), told_at).await;
         let membership = seen(membership, &mut faults);

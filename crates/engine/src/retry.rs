@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
+use offramp_core::{Pause, Repeat};
 
 use crate::ports::Fault;
 
@@ -53,6 +54,47 @@ impl Pauses {
     }
 }
 
+/// How long something rests that is done for the `times`th time in a row without any progress. Core says what is
+/// done again, and what counts as the same.
+pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
+    let pause = match repeat {
+        Repeat::Never => return Duration::ZERO,
+        Repeat::Budget(..) => Pause::Eviction,
+        Repeat::Again(pause, _) => *pause,
+    };
+    let doubled = |first: Duration| first * 2_u32.pow(times.saturating_sub(1).min(DOUBLINGS));
+    match pause {
+        Pause::NodeUnshown => WATCH_LAG,
+        Pause::NodeUnanswered => FIRST,
+        Pause::Eviction => EVICTION,
+        Pause::Deletion => DELETION,
+        Pause::Write => WRITE,
+        Pause::Hook => doubled(HOOK),
+        Pause::Confirmation => doubled(CONFIRMATION),
+    }
+}
+
+/// A watch was up to 3.4 s late in a storm on a busy API server. Past that, a write that changed nothing
+/// (an admission webhook took it back) is made again.
+const WATCH_LAG: Duration = Duration::from_secs(5);
+/// How long an eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a budget opens when
+/// another pod becomes ready, which takes longer than that. After a success this covers the time until a watch
+/// shows it.
+const EVICTION: Duration = Duration::from_secs(5);
+/// How long a deletion rests that was refused: at the end seconds count, and a webhook that refuses all of them would
+/// otherwise be asked some hundred times a second.
+const DELETION: Duration = Duration::from_secs(2);
+/// How long a failed AWS write rests, whatever wakes the job meanwhile. ELB grants an account ten calls a
+/// second; calls of many jobs go out together.
+const WRITE: Duration = Duration::from_secs(3);
+/// How long a hook rests after a failed call: a tenth of the shortest HeartbeatTimeout (30 s), and twice
+/// as long each time, up to 24 s. All calls to Auto Scaling share one bucket for each account.
+const HOOK: Duration = Duration::from_secs(3);
+/// How long an answer rests that AWS took, before it is given again. A group shows its new state within seconds; a
+/// refusal counts as the second witness after as long (core's `hook_action`).
+const CONFIRMATION: Duration = Duration::from_secs(10);
+const DOUBLINGS: u32 = 3;
+
 /// Waits for an answer for at most [`CALL_TIMEOUT`]. No answer means that nothing is known.
 pub(crate) async fn answer<T>(what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
@@ -68,6 +110,8 @@ fn hash(key: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use offramp_core::{HookKey, Key};
+
     use super::*;
 
     #[test]
@@ -81,6 +125,23 @@ mod tests {
         assert_ne!(a, take("i-0b1c2d3e4f5061729"));
         assert!(a.windows(2).all(|pair| pair[0] <= pair[1]), "{a:?}");
         assert!((200..=250).contains(&a[0]) && (15_000..=18_750).contains(&a[8]), "{a:?}");
+    }
+
+    #[test]
+    fn only_calls_about_hooks_rest_longer_each_time() {
+        let hook = Key::Hook(HookKey { group: "g".into(), name: "h".into(), token: None });
+        let check = |pause: Pause, expect: [u64; 5]| {
+            let repeat = Repeat::Again(pause, hook.clone());
+            let millis = [1, 2, 3, 4, 5].map(|times| super::pause(&repeat, times).as_millis());
+            assert_eq!(millis, expect.map(u128::from), "{pause:?}");
+        };
+        check(Pause::NodeUnshown, [5_000; 5]);
+        check(Pause::NodeUnanswered, [200; 5]);
+        check(Pause::Eviction, [5_000; 5]);
+        check(Pause::Deletion, [2_000; 5]);
+        check(Pause::Write, [3_000; 5]);
+        check(Pause::Hook, [3_000, 6_000, 12_000, 24_000, 24_000]);
+        check(Pause::Confirmation, [10_000, 20_000, 40_000, 80_000, 80_000]);
     }
 
     #[tokio::test(start_paused = true)]

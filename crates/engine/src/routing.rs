@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use offramp_core::{InstanceId, Job, Policy, Seen, hook_is_ours};
+use offramp_core::{HOOK_AT_MOST, InstanceId, Job, Notice, Policy, Seen, Timestamp, hook_is_ours};
 
 use crate::ports::Cluster;
 
@@ -23,6 +23,12 @@ pub(crate) enum Route {
     Foreign,
     /// A cluster that might know it is out of sync.
     Unknown,
+}
+
+/// When it does not matter any more whose the instance is: nothing of the job has a claim by then.
+pub(crate) fn ends_unrouted(job: &Job, policy: &Policy) -> Timestamp {
+    let lasts = |notice: &Notice| if notice.hook().is_some() { HOOK_AT_MOST } else { policy.patience };
+    job.notices.iter().map(|notice| notice.at + lasts(notice)).max().unwrap_or_default()
 }
 
 impl Clusters {

@@ -2,12 +2,24 @@
 
 use std::time::Duration;
 
-use offramp_core::{Action, Left, LeftAlone, Over, Reason};
+use offramp_core::{Action, Ended, Left, LeftAlone, PodRef, Reason, TargetKey, UndoReason};
 
 /// Has words for people.
-pub(crate) trait InWords {
-    /// Half a sentence, without a full stop.
+pub trait InWords {
+    /// A name, or half a sentence without a full stop.
     fn in_words(&self) -> String;
+}
+
+impl InWords for PodRef {
+    fn in_words(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+impl InWords for TargetKey {
+    fn in_words(&self) -> String {
+        format!("{}:{}", self.group.short(), self.port)
+    }
 }
 
 impl InWords for Action {
@@ -19,15 +31,17 @@ impl InWords for Action {
             Self::Exclude { record, .. } => {
                 format!("exclude, recording {}", counted(record.targets.len(), "target"))
             }
-            Self::Deregister(target) => format!("deregister {target}"),
-            Self::Evict { pod, grace: None } => format!("evict {pod}"),
-            Self::Evict { pod, grace: Some(grace) } => format!("evict {pod} with {}", in_words(*grace)),
-            Self::Delete { pod, grace } => format!("delete {pod} with {}", in_words(*grace)),
+            Self::Deregister(target) => format!("deregister {}", target.in_words()),
+            Self::Evict { pod, grace: None } => format!("evict {}", pod.in_words()),
+            Self::Evict { pod, grace: Some(grace) } => {
+                format!("evict {} with {}", pod.in_words(), in_words(*grace))
+            }
+            Self::Delete { pod, grace } => format!("delete {} with {}", pod.in_words(), in_words(*grace)),
             Self::Heartbeat(hook) => format!("heartbeat for hook {}", hook.name),
             Self::CompleteHook(hook) => format!("complete hook {}: CONTINUE", hook.name),
             Self::Detach { group } => format!("detach from {group}"),
             Self::TerminateThroughGroup { group } => format!("terminate through {group}"),
-            Self::Register(target) => format!("register {target}"),
+            Self::Register(target) => format!("register {}", target.in_words()),
             Self::Release { .. } => "uncordon and forget".to_owned(),
         }
     }
@@ -79,9 +93,10 @@ impl InWords for Reason {
                 format!("isolated, waiting up to {} for the interruption", in_words(*left))
             }
             Self::AwaitingReturn => "waiting for the instance to come back".to_owned(),
-            Self::Returning(over) => format!("undoing what was done: {}", over.in_words()),
+            Self::Returning(why) => format!("undoing what was done: {}", why.in_words()),
             Self::SpotServed => "everything owed for the spot notice is done".to_owned(),
-            Self::Over(over) => over.in_words(),
+            Self::Over(ended) => ended.in_words(),
+            Self::Undone(why) => why.in_words(),
         }
     }
 }
@@ -106,21 +121,29 @@ impl InWords for Left {
     }
 }
 
-impl InWords for Over {
+impl InWords for Ended {
     fn in_words(&self) -> String {
         let text = match self {
-            Self::Answered => "the hook is answered",
-            Self::EndedWithoutUs => {
+            Self::WithoutOurAnswer => {
                 "the hook cannot be open any more, and it was not our answer that ended it"
             }
+            Self::Answered => "the hook is answered",
+            Self::InstanceEnded => "the instance has ended",
             Self::WasNotOpen => "the hook was not open: an earlier worker has probably answered it",
             Self::LeftIsolated => {
                 "the group said neither that the instance goes nor that it stays: the node stays isolated"
             }
+        };
+        text.to_owned()
+    }
+}
+
+impl InWords for UndoReason {
+    fn in_words(&self) -> String {
+        let text = match self {
             Self::NotOurs => "the hook is somebody else's",
-            Self::Disagrees => "the group says that the instance is not held by this hook",
+            Self::InService => "the group says that the instance is not held by this hook",
             Self::Stale => "the spot notice is over and the node still works",
-            Self::Ended => "the instance has ended",
             Self::LeftAlone(LeftAlone::Karpenter) => "left alone: Karpenter removes this node",
             Self::LeftAlone(LeftAlone::AutoMode) => "left alone: EKS Auto Mode removes this node",
             Self::LeftAlone(LeftAlone::NotSelected) => "left alone: the node selector does not match",
@@ -180,7 +203,10 @@ mod tests {
             Reason::DeadlineReached { pods: 1, targets: 0 },
             "the deadline has come, answering with 1 pod and 0 targets left",
         );
-        check(Reason::Over(Over::Disagrees), "the group says that the instance is not held by this hook");
+        check(
+            Reason::Undone(UndoReason::InService),
+            "the group says that the instance is not held by this hook",
+        );
         let left = Left { running: 2, ending: 1, refused: 1, ..Left::default() };
         check(Reason::Draining(left), "3 pods left, 1 ending, 1 refused");
     }

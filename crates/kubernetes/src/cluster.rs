@@ -9,7 +9,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request as Path;
 use kube::{Client, Resource};
 use offramp_core::{ClusterName, InstanceId, Node, NodeName, Pod, PodRef, Seen};
-use offramp_engine::{Announcement, Call, Cluster, ClusterCall, Fault, Glance, Metrics, Seats, Settled};
+use offramp_engine::{
+    Announcement, Call, Cluster, ClusterCall, Fault, Glance, InWords, Metrics, Seats, Settled,
+};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
@@ -153,7 +155,7 @@ impl KubernetesCluster {
     }
 
     async fn evict(&self, pod: &PodRef, body: &Value) -> Result<Settled, Fault> {
-        let object = format!("pod {pod}");
+        let object = format!("pod {}", pod.in_words());
         let request = self.request(Kind::Evict, pod, &object);
         let path = format!("{}/{}/eviction", api::Pod::url_path(&(), Some(&pod.namespace)), pod.name);
         let eviction = Path::new(path).create(&PostParams::default(), body.to_string().into_bytes());
@@ -163,7 +165,7 @@ impl KubernetesCluster {
     }
 
     async fn delete(&self, pod: &PodRef, grace_seconds: u32) -> Result<Settled, Fault> {
-        let object = format!("pod {pod}");
+        let object = format!("pod {}", pod.in_words());
         let request = self.request(Kind::Delete, pod, &object);
         let preconditions =
             Preconditions { uid: Some(pod.uid.as_str().to_owned()), ..Preconditions::default() };

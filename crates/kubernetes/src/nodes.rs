@@ -25,6 +25,13 @@ impl WatchedNode {
     }
 }
 
+/// Reads a node's `spec.providerID`: `aws:///ZONE/INSTANCE`, also with a Local Zone. Nodes of Fargate and hybrid
+/// nodes have no instance.
+fn instance_of(provider_id: &str) -> Option<InstanceId> {
+    let path = provider_id.strip_prefix("aws://")?;
+    InstanceId::parse(path.rsplit('/').next()?)
+}
+
 /// Trims a Node. One without an EC2 instance in its providerID (Fargate, hybrid, or not yet
 /// initialised) is none of ours.
 pub(crate) fn read(
@@ -32,7 +39,7 @@ pub(crate) fn read(
     selector: Option<&Selector>,
 ) -> Option<WatchedNode> {
     let spec = node.spec.unwrap_or_default();
-    let instance = InstanceId::from_provider_id(spec.provider_id.as_deref()?)?;
+    let instance = instance_of(spec.provider_id.as_deref()?)?;
     let labels = node.metadata.labels.unwrap_or_default();
     let annotations = node.metadata.annotations.unwrap_or_default();
     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -151,6 +158,18 @@ mod tests {
             node(json!({ "providerID": "aws:///a/i-0b1c2d3e4f5061728" }), json!({}), json!([])).unwrap();
         assert!(!read.node.ready && !read.node.selected);
         assert_eq!(read.node.ready_since, Timestamp::from_millis(5_000));
+    }
+
+    #[test]
+    fn the_instance_is_the_last_part_of_the_provider_id() {
+        let check = |text: &str, expect: Option<&str>| {
+            assert_eq!(instance_of(text).as_ref().map(InstanceId::as_str), expect);
+        };
+        check("aws:///eu-west-1b/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
+        check("aws:///us-west-2-lax-1a/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
+        check("aws:///eu-west-1b/abc/fargate-ip-10-0-1-2.internal", None);
+        check("eks-hybrid:///eu-west-1/blue/mi-0b1c2d3e4f5061728", None);
+        check("", None);
     }
 
     #[test]

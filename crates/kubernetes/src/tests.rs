@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use offramp_core::{ClusterName, InstanceId, NodeName, NoticeId, PodRef, PodUid, Record, Seen, Timestamp};
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, EventReason, Fault, Metrics, RECORD_ANNOTATION, Settled, write_record,
+    Announcement, Cluster, ClusterCall, EventReason, Fault, InWords, Metrics, RECORD_ANNOTATION, Settled,
+    write_record,
 };
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -309,7 +310,7 @@ async fn traffic_is_local_while_a_service_says_so() {
     let running = Running::synced(&server).await;
     let local = |cluster: &KubernetesCluster| -> Vec<String> {
         let pods = cluster.pods(&NodeName::from("n1"));
-        pods.known().unwrap().iter().filter(|pod| pod.local_traffic).map(|pod| pod.pod.to_string()).collect()
+        pods.known().unwrap().iter().filter(|pod| pod.local_traffic).map(|pod| pod.pod.in_words()).collect()
     };
     assert!(local(&running.cluster).is_empty());
     server.put("services", service("Local"));

@@ -1,8 +1,9 @@
 //! Every combination of what the decision can see, held against the invariants.
 
 use super::world::*;
-use crate::case::Case as InCase;
-use crate::deadline::node_deadline;
+use crate::claim::Deadline;
+use crate::facts::Facts;
+use crate::triggers;
 use crate::*;
 
 /// One combination.
@@ -92,8 +93,9 @@ fn memories() -> Vec<Memory> {
     let mut heard = Memory::default();
     heard.hooks.insert(hook_key(), super::world::heard(20));
     heard.draining_since.insert(target_key(), AT);
-    let asked = Asked { refused: true, vetoed: false, deleted: false, again_at: AT + seconds(50) };
-    heard.asked.insert(PodUid::new("uid-web-1"), asked);
+    let uid = PodUid::new("uid-web-1");
+    heard.pods.insert(uid.clone(), PodAnswer { refused: true, ..PodAnswer::default() });
+    heard.cooldowns.insert(Key::Pod(uid), Cooldown { times: 1, until: AT + seconds(50) });
     let mut answered = Memory { isolation_failed: true, ..Memory::default() };
     let calls = HookCalls { newest: AT, ..HookCalls::default() };
     answered.hooks.insert(hook_key(), HookCalls { continued: Some(AT), ..calls });
@@ -402,8 +404,12 @@ fn notices_merge_in_any_order() {
     let policy = policy();
     let seen = untouched();
     let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending)];
-    let deadline =
-        |job: &Job, now| node_deadline(job.notices.iter(), InCase { job, seen: &seen, policy: &policy, now });
+    let deadline = |job: &Job, now| {
+        let facts = Facts { job, seen: &seen, policy: &policy, now };
+        Deadline::tightest(
+            job.notices.iter().filter_map(|notice| (triggers::row(&notice.kind).until)(notice, facts)),
+        )
+    };
     for now in moments() {
         for a in &all {
             for b in &all {

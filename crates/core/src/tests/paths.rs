@@ -1,7 +1,5 @@
 //! Single steps along the paths, as a reader would tell them.
 
-use std::time::Duration;
-
 use super::world::*;
 use crate::*;
 
@@ -11,95 +9,24 @@ fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
 
 /// Short names for what a step asks for.
 fn words(step: &Step) -> Vec<String> {
+    let name = |pod: &PodRef| format!("{}/{}", pod.namespace, pod.name);
     let word = |action: &Action| match action {
         Action::Isolate { exclude: false, .. } => "cordon and record".to_owned(),
         Action::Isolate { exclude: true, .. } => "cordon, exclude and record".to_owned(),
         Action::Exclude { record, .. } if record.targets.is_empty() => "exclude".to_owned(),
         Action::Exclude { record, .. } => format!("exclude, recording {} target", record.targets.len()),
-        Action::Deregister(target) => format!("deregister {target}"),
-        Action::Evict { pod, grace: None } => format!("evict {pod}"),
-        Action::Evict { pod, grace: Some(grace) } => format!("evict {pod} with {}s", grace.as_secs()),
-        Action::Delete { pod, grace } => format!("delete {pod} with {}s", grace.as_secs()),
+        Action::Deregister(target) => format!("deregister {}:{}", target.group.short(), target.port),
+        Action::Evict { pod, grace: None } => format!("evict {}", name(pod)),
+        Action::Evict { pod, grace: Some(grace) } => format!("evict {} with {}s", name(pod), grace.as_secs()),
+        Action::Delete { pod, grace } => format!("delete {} with {}s", name(pod), grace.as_secs()),
         Action::Heartbeat(hook) => format!("heartbeat for hook {}", hook.name),
         Action::CompleteHook(hook) => format!("complete hook {}: CONTINUE", hook.name),
         Action::Detach { group } => format!("detach from {group}"),
         Action::TerminateThroughGroup { group } => format!("terminate through {group}"),
-        Action::Register(target) => format!("register {target}"),
+        Action::Register(target) => format!("register {}:{}", target.group.short(), target.port),
         Action::Release { .. } => "uncordon and forget".to_owned(),
     };
     step.actions.iter().map(word).collect()
-}
-
-/// A hook's world in which the node is isolated, labelled, and its target is out.
-fn ready_to_drain(pods: Vec<Pod>) -> Observation {
-    Observation {
-        node: Seen::Known(isolated(&["offramp", "spot"], true, &[target_key()])),
-        pods: Seen::Known(pods),
-        target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
-        ..untouched()
-    }
-}
-
-#[test]
-fn a_hook_walks_from_the_cordon_to_its_answer() {
-    let mut job = job([hook()]);
-    let mut seen = untouched();
-    let check = |job: &Job, seen: &Observation, after: u64, stage: Option<Stage>, actions: &[&str]| {
-        let step = step_at(job, seen, after);
-        assert_eq!((step.stage, words(&step)), (stage, actions.iter().map(ToString::to_string).collect()));
-    };
-    check(&job, &seen, 0, Some(Stage::Isolate), &["cordon and record"]);
-    seen.node = Seen::Known(isolated(&["offramp"], false, &[]));
-    check(
-        &job,
-        &seen,
-        1,
-        Some(Stage::Deregister),
-        &["exclude, recording 1 target", "evict default/web-1", "evict default/web-2"],
-    );
-    seen.node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
-    seen.pods = Seen::Known(vec![]);
-    check(&job, &seen, 6, Some(Stage::Deregister), &["deregister web:30080"]);
-    job.memory.draining_since.insert(target_key(), AT + seconds(6));
-    seen.target_groups =
-        Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy])]);
-    check(&job, &seen, 7, Some(Stage::Deregister), &[]);
-    check(&job, &seen, 36, Some(Stage::Quiesce), &[]);
-    check(&job, &seen, 151, Some(Stage::Quiesce), &["heartbeat for hook offramp"]);
-    seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
-    check(&job, &seen, 140, Some(Stage::Complete), &["complete hook offramp: CONTINUE"]);
-    job.memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Done, &seen, AT + seconds(140));
-    check(&job, &seen, 141, Some(Stage::Complete), &[]);
-    seen.membership = member(LifecycleState::TerminatingProceed);
-    check(&job, &seen, 141, None, &[]);
-}
-
-#[test]
-fn a_hook_is_kept_alive_before_it_is_given_up() {
-    // The shortest timeout there is: half of it is over when its margin begins.
-    let mut short = group(&["offramp"]);
-    short.terminate_hooks[0].heartbeat_timeout = seconds(30);
-    let draining = vec![target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy])];
-    let seen = Observation {
-        group: Seen::Known(short),
-        target_groups: Seen::Known(draining),
-        ..ready_to_drain(vec![])
-    };
-    let mut job = job([hook()]);
-    assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
-    // A worker that has just started knows of no heartbeat, and asks too.
-    assert_eq!(words(&step_at(&job, &seen, 29)), ["heartbeat for hook offramp"]);
-    // One lost answer proves nothing; three in a row, and what is left is the first timeout.
-    let lost = |job: &mut Job, after: u64| {
-        job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Retry, &untouched(), AT + seconds(after));
-    };
-    lost(&mut job, 3);
-    assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
-    lost(&mut job, 6);
-    lost(&mut job, 12);
-    assert_eq!(words(&step_at(&job, &seen, 24)), ["complete hook offramp: CONTINUE"]);
-    job.memory.learn(&Action::Heartbeat(hook_key()), &Outcome::Done, &untouched(), AT + seconds(15));
-    assert_eq!(words(&step_at(&job, &seen, 16)), Vec::<String>::new());
 }
 
 #[test]
@@ -109,7 +36,7 @@ fn an_instance_that_auto_scaling_does_not_list_yet_is_not_given_up() {
         Observation { node: Seen::Gone, pods: Seen::Gone, membership: Seen::Gone, ..ready_to_drain(vec![]) };
     let job = job([hook()]);
     assert_eq!(step_at(&job, &seen, 1).reason, Reason::Unsettled);
-    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Over::Answered));
+    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::Answered));
 }
 
 #[test]
@@ -188,8 +115,9 @@ fn spot_lets_its_replacement_start_where_that_is_ours_to_say() {
 fn the_ladder_asks_then_deletes_then_cuts() {
     let refused = |again_at: u64| {
         let mut memory = Memory::default();
-        let asked = Asked { refused: true, vetoed: false, deleted: false, again_at: AT + seconds(again_at) };
-        memory.asked.insert(PodUid::new("uid-web"), asked);
+        let uid = PodUid::new("uid-web");
+        memory.pods.insert(uid.clone(), PodAnswer { refused: true, ..PodAnswer::default() });
+        memory.cooldowns.insert(Key::Pod(uid), Cooldown { times: 1, until: AT + seconds(again_at) });
         memory
     };
     let check = |grace: u64, after: u64, memory: &Memory, expect: &[&str]| {
@@ -236,8 +164,8 @@ fn nothing_is_forced_before_a_heartbeat_is_answered() {
     assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web"]);
     // It could not be sent: the first timeout is firm.
     job.memory.hooks.clear();
-    let calls = HookCalls { failures: 3, again_at: AT + seconds(13), ..HookCalls::default() };
-    job.memory.hooks.insert(hook_key(), calls);
+    let rests = Cooldown { times: 3, until: AT + seconds(13) };
+    job.memory.cooldowns.insert(Key::Hook(hook_key()), rests);
     assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web with 274s"]);
 }
 
@@ -284,14 +212,14 @@ fn late_notices_do_little() {
     use LifecycleState::{InService, Terminating, TerminatingProceed, TerminatingWait};
     check(hook(), member(TerminatingWait), 3_000, "cordon and record, heartbeat for hook offramp");
     check(hook(), member(InService), 30, "cordon and record");
-    check(hook(), member(InService), 61, "Over(Disagrees)");
+    check(hook(), member(InService), 61, "Undone(InService)");
     check(hook(), member(Terminating), 61, "GroupUndecided");
     check(hook(), member(TerminatingProceed), 5, "Over(Answered)");
     check(hook(), Seen::Unknown, 60, "cordon and record");
     check(hook(), Seen::Unknown, 61, "GroupUnknown");
-    check(spot(), member(InService), 181, "Over(Stale)");
+    check(spot(), member(InService), 181, "Undone(Stale)");
     check(rebalance(), member(InService), 30, "cordon and record");
-    check(rebalance(), member(InService), 3_600, "Over(PatienceOver)");
+    check(rebalance(), member(InService), 3_600, "Undone(PatienceOver)");
 }
 
 #[test]
@@ -444,43 +372,10 @@ fn what_the_record_names_is_undone_targets_first() {
 }
 
 #[test]
-fn a_new_root_volume_brings_the_instance_back() {
-    let notice = hook_of("offramp", Passage::RootVolume);
-    let mut job = job([notice]);
-    let mut seen =
-        Observation { membership: member(LifecycleState::ReplacingRootVolumeWait), ..ready_to_drain(vec![]) };
-    seen.node = Seen::Known(isolated(&["offramp"], true, &[]));
-    assert_eq!(words(&step_at(&job, &seen, 6)), ["complete hook offramp: CONTINUE"]);
-    job.memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Done, &seen, AT + seconds(6));
-    seen.membership = member(LifecycleState::Other("ReplacingRootVolume".to_owned()));
-    let step = step_at(&job, &seen, 7);
-    assert_eq!((step.stage, step.reason), (Some(Stage::Complete), Reason::AwaitingReturn));
-    seen.membership = member(LifecycleState::InService);
-    assert_eq!(words(&step_at(&job, &seen, 200)), ["uncordon and forget"]);
-}
-
-#[test]
 fn hibernation_leaves_the_pods_alone() {
     let job = job([notice("spot", NoticeKind::Spot(SpotAction::Hibernate))]);
     let seen = Observation { node: Seen::Known(isolated(&["spot"], true, &[])), ..untouched() };
     assert_eq!(words(&step_at(&job, &seen, 1)), ["exclude, recording 1 target"]);
-}
-
-#[test]
-fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
-    let policy = Policy { scoped: true, ..policy() };
-    let mut job = job([hook()]);
-    let unread = Observation { group: Seen::Unknown, ..ready_to_drain(vec![pod("web")]) };
-    let at = |job: &Job, seen: &Observation| step(job, seen, &policy, AT + seconds(100));
-    assert!(at(&job, &unread).actions.is_empty());
-    assert_eq!(at(&job, &unread).reason, Reason::Unsettled);
-    // Nobody's group is nobody's scope.
-    let none = Observation { group: Seen::Gone, ..unread.clone() };
-    assert_eq!(at(&job, &none).reason, Reason::Returning(Over::LeftAlone(LeftAlone::GroupOutOfScope)));
-    // What was read once holds while a later read fails.
-    let read = ready_to_drain(vec![pod("web")]);
-    job.memory.notice(&own(), &read, AT);
-    assert_eq!(words(&at(&job, &unread)), ["evict default/web", "heartbeat for hook offramp"]);
 }
 
 #[test]
@@ -493,32 +388,6 @@ fn a_removal_that_nobody_confirms_does_not_get_past_its_first_stage() {
     assert_eq!(stage(untouched().node), Some(Stage::Isolate));
     assert_eq!(stage(Seen::Known(isolated(&["offramp"], true, &[]))), Some(Stage::Isolate));
     assert_eq!(stage(Seen::Gone), Some(Stage::Complete));
-}
-
-#[test]
-fn a_failed_write_rests_whatever_wakes_the_job() {
-    let mut job = job([hook()]);
-    let groups = Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]);
-    let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
-    let seen = Observation { node, target_groups: groups, ..ready_to_drain(vec![]) };
-    let deregister = Action::Deregister(target_key());
-    let tries = |job: &Job, after| step_at(job, &seen, after).actions.contains(&deregister);
-    assert!(tries(&job, 10));
-    job.memory.learn(&deregister, &Outcome::Retry, &untouched(), AT + seconds(10));
-    assert!(!tries(&job, 12));
-    assert_eq!(step_at(&job, &seen, 12).wake_at, AT + seconds(13));
-    assert!(tries(&job, 13));
-}
-
-#[test]
-fn a_cordon_whose_answer_was_lost_is_waited_for() {
-    let mut job = job([hook()]);
-    let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
-    let isolate = step_at(&job, &untouched(), 0).actions.remove(0);
-    assert_eq!(step_at(&job, &seen, 61).stage, None);
-    job.memory.learn(&isolate, &Outcome::Retry, &untouched(), AT + seconds(55));
-    assert_eq!(step_at(&job, &seen, 61).stage, Some(Stage::Isolate), "it may have happened");
-    assert_eq!(step_at(&job, &seen, 116).stage, None, "a watch would have shown it");
 }
 
 #[test]
@@ -561,26 +430,6 @@ fn a_stopped_instance_gets_its_node_back_as_it_was() {
 }
 
 #[test]
-fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
-    let mut job = job([hook()]);
-    let seen = untouched();
-    let isolate = step_at(&job, &seen, 0).actions.remove(0);
-    let isolates = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
-    for (outcome, repeated) in [(Outcome::Retry, true), (Outcome::Done, false), (Outcome::Changed, false)] {
-        job.memory = Memory::default();
-        job.memory.learn(&isolate, &outcome, &untouched(), AT);
-        let step = step_at(&job, &seen, 1);
-        assert!(repeated || step.wake_at <= AT + seconds(2), "looks again soon: {step:?}");
-        assert_eq!(isolates(step), repeated, "{outcome:?}");
-    }
-    assert!(isolates(step_at(&job, &seen, 5)), "no watch shows it: it was taken back");
-    let mut newer = node();
-    newer.resource_version.push('0');
-    let seen = Observation { node: Seen::Known(newer), ..seen };
-    assert!(isolates(step_at(&job, &seen, 1)));
-}
-
-#[test]
 fn a_record_that_cannot_be_read_holds_nothing_up_and_is_never_undone() {
     let foreign = |excluded| Node { record: Some(Record::foreign(AT)), ..isolated(&[], excluded, &[]) };
     let seen = |node| Observation { node: Seen::Known(node), ..ready_to_drain(vec![pod("web")]) };
@@ -597,27 +446,6 @@ fn a_record_that_cannot_be_read_holds_nothing_up_and_is_never_undone() {
     let reprieved = Observation { membership: member(LifecycleState::InService), ..seen(foreign(true)) };
     let step = step_at(&job([hook()]), &reprieved, 61);
     assert_eq!((step.stage, words(&step)), (None, vec![]));
-}
-
-#[test]
-fn the_memory_learns_what_observations_do_not_show() {
-    let mut memory = Memory::default();
-    let evict = Action::Evict { pod: pod("web").pod, grace: None };
-    memory.learn(&evict, &Outcome::Blocked { budget: None }, &untouched(), AT);
-    assert!(memory.asked.values().all(|asked| asked.refused && asked.again_at == AT + seconds(5)));
-    memory.learn(&evict, &Outcome::Done, &untouched(), AT + seconds(5));
-    assert!(memory.asked.values().all(|asked| !asked.refused));
-    memory.learn(&Action::CompleteHook(hook_key()), &Outcome::Retry, &untouched(), AT);
-    let failed =
-        HookCalls { newest: AT, lost: true, failures: 1, again_at: AT + seconds(3), ..HookCalls::default() };
-    assert_eq!(memory.hooks.get(&hook_key()), Some(&failed));
-    let seen = Observation {
-        target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[])]),
-        ..Observation::default()
-    };
-    memory.notice(&own(), &seen, AT);
-    memory.notice(&own(), &seen, AT + Duration::from_secs(9));
-    assert_eq!(memory.draining_since.get(&target_key()), Some(&AT));
 }
 
 #[test]
@@ -663,13 +491,4 @@ fn an_unread_target_group_holds_the_end_back_and_nothing_else() {
     seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
     let step = step_at(&job([hook()]), &seen, 6);
     assert_eq!((step.stage, step.reason), (Some(Stage::Deregister), Reason::TargetsUnknown));
-}
-
-#[test]
-fn a_confirmed_hook_stays_confirmed_while_nothing_can_be_read() {
-    let mut job = job([hook()]);
-    let mut seen = ready_to_drain(vec![pod("web")]);
-    job.memory.notice(&own(), &seen, AT + seconds(50));
-    seen.membership = Seen::Unknown;
-    assert_eq!(words(&step_at(&job, &seen, 160)), ["evict default/web", "heartbeat for hook offramp"]);
 }

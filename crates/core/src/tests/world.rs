@@ -1,9 +1,9 @@
-//! Values to build worlds of.
+//! Values to build worlds of. The engine includes this file too, for tests that learn.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::*;
+use offramp_core::*;
 
 pub(crate) const AT: Timestamp = Timestamp::from_millis(1_000_000_000);
 
@@ -185,5 +185,15 @@ pub(crate) fn untouched() -> Observation {
         group: Seen::Known(group(&["offramp"])),
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),
         unread_target_groups: 0,
+    }
+}
+
+/// A hook's world in which the node is isolated, labelled, and its target is out.
+pub(crate) fn ready_to_drain(pods: Vec<Pod>) -> Observation {
+    Observation {
+        node: Seen::Known(isolated(&["offramp", "spot"], true, &[target_key()])),
+        pods: Seen::Known(pods),
+        target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
+        ..untouched()
     }
 }

@@ -1,6 +1,6 @@
 //! How a job ends, and what becomes of its messages.
 
-use offramp_core::{Over, Reason};
+use offramp_core::{Ended, Reason, UndoReason};
 use tokio::sync::oneshot;
 
 use super::{TICK, Task};
@@ -82,11 +82,11 @@ impl Task {
 
 fn outcome_of(reason: &Reason) -> JobOutcome {
     match reason {
-        Reason::SpotServed | Reason::Over(Over::Answered | Over::Ended) => JobOutcome::Left,
-        Reason::Over(Over::EndedWithoutUs) => JobOutcome::EndedWithoutOurAnswer,
-        Reason::Over(Over::WasNotOpen) => JobOutcome::WasNotOpen,
-        Reason::Over(Over::LeftIsolated) => JobOutcome::LeftIsolated,
-        Reason::Over(Over::NotOurs) => JobOutcome::NotOurs,
+        Reason::SpotServed | Reason::Over(Ended::Answered | Ended::InstanceEnded) => JobOutcome::Left,
+        Reason::Over(Ended::WithoutOurAnswer) => JobOutcome::EndedWithoutOurAnswer,
+        Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
+        Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,
+        Reason::Undone(UndoReason::NotOurs) => JobOutcome::NotOurs,
         _ => JobOutcome::Returned,
     }
 }

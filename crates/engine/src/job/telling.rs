@@ -130,7 +130,7 @@ impl Task {
     pub(super) fn tell_veto(&mut self, action: &Action, outcome: &Outcome) {
         let Outcome::Vetoed { by } = outcome else { return };
         let (Action::Evict { pod, .. } | Action::Delete { pod, .. }) = action else { return };
-        if !self.told_pods.insert(format!("{} {pod}", action_name(action))) {
+        if !self.told_pods.insert(format!("{} {}", action_name(action), pod.in_words())) {
             return;
         }
         self.announce(Announcement::vetoed(pod, by));

@@ -8,6 +8,7 @@ use offramp_core::{Action, Goal, Node, Observation, Outcome, Step, Timestamp, st
 use super::Task;
 use crate::act::Actor;
 use crate::announcement::Announcement;
+use crate::learning;
 
 /// A message that is still on its way to its isolation after this gives its place to the next: an answer
 /// that takes a hundred times as long as others may not come at all.
@@ -29,7 +30,7 @@ impl Task {
     /// One observe → step → act, after the observing. Says when to look again.
     async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
         let now = self.shared.clock.now();
-        self.job.memory.notice(&self.job.instance, seen, now);
+        learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
         self.tell_came_back(seen);
         let mut step = step(&self.job, seen, &self.shared.policy, now);
         self.tell(&step, now);
@@ -50,7 +51,7 @@ impl Task {
         let failures = outcomes.iter().filter(|(_, outcome)| is_failure(outcome)).count();
         let pause = (failures > 0).then(|| self.pauses.next());
         for (action, outcome) in &outcomes {
-            self.job.memory.learn(action, outcome, seen, now);
+            learning::learn_of_outcome(&mut self.job.memory, action, outcome, seen, now);
             self.tell_veto(action, outcome);
             self.announce(Announcement::of_action(action, outcome));
             if let Action::Isolate { .. } = action {

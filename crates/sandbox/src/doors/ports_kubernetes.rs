@@ -9,8 +9,8 @@ use offramp_core::{
     BudgetName, ClusterName, InstanceId, Node, NodeName, Pod, PodOrigin, PodRef, Record, Seen,
 };
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, Fault, RECORD_ANNOTATION, Seats, Settled, node_owner, read_record,
-    write_record,
+    Announcement, Cluster, ClusterCall, Fault, InWords, RECORD_ANNOTATION, Seats, Settled, node_owner,
+    read_record, write_record,
 };
 use tokio::sync::watch;
 
@@ -95,7 +95,7 @@ impl ClusterDoor {
             world.evict_pod(&self.name, &pod.namespace, &pod.name, Some(&pod.uid), grace)
         };
         let answer = self.sandbox.call("kubernetes.POST eviction", true, effect).await?;
-        self.settled(&format!("evicting pod {pod}"), answer)
+        self.settled(&format!("evicting pod {}", pod.in_words()), answer)
     }
 
     async fn delete(&self, call: &ClusterCall, pod: &PodRef, grace: Duration) -> Result<Settled, Fault> {
@@ -104,7 +104,7 @@ impl ClusterDoor {
             world.ask_to_delete_pod(&self.name, &pod.namespace, &pod.name, Some(grace), Some(&pod.uid))
         };
         let answer = self.sandbox.call("kubernetes.DELETE pod", true, effect).await?;
-        self.settled(&format!("deleting pod {pod}"), answer)
+        self.settled(&format!("deleting pod {}", pod.in_words()), answer)
     }
 
     fn settled(&self, what: &str, answer: Result<(), ApiError>) -> Result<Settled, Fault> {

@@ -61,7 +61,7 @@ impl Selection {
         Ok(Self {
             kind,
             namespace: namespace.map(str::to_owned),
-            node: node.map(|term| NodeName::new(&term.value)),
+            node: node.map(|term| NodeName::new(term.value.as_str())),
             fields,
             labels: terms(labels).iter().map(|term| LabelTerm::parse(term)).collect::<Result<_, _>>()?,
         })

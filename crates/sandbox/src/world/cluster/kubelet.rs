@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use offramp_core::{ClusterName, NodeName, PodUid};
+use offramp_engine::InWords;
 
 use super::index::key_of;
 use super::{Due, Phase, Pod};
@@ -69,7 +70,7 @@ impl World {
         let now = self.now;
         let Some(pod) = self.pod_on_live_node(name, uid) else { return };
         if pod.ends.is_some_and(|at| at <= now) {
-            self.tell(format!("pod {} has ended", pod.pod));
+            self.tell(format!("pod {} has ended", pod.pod.in_words()));
             self.remove_pod(name, &key_of(&pod));
         }
     }

@@ -1,24 +1,30 @@
-//! How a notice comes to its end.
+//! How a claim comes to its end: what was done stays done, or it is undone.
 
-/// How a notice came to an end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+/// How a claim ended after which nothing is undone: the instance is on its way, or nobody knows. Of several in one
+/// job the first counts: somebody should look at it, or it says most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ended {
+    /// The hook's action cannot be open any more, and it was not our answer that ended it.
+    WithoutOurAnswer,
     /// The hook is answered, by us or by anybody.
     Answered,
-    /// The hook's action cannot be open any more, and it was not our answer that ended it.
-    EndedWithoutUs,
-    /// The same for a message that an earlier worker had: it has probably answered.
+    /// What was announced has happened: the time of the notice is over, and its node has gone or answers no more.
+    InstanceEnded,
+    /// The hook's action cannot be open any more; an earlier worker had its message and has probably answered.
     WasNotOpen,
     /// The group never said that the instance stays, so that nothing may be undone; and never that it goes.
     LeftIsolated,
+}
+
+/// Why a claim is no more, so that what was done for it is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UndoReason {
     /// The hook is somebody else's.
     NotOurs,
-    /// The group says that the instance is not held by this hook.
-    Disagrees,
+    /// The group says that the instance is in service.
+    InService,
     /// The spot notice's time is over and the node still works.
     Stale,
-    /// The spot notice's time is over.
-    Ended,
     /// The node or the group is not ours to touch.
     LeftAlone(LeftAlone),
     /// The policy asks for nothing.
@@ -42,11 +48,4 @@ pub enum LeftAlone {
     NotSelected,
     /// The group is out of scope by its tags.
     GroupOutOfScope,
-}
-
-impl Over {
-    /// The ends after which nothing of what was done is undone: the instance is on its way, or nobody knows.
-    /// Of several the first counts, because somebody should look at it.
-    pub(crate) const FINAL: [Self; 5] =
-        [Self::EndedWithoutUs, Self::Answered, Self::Ended, Self::WasNotOpen, Self::LeftIsolated];
 }

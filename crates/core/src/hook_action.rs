@@ -4,16 +4,10 @@
 
 use std::time::Duration;
 
-use crate::case::Case;
-use crate::deadline::spec_of;
-use crate::notice::HOOK_AT_MOST;
-use crate::{
-    Hook, HookCalls, HookKey, Job, LifecycleState, Notice, Observation, Over, Passage, Seen, Standing,
-    Timestamp,
-};
+use crate::*;
 
-/// After a 200 the same answer is given again after this long. A group shows its new state within seconds.
-pub(crate) const REPEAT: Duration = Duration::from_secs(10);
+/// A refusal that comes this long after a 200 is a second witness: by then a group has shown its new state.
+const REPEAT: Duration = Duration::from_secs(10);
 /// HeartbeatTimeout is at most 7,200 s (API PutLifecycleHook): that much, where it is not known.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(7_200);
 /// What clocks may differ by, and AWS's own delay in noticing that a timeout is over.
@@ -21,28 +15,28 @@ const SLACK: Duration = Duration::from_secs(30);
 
 /// What the notice of a hook comes to that we have called about: nothing as long as its action is open. Follows
 /// from our calls and from a reading of the group that began after the newest of them.
-pub(crate) fn hook_state(notice: &Notice, hook: &Hook, case: Case<'_>) -> Option<Standing> {
-    let Case { job, seen, now, .. } = case;
+pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Option<Entitlement> {
+    let Facts { job, seen, now, .. } = facts;
     let calls = job.memory.hook(&hook.key);
     let (continued, refused) = (calls.continued.is_some(), calls.refused.is_some());
     if !continued && !refused {
         return None;
     }
     let redelivered = job.delivery_of(notice).redelivered;
-    let over = if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
+    let ended = if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
         // Refused each time: it was not our answer. Another worker may have given it, before it went away.
         let may_be_ours = continued || calls.lost || redelivered;
-        if may_be_ours { Over::Answered } else { Over::EndedWithoutUs }
+        if may_be_ours { Ended::Answered } else { Ended::WithoutOurAnswer }
     } else if refused && is_superseded(&hook.key, job) {
-        Over::WasNotOpen
+        Ended::WasNotOpen
     } else if refused && is_deleted(hook, seen) {
-        if continued { Over::Answered } else { Over::EndedWithoutUs }
-    } else if now >= closes_at(notice, hook, case) {
-        if redelivered { Over::WasNotOpen } else { Over::EndedWithoutUs }
+        if continued { Ended::Answered } else { Ended::WithoutOurAnswer }
+    } else if now >= action_closes_at(notice, hook, facts) {
+        if redelivered { Ended::WasNotOpen } else { Ended::WithoutOurAnswer }
     } else {
-        return continued.then_some(Standing::Confirms);
+        return continued.then_some(Entitlement::Confirms);
     };
-    Some(Standing::Over(over))
+    Some(Entitlement::Ended(ended))
 }
 
 /// The group shows the instance past the Wait state. That it lists the instance no more says so only after
@@ -89,10 +83,20 @@ fn is_deleted(hook: &Hook, seen: &Observation) -> bool {
 }
 
 /// Later than this the action cannot be open, whatever was lost: an upper bound, and no deadline.
-pub(crate) fn closes_at(notice: &Notice, hook: &Hook, Case { job, seen, .. }: Case<'_>) -> Timestamp {
+pub(crate) fn action_closes_at(
+    notice: &Notice,
+    hook: &Hook,
+    Facts { job, seen, .. }: Facts<'_>,
+) -> Timestamp {
     let spec = spec_of(hook, seen);
     let from = job.memory.hook(&hook.key).heard.unwrap_or_else(|| notice.at.max(job.delivery_of(notice).at));
     let timeout = spec.map_or(LONGEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
     let global = spec.map_or(HOOK_AT_MOST, |spec| spec.global_timeout);
     (from + timeout).min(notice.at + global) + SLACK
+}
+
+/// The hook as the group has it, where that is known.
+pub(crate) fn spec_of<'a>(hook: &Hook, seen: &'a Observation) -> Option<&'a HookSpec> {
+    let group = seen.group.known().filter(|group| group.name == hook.key.group)?;
+    group.terminate_hooks.iter().find(|spec| spec.name == hook.key.name)
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::slice;
 use std::time::Duration;
 
+use offramp_core::*;
+
 use super::world::*;
-use crate::*;
+use crate::learning;
 
 fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
     step(job, seen, &policy(), AT + seconds(after))
@@ -23,7 +25,7 @@ fn ready(pods: Vec<Pod>) -> Observation {
 }
 
 fn learn(job: &mut Job, action: &Action, outcome: &Outcome, seen: &Observation, after: u64) {
-    job.memory.learn(action, outcome, seen, AT + seconds(after));
+    learning::learn_of_outcome(&mut job.memory, action, outcome, seen, AT + seconds(after));
 }
 
 fn complete() -> Action {
@@ -54,7 +56,7 @@ fn a_refused_answer_is_given_again_while_the_group_holds_the_instance() {
     learn(&mut job, &complete(), &Outcome::Done, &seen, 100);
     assert_eq!(step_at(&job, &seen, 101).reason, Reason::Confirming);
     let left = step_at(&job, &with_state(member(LifecycleState::TerminatingProceed)), 101);
-    assert_eq!((left.stage, left.reason), (None, Reason::Over(Over::Answered)));
+    assert_eq!((left.stage, left.reason), (None, Reason::Over(Ended::Answered)));
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn refused_heartbeats_leave_half_of_the_timeout_after_the_first_receipt() {
     let deadline = step_at(&job, &seen, 410).deadline.unwrap();
     assert_eq!(deadline, AT + seconds(400 + 150) - policy().deadline_margin);
     // A read that fails moves nothing into the past.
-    job.memory.notice(&job.instance, &seen, AT + seconds(410));
+    learning::learn_of_observation(&mut job.memory, &job.instance, &seen, AT + seconds(410));
     let unread = Observation { membership: Seen::Unknown, ..seen };
     assert_eq!(step_at(&job, &unread, 411).deadline, Some(deadline));
 }
@@ -97,12 +99,12 @@ fn an_absence_ends_no_removal_however_long_it_takes() {
     let late = 2 * 3600;
     let mut job = job([hook()]);
     learn(&mut job, &Action::Heartbeat(hook_key()), &Outcome::Done, &seen, late);
-    job.memory.notice(&job.instance, &seen, AT + seconds(late));
+    learning::learn_of_observation(&mut job.memory, &job.instance, &seen, AT + seconds(late));
     assert!(step_at(&job, &absent, late + 10).stage.is_some(), "the hook is open for 300 s more");
-    assert_eq!(step_at(&job, &absent, late + 400).reason, Reason::Over(Over::LeftIsolated));
+    assert_eq!(step_at(&job, &absent, late + 400).reason, Reason::Over(Ended::LeftIsolated));
     let first = Job::new(hook(), Delivery { at: AT + seconds(late), redelivered: true });
     assert!(step_at(&first, &absent, late + 1).stage.is_some(), "read again");
-    assert_eq!(step_at(&first, &absent, late + 70).reason, Reason::Over(Over::LeftIsolated));
+    assert_eq!(step_at(&first, &absent, late + 70).reason, Reason::Over(Ended::LeftIsolated));
 }
 
 /// Another worker was first, or somebody by hand: the instance comes back all the same, and serves again.
@@ -124,7 +126,7 @@ fn a_refusal_before_a_root_volume_is_replaced_leaves_nothing_isolated() {
 #[test]
 fn what_cannot_be_open_any_more_ends_without_our_answer() {
     let seen = ready(vec![]);
-    let check = |redelivered: bool, hooks: &[&str], outcome: Outcome, expect: Over| {
+    let check = |redelivered: bool, hooks: &[&str], outcome: Outcome, expect: Ended| {
         let seen = Observation { group: Seen::Known(group(hooks)), ..seen.clone() };
         let mut job = Job::new(hook(), Delivery { at: AT + seconds(5), redelivered });
         learn(&mut job, &complete(), &outcome, &seen, 10);
@@ -132,11 +134,11 @@ fn what_cannot_be_open_any_more_ends_without_our_answer() {
         assert!(step_at(&job, &seen, 334).stage.is_some());
         assert_eq!(step_at(&job, &seen, 335).reason, Reason::Over(expect));
     };
-    check(false, &["offramp"], Outcome::Gone, Over::EndedWithoutUs);
-    check(false, &["offramp", "ship-logs"], Outcome::Gone, Over::EndedWithoutUs);
-    check(true, &["offramp"], Outcome::Gone, Over::WasNotOpen);
+    check(false, &["offramp"], Outcome::Gone, Ended::WithoutOurAnswer);
+    check(false, &["offramp", "ship-logs"], Outcome::Gone, Ended::WithoutOurAnswer);
+    check(true, &["offramp"], Outcome::Gone, Ended::WasNotOpen);
     // With one hook the state has to move after a 200.
-    check(false, &["offramp"], Outcome::Done, Over::EndedWithoutUs);
+    check(false, &["offramp"], Outcome::Done, Ended::WithoutOurAnswer);
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn a_hook_that_was_deleted_cannot_be_answered() {
     let mut job = job([hook()]);
     assert_eq!(step_at(&job, &gone, 10).actions, [complete()], "as long as nothing else says so");
     learn(&mut job, &complete(), &Outcome::Gone, &gone, 10);
-    assert_eq!(step_at(&job, &gone, 11).reason, Reason::Over(Over::EndedWithoutUs));
+    assert_eq!(step_at(&job, &gone, 11).reason, Reason::Over(Ended::WithoutOurAnswer));
 }
 
 #[test]
@@ -244,13 +246,13 @@ fn on_a_hook_only_in_service_undoes() {
         }
     };
     let retained = || member(LifecycleState::Other("Terminating:Retained".to_owned()));
-    let isolated = || Reason::Over(Over::LeftIsolated);
-    check(member(LifecycleState::InService), Some(Goal::Return), Reason::Returning(Over::Disagrees));
+    let isolated = || Reason::Over(Ended::LeftIsolated);
+    check(member(LifecycleState::InService), Some(Goal::Return), Reason::Returning(UndoReason::InService));
     check(retained(), Some(Goal::Leave), isolated());
     check(member(LifecycleState::Standby), Some(Goal::Leave), isolated());
     check(member(LifecycleState::Terminating), Some(Goal::Leave), isolated());
     check(Seen::Gone, Some(Goal::Leave), isolated());
-    check(member(LifecycleState::TerminatingProceed), None, Reason::Over(Over::Answered));
+    check(member(LifecycleState::TerminatingProceed), None, Reason::Over(Ended::Answered));
 }
 
 #[test]
@@ -264,7 +266,7 @@ fn a_state_that_proves_nothing_is_told_as_such() {
 fn an_instance_in_its_warm_pool_is_not_put_back_into_service() {
     let job = job([hook_of("offramp", Passage::ToWarmPool)]);
     let step = step_at(&job, &with_state(member(LifecycleState::Warmed)), 61);
-    assert_eq!((step.stage, step.reason), (None, Reason::Over(Over::Answered)));
+    assert_eq!((step.stage, step.reason), (None, Reason::Over(Ended::Answered)));
 }
 
 // === A pod need not be waited for
@@ -286,7 +288,7 @@ fn evictions_of(template: &Pod, created_late_by: Duration) -> usize {
         let created = if round == 0 { template.created } else { AT + seconds(after) - created_late_by };
         let back = Pod { pod: PodRef { uid, ..template.pod.clone() }, created, ..template.clone() };
         let seen = ready(vec![back.clone()]);
-        job.memory.notice(&own(), &seen, AT + seconds(after));
+        learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(after));
         let step = step_at(&job, &seen, after);
         if !step.actions.contains(&evict(&back)) {
             assert_eq!(step.actions, [complete()], "it is not waited for either");
@@ -296,7 +298,7 @@ fn evictions_of(template: &Pod, created_late_by: Duration) -> usize {
         // The watch shows its deletion, with the API server's time.
         let deleted_at = Some(AT + seconds(after) - created_late_by);
         let ending = ready(vec![Pod { deleted_at, ends_at: Some(AT + seconds(after + 30)), ..back }]);
-        job.memory.notice(&own(), &ending, AT + seconds(after));
+        learning::learn_of_observation(&mut job.memory, &own(), &ending, AT + seconds(after));
     }
     panic!("it is evicted without end");
 }

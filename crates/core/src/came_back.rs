@@ -2,7 +2,7 @@
 //! cordon there again (cilium/cilium#28549), and a DaemonSet's controller puts one on every node. To evict
 //! them again would never end.
 
-use crate::{Memory, Pod, PodUid, Timestamp};
+use crate::*;
 
 /// The ends that the API server accepted for pods of one origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Memory {
     }
 
     /// Takes in that the API server accepted the end of a pod.
-    pub(crate) fn evicted(&mut self, pod: &Pod, now: Timestamp) {
+    pub fn evicted(&mut self, pod: &Pod, now: Timestamp) {
         let end = Accepted { pod: pod.pod.uid.clone(), at: now };
         match self.evicted.get_mut(&pod.origin) {
             None => drop(self.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None })),
@@ -45,7 +45,7 @@ impl Memory {
 
     /// Takes the API server's own times of these ends, so that a clock of ours that is ahead does not make
     /// pods that come back look like older ones.
-    pub(crate) fn take_server_times(&mut self, pods: &[Pod]) {
+    pub fn take_server_times(&mut self, pods: &[Pod]) {
         for ends in self.evicted.values_mut() {
             for end in [Some(&mut ends.first), ends.again.as_mut()].into_iter().flatten() {
                 let ending = pods.iter().find(|pod| pod.pod.uid == end.pod);

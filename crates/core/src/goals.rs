@@ -1,0 +1,148 @@
+//! What a job is for, and its way there: lists of stages as data, and the order in which they are chosen.
+
+use std::time::Duration;
+
+use crate::stages::*;
+use crate::*;
+
+/// What a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Goal {
+    /// The instance goes away.
+    Leave,
+    /// It stays after all: what our record names is undone.
+    Return,
+}
+
+impl Goal {
+    /// Every goal.
+    pub const ALL: [Self; 2] = [Self::Leave, Self::Return];
+
+    /// The stages in their order. A later stage may act before an earlier one is done, as far as what
+    /// it requires is met; the label of a job is the first unfinished one.
+    pub fn stages(self) -> Vec<Stage> {
+        let rows = if self == Self::Leave { LEAVE } else { RETURN };
+        let mut stages: Vec<Stage> = rows.iter().map(|(stage, _)| *stage).collect();
+        stages.dedup();
+        stages
+    }
+}
+
+/// A stage and what decides it, given the stages before it that are open. Several rows may have the same stage.
+pub(crate) type Row = (Stage, fn(&Case<'_>, &[Stage]) -> Condition);
+
+/// The group or the notice itself has confirmed that the instance goes.
+const LEAVE: &[Row] = &[
+    (Stage::Isolate, isolate),
+    (Stage::Deregister, deregister),
+    (Stage::Drain, drain),
+    (Stage::Detach, detach),
+    (Stage::Quiesce, quiesce),
+    (Stage::Complete, complete),
+    (Stage::Complete, confirm),
+    (Stage::Complete, await_others),
+];
+/// Only fresh events say so.
+const ISOLATE: &[Row] =
+    &[(Stage::Isolate, isolate), (Stage::Isolate, unconfirmed), (Stage::Complete, confirm)];
+/// All is done, and AWS took our answers.
+const CONFIRM: &[Row] = &[(Stage::Complete, confirm)];
+/// No claim is left, and only our notices are in the record.
+const RETURN: &[Row] = &[(Stage::Register, register), (Stage::Release, release)];
+/// No claim is left, and others are in the record.
+const WITHDRAW: &[Row] = &[(Stage::Release, withdraw)];
+
+/// What follows from the claims of a job.
+pub(crate) enum Course {
+    /// These stages are walked; `done` is why nothing is left, once all of them hold.
+    Stages { goal: Goal, rows: &'static [Row], done: Reason },
+    /// Nothing is done until the world says more.
+    Wait(Stage, Reason),
+    /// Nothing is left.
+    Over(Reason),
+}
+
+/// In this order: while any claim acts, the node leaves, whatever the others say. What was done is undone only
+/// when no claim is left, and none of them ended with the departure.
+const COURSES: [fn(&Case<'_>) -> Option<Course>; 7] =
+    [leave, isolate_only, confirm_only, wait_for_the_source, stay_gone, wait_for_return, undo];
+
+/// The first course that applies.
+pub(crate) fn course(case: &Case<'_>) -> Course {
+    let first = COURSES.iter().find_map(|applies| applies(case));
+    first.unwrap_or_else(|| Course::Over(Reason::Undone(case.undo_reason())))
+}
+
+fn leave(case: &Case<'_>) -> Option<Course> {
+    let course = Course::Stages { goal: Goal::Leave, rows: LEAVE, done: Reason::SpotServed };
+    case.any(|claim| claim.acts()).then_some(course)
+}
+
+fn isolate_only(case: &Case<'_>) -> Option<Course> {
+    let course = Course::Stages { goal: Goal::Leave, rows: ISOLATE, done: Reason::Unsettled };
+    case.any(|claim| claim.isolates()).then_some(course)
+}
+
+fn confirm_only(case: &Case<'_>) -> Option<Course> {
+    let done = Reason::Over(Ended::Answered);
+    let course = Course::Stages { goal: Goal::Leave, rows: CONFIRM, done };
+    case.any(|claim| claim.entitlement == Entitlement::Confirms).then_some(course)
+}
+
+fn wait_for_the_source(case: &Case<'_>) -> Option<Course> {
+    let seen = case.facts.seen;
+    let waits = |claim: &&Claim<'_>| claim.entitlement == Entitlement::Waits;
+    case.claims.iter().find(waits)?;
+    let of_hook = case.claims.iter().filter(waits).any(|claim| claim.hook().is_some());
+    let undecided = seen.membership != Seen::Unknown && of_hook;
+    let reason = if undecided { Reason::GroupUndecided } else { Reason::GroupUnknown };
+    let isolated = undecided || seen.node == Seen::Gone;
+    Some(Course::Wait(if isolated { Stage::Complete } else { Stage::Isolate }, reason))
+}
+
+fn stay_gone(case: &Case<'_>) -> Option<Course> {
+    let ended = |claim: &Claim<'_>| {
+        if let Entitlement::Ended(ended) = claim.entitlement { Some(ended) } else { None }
+    };
+    case.claims.iter().filter_map(ended).min().map(|ended| Course::Over(Reason::Over(ended)))
+}
+
+fn wait_for_return(case: &Case<'_>) -> Option<Course> {
+    let returns = case.any(|claim| claim.entitlement == Entitlement::Returns);
+    returns.then_some(Course::Wait(Stage::Complete, Reason::AwaitingReturn))
+}
+
+/// So long a job does not end on what it saw before its newest write: a watch that is cut off is known to
+/// be after 35 s. A write that changed nothing never shows.
+const UNSEEN: Duration = Duration::from_secs(60);
+
+fn undo(case: &Case<'_>) -> Option<Course> {
+    let Facts { job, seen, policy, now } = case.facts;
+    let done = Reason::Undone(case.undo_reason());
+    let unseen = |node: &Node| {
+        let age = job.memory.written_over(&node.resource_version, now);
+        age.is_some_and(|age| age < UNSEEN)
+    };
+    // There may be something to undo: an hour more than the longest patience, then the sweep.
+    let patient = now < job.since() + policy.patience * 2;
+    match &seen.node {
+        Seen::Known(Node { record: Some(record), .. }) if ours(record, case) == record.notices.len() => {
+            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done })
+        }
+        Seen::Known(Node { record: Some(record), .. }) if ours(record, case) > 0 => {
+            Some(Course::Stages { goal: Goal::Return, rows: WITHDRAW, done })
+        }
+        // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
+        Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, Reason::NodeUnknown)),
+        Seen::Unknown if patient && case.undo_reason() != crate::UndoReason::NotOurs => {
+            Some(Course::Wait(Stage::Isolate, Reason::NodeUnknown))
+        }
+        Seen::Known(_) | Seen::Gone | Seen::Unknown => None,
+    }
+}
+
+/// How many of the record's notices are this job's.
+fn ours(record: &Record, case: &Case<'_>) -> usize {
+    let has = |id: &&crate::NoticeId| case.facts.job.notices.iter().any(|notice| notice.id == **id);
+    record.notices.iter().filter(has).count()
+}

@@ -1,0 +1,117 @@
+//! What earlier ticks learned that an observation does not show. The engine writes it, from what came of the
+//! actions (its `learning.rs`); the decision reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::*;
+
+/// Losing it costs a repeated call or a repeated wait, never a wrong one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// What came of our calls, by hook.
+    pub hooks: BTreeMap<HookKey, HookCalls>,
+    /// The newest answer to an eviction or deletion, by pod.
+    pub pods: BTreeMap<PodUid, PodAnswer>,
+    /// The ends that the API server accepted, by what makes such pods again.
+    pub evicted: BTreeMap<PodOrigin, Evictions>,
+    /// When a target was first known to be leaving: our call, or the first `draining` seen.
+    pub draining_since: BTreeMap<TargetKey, Timestamp>,
+    /// A try to isolate failed: spot does not wait for the next.
+    pub isolation_failed: bool,
+    /// When the first try was made.
+    pub isolation_tried: Option<Timestamp>,
+    /// What we deregistered.
+    pub deregistered: BTreeSet<TargetKey>,
+    /// The newest lifecycle state that was read: a later read that fails does not take it back.
+    pub last_state: Option<LifecycleState>,
+    /// The group took our detach or terminate.
+    pub detached: bool,
+    /// Our newest write to the node, for the time until a watch shows it.
+    pub node_write: Option<NodeWrite>,
+    /// The group was read, and is in scope.
+    pub in_scope: bool,
+    /// What rests, and until when.
+    pub cooldowns: BTreeMap<Key, Cooldown>,
+}
+
+/// A write to the node that the API server took, refused because the node had changed, or left unanswered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeWrite {
+    /// The resourceVersion that it went over.
+    pub over: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The newest answer to an eviction or deletion of one pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodAnswer {
+    /// A budget, a webhook or a policy refuses, or the call failed.
+    pub refused: bool,
+    /// It is a webhook or a policy.
+    pub vetoed: bool,
+    /// It was a deletion that was asked for.
+    pub deleted: bool,
+    /// A deletion was accepted once: its grace is cut already.
+    pub cut: bool,
+}
+
+/// What came of our calls about one hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookCalls {
+    /// The newest call.
+    pub newest: Timestamp,
+    /// The newest heartbeat that AWS took.
+    pub heard: Option<Timestamp>,
+    /// When AWS took our CONTINUE for the first time.
+    pub continued: Option<Timestamp>,
+    /// When AWS said that there is no active action, and has taken no call since.
+    pub refused: Option<Timestamp>,
+    /// No answer came to a CONTINUE: AWS may have taken it.
+    pub lost: bool,
+}
+
+/// What the watch has not shown is looked for this often: a new resourceVersion alone wakes nobody.
+const UNSHOWN: Duration = Duration::from_millis(200);
+
+impl Memory {
+    /// What came of our calls about this hook so far.
+    pub(crate) fn hook(&self, hook: &HookKey) -> HookCalls {
+        self.hooks.get(hook).copied().unwrap_or_default()
+    }
+
+    /// How this rests, if it does.
+    pub fn cooldown(&self, key: &Key) -> Cooldown {
+        self.cooldowns.get(key).copied().unwrap_or_default()
+    }
+
+    /// Until when an action has to wait that failed a moment ago, or that would write over a state of the
+    /// node that has changed since, by ourselves or by others, as the watch is about to show.
+    pub(crate) fn held_until(&self, action: &Action, now: Timestamp) -> Option<Timestamp> {
+        // What is refused as an eviction may go further, to a deletion: the drain asks by itself.
+        if let Action::Evict { .. } | Action::Delete { .. } = action {
+            return None;
+        }
+        let until = Some(self.cooldown(&action.key()).until).filter(|until| *until > now)?;
+        if let Action::Isolate { guard, .. } | Action::Exclude { guard, .. } | Action::Release { guard, .. } =
+            action
+        {
+            return self.written_over(guard, now).map(|_| until.min(now + UNSHOWN));
+        }
+        Some(until)
+    }
+
+    /// How long ago our newest write went over this state of the node, or may have.
+    pub(crate) fn written_over(&self, resource_version: &str, now: Timestamp) -> Option<Duration> {
+        let write = self.node_write.as_ref().filter(|write| write.over == resource_version);
+        write.map(|write| now.since(write.at))
+    }
+}
+
+impl HookCalls {
+    /// When AWS took a call for the last time.
+    pub(crate) fn taken_at(&self) -> Option<Timestamp> {
+        self.heard.max(self.continued)
+    }
+}

@@ -1,0 +1,100 @@
+//! What is done again after a call, and by what it is known again. How long it rests until then is the engine's
+//! to say: one place for all pauses (docs/decisions/002).
+
+use crate::*;
+
+/// Whether an action is repeated if what it was about stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It worked, and needs no second time.
+    Never,
+    /// After a pause of this kind, longer each time where the kind says so.
+    Again(Pause, Key),
+    /// When this disruption budget may have opened.
+    Budget(BudgetName, Key),
+}
+
+/// Why something rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// A write to the node that the API server took or refused as out of date: a watch has to show it first.
+    NodeUnshown,
+    /// A write to the node that was not answered: it may have happened.
+    NodeUnanswered,
+    /// An eviction: a watch has to show it, or what refuses it has to change.
+    Eviction,
+    /// A deletion that was refused.
+    Deletion,
+    /// A write to AWS that failed.
+    Write,
+    /// A call about a hook that failed.
+    Hook,
+    /// An answer to a hook that AWS took: the group has to show it.
+    Confirmation,
+}
+
+/// What stays the same from one try to the next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The node's labels, cordon and record.
+    Node,
+    /// A pod.
+    Pod(PodUid),
+    /// The action of a hook.
+    Hook(HookKey),
+    /// That a target leaves its group.
+    Deregistration(TargetKey),
+    /// That it comes back.
+    Registration(TargetKey),
+    /// The instance's place in its group.
+    Membership(GroupName),
+}
+
+/// How something rests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cooldown {
+    /// How often in a row it was done in vain.
+    pub times: u32,
+    /// Not before then again.
+    pub until: Timestamp,
+}
+
+impl Action {
+    /// What the action is about.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Isolate { .. } | Self::Exclude { .. } | Self::Release { .. } => Key::Node,
+            Self::Evict { pod, .. } | Self::Delete { pod, .. } => Key::Pod(pod.uid.clone()),
+            Self::Heartbeat(hook) | Self::CompleteHook(hook) => Key::Hook(hook.clone()),
+            Self::Deregister(target) => Key::Deregistration(target.clone()),
+            Self::Register(target) => Key::Registration(target.clone()),
+            Self::Detach { group } | Self::TerminateThroughGroup { group } => Key::Membership(group.clone()),
+        }
+    }
+
+    /// Whether it is repeated after this outcome.
+    pub fn repeat(&self, outcome: &Outcome) -> Repeat {
+        let worked = matches!(outcome, Outcome::Done | Outcome::Gone);
+        if let (Self::Evict { .. }, Outcome::Blocked { budget: Some(budget) }) = (self, outcome) {
+            return Repeat::Budget(budget.clone(), self.key());
+        }
+        let pause = match self {
+            Self::Isolate { .. } | Self::Exclude { .. } | Self::Release { .. } => match outcome {
+                Outcome::Done | Outcome::Changed => Pause::NodeUnshown,
+                Outcome::Retry => Pause::NodeUnanswered,
+                Outcome::Gone | Outcome::Blocked { .. } | Outcome::Vetoed { .. } => return Repeat::Never,
+                Outcome::Denied | Outcome::Invalid => return Repeat::Never,
+            },
+            Self::Delete { .. } if !worked => Pause::Deletion,
+            Self::Evict { .. } | Self::Delete { .. } => Pause::Eviction,
+            Self::Heartbeat(_) if *outcome == Outcome::Done => return Repeat::Never,
+            Self::CompleteHook(_) if *outcome == Outcome::Done => Pause::Confirmation,
+            Self::Heartbeat(_) | Self::CompleteHook(_) => Pause::Hook,
+            Self::Deregister(_) | Self::Register(_) if !worked => Pause::Write,
+            Self::Detach { .. } | Self::TerminateThroughGroup { .. } if !worked => Pause::Write,
+            Self::Deregister(_) | Self::Register(_) => return Repeat::Never,
+            Self::Detach { .. } | Self::TerminateThroughGroup { .. } => return Repeat::Never,
+        };
+        Repeat::Again(pause, self.key())
+    }
+}

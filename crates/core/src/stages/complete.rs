@@ -1,0 +1,73 @@
+//! Our hooks are answered, and what was announced has happened.
+
+use super::{Condition, todo, wait};
+use crate::triggers::hook::next_heartbeat;
+use crate::*;
+
+/// Answers the hooks when all else is done, or at the deadline, and keeps them alive until then.
+pub(crate) fn complete(case: &Case<'_>, open: &[Stage]) -> Condition {
+    let now = case.facts.now;
+    match case.demands.at_the_end {
+        AtTheEnd::AwaitInterruption => return await_interruption(case),
+        AtTheEnd::AwaitReturn | AtTheEnd::Nothing => return Condition::Holds,
+        AtTheEnd::AnswerHook => {}
+    }
+    if open.is_empty() || case.deadline.is_some_and(|deadline| deadline.answer <= now) {
+        return answer(case, open.is_empty());
+    }
+    let mut wake_at = case.deadline.map(|deadline| deadline.answer);
+    let mut actions = Vec::new();
+    for (notice, hook) in case.hooks() {
+        match next_heartbeat(notice, hook, case.facts) {
+            Some(due) if due <= now => actions.push(Action::Heartbeat(hook.key.clone())),
+            Some(due) => wake_at = Some(wake_at.map_or(due, |at| at.min(due))),
+            None => {}
+        }
+    }
+    Condition::Open { actions, wake_at, reason: Reason::Completing }
+}
+
+fn answer(case: &Case<'_>, everything_else: bool) -> Condition {
+    let is_refused = |hook: &Hook| case.facts.job.memory.hook(&hook.key).refused.is_some();
+    let reason = match everything_else {
+        true if case.hooks().any(|(_, hook)| is_refused(hook)) => Reason::AnswerRefused,
+        true => Reason::Completing,
+        false => given_up(case),
+    };
+    todo(case.hooks().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(), reason)
+}
+
+fn given_up(case: &Case<'_>) -> Reason {
+    let Facts { job, seen, policy, .. } = case.facts;
+    let pods = seen.pods.known().map_or(0, |pods| eviction::evictable(pods, job, policy).len());
+    Reason::DeadlineReached { pods, targets: case.registered().len() }
+}
+
+fn await_interruption(case: &Case<'_>) -> Condition {
+    let newest = case.acting().map(|claim| claim.notice.at).max().unwrap_or_default();
+    let until = newest + case.facts.policy.patience;
+    wait(until, Reason::AwaitingInterruption { left: case.facts.now.until(until) })
+}
+
+/// The answers that AWS took are seen in the group, or given again until they are.
+pub(crate) fn confirm(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let answers = case.answered_hooks().map(|hook| Action::CompleteHook(hook.key.clone()));
+    let actions: Vec<Action> = answers.collect();
+    if actions.is_empty() { Condition::Holds } else { todo(actions, Reason::Confirming) }
+}
+
+/// What is served does not take along a claim that has nothing to say yet: its hook may be open. And an
+/// instance that comes back is waited for.
+pub(crate) fn await_others(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let unsettled = case.any(|claim| match claim.entitlement {
+        Entitlement::Isolates | Entitlement::Confirms | Entitlement::Waits | Entitlement::Returns => true,
+        Entitlement::Acts | Entitlement::Ended(_) | Entitlement::Undo(_) => false,
+    });
+    if unsettled {
+        wait(case.facts.recheck(), Reason::Unsettled)
+    } else if case.demands.at_the_end == AtTheEnd::AwaitReturn {
+        wait(case.facts.recheck(), Reason::AwaitingReturn)
+    } else {
+        Condition::Holds
+    }
+}

@@ -1,0 +1,78 @@
+//! The exclude label is on the node, and no load balancer sends new requests.
+
+use std::collections::BTreeSet;
+
+use super::{Condition, todo, wait};
+use crate::*;
+
+/// Label before deregistration, the gate before both.
+pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let Facts { job, seen, now, .. } = case.facts;
+    if case.demands.deregister == Deregistration::No {
+        return Condition::Holds;
+    }
+    let Some(labelled) = case.ready_for_writes() else {
+        return wait(case.facts.recheck(), Reason::Isolating);
+    };
+    if let Some(closed) = gated(case) {
+        return closed;
+    }
+    if seen.target_groups == Seen::Unknown {
+        return wait(case.facts.recheck(), Reason::TargetsUnknown);
+    }
+    let registered = case.registered();
+    if let (true, Seen::Known(node)) = (labelled, &seen.node)
+        && let Some(open) = exclude(case, node, &registered)
+    {
+        return open;
+    }
+    let leaving = &job.memory.draining_since;
+    let calls: Vec<Action> =
+        registered.iter().filter(|key| !leaving.contains_key(key)).cloned().map(Action::Deregister).collect();
+    if !calls.is_empty() {
+        let reason = Reason::Deregistering { targets: calls.len(), unlabelled: !labelled };
+        return todo(calls, reason);
+    }
+    if seen.unread_target_groups > 0 {
+        return wait(case.facts.recheck(), Reason::TargetsUnknown);
+    }
+    match case.traffic_until() {
+        // A machine that has ended answers nobody, whatever the balancers send.
+        Some(until) if until > now && !case.machine_ended => {
+            wait(until, Reason::Propagating { left: now.until(until) })
+        }
+        Some(_) | None => Condition::Holds,
+    }
+}
+
+/// The label is put on the node, and the targets are named in its record.
+fn exclude(case: &Case<'_>, node: &Node, registered: &BTreeSet<TargetKey>) -> Option<Condition> {
+    // What was deregistered while the node could not be written is named as soon as it can be.
+    let targets: BTreeSet<TargetKey> =
+        case.facts.job.memory.deregistered.union(registered).cloned().collect();
+    let names = |record: &Record| record.is_foreign() || targets.is_subset(&record.targets);
+    if node.excluded && node.record.as_ref().is_some_and(names) {
+        return None;
+    }
+    let mut record = case.record(node);
+    record.excluded |= !node.excluded;
+    record.targets.extend(targets);
+    let reason = Reason::Deregistering { targets: record.targets.len(), unlabelled: false };
+    Some(todo(vec![Action::Exclude { record, guard: node.resource_version.clone() }], reason))
+}
+
+/// The gate holds back for a while. It holds nothing that has no time to give.
+fn gated(case: &Case<'_>) -> Option<Condition> {
+    let Facts { job, seen, now, .. } = case.facts;
+    if case.demands.deregister == Deregistration::AtOnce || case.machine_ended {
+        return None;
+    }
+    let Seen::Known(node) = &seen.node else { return None };
+    let since = node.record.as_ref().map_or(now, |record| record.since);
+    let until = case.acting().filter_map(|claim| claim.gated).min()?;
+    let group = gate::closed_by(&job.instance, since, seen)?;
+    (now < until).then(|| {
+        let reason = Reason::GateClosed { group: group.clone(), left: now.until(until) };
+        wait(case.facts.recheck().min(until), reason)
+    })
+}

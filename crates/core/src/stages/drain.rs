@@ -1,0 +1,40 @@
+//! No evictable pod is left on the node.
+
+use super::{Condition, wait};
+use crate::*;
+
+/// Evicts in order of class, and ever harder towards the deadline.
+pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
+    let Facts { job, seen, policy, now } = case.facts;
+    if !case.demands.drain || case.machine_ended {
+        return Condition::Holds;
+    }
+    let node = match &seen.node {
+        Seen::Gone => return Condition::Holds,
+        Seen::Unknown => return wait(case.facts.recheck(), Reason::PodsUnknown),
+        Seen::Known(node) if !case.is_isolated(node) => return wait(case.facts.recheck(), Reason::Isolating),
+        Seen::Known(node) => node,
+    };
+    let pods = match &seen.pods {
+        Seen::Gone => return Condition::Holds,
+        Seen::Unknown => return wait(case.facts.recheck(), Reason::PodsUnknown),
+        Seen::Known(pods) => pods,
+    };
+    let quiet = case.is_quiet(!open.contains(&Stage::Deregister));
+    let plan = eviction::plan(pods, quiet, case.deadline, case.facts);
+    if plan.left.running + plan.left.ending == 0 {
+        let settled = node.record.as_ref().map_or(now, |record| record.since) + policy.settle;
+        return if settled > now { wait(settled, Reason::Settling) } else { Condition::Holds };
+    }
+    let mut actions = plan.actions;
+    if plan.heartbeat_first {
+        // Those that have been heard need none: each that is taken would call for the next at once.
+        let unheard = |hook: &Hook| {
+            let rests_until = job.memory.cooldown(&Key::Hook(hook.key.clone())).until;
+            job.memory.hook(&hook.key).heard.is_none() && rests_until <= now
+        };
+        let hooks = case.hooks().filter(|(_, hook)| unheard(hook));
+        actions.extend(hooks.map(|(_, hook)| Action::Heartbeat(hook.key.clone())));
+    }
+    Condition::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(plan.left) }
+}

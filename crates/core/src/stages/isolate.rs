@@ -1,0 +1,28 @@
+//! Cordon and record, and the exclude label where it has to come with them, are on the node.
+
+use super::{Condition, todo, wait};
+use crate::*;
+
+/// They are on it, or there is no node.
+pub(crate) fn isolate(case: &Case<'_>, _: &[Stage]) -> Condition {
+    match &case.facts.seen.node {
+        Seen::Gone => Condition::Holds,
+        Seen::Unknown => wait(case.facts.recheck(), Reason::NodeUnknown),
+        Seen::Known(node) if case.is_isolated(node) => Condition::Holds,
+        Seen::Known(node) => {
+            let exclude = case.demands.isolate == Isolation::CordonAndLabel;
+            let record = Record {
+                cordoned: node.record.as_ref().is_some_and(|r| r.cordoned) || !node.cordoned,
+                excluded: node.record.as_ref().is_some_and(|r| r.excluded) || (exclude && !node.excluded),
+                ..case.record(node)
+            };
+            let guard = node.resource_version.clone();
+            todo(vec![Action::Isolate { exclude, record, guard }], Reason::Isolating)
+        }
+    }
+}
+
+/// A fresh event alone never finishes a job: the group has to speak.
+pub(crate) fn unconfirmed(case: &Case<'_>, _: &[Stage]) -> Condition {
+    wait(case.facts.recheck(), Reason::Unsettled)
+}

@@ -1,0 +1,27 @@
+//! Every target is `unused`: the last request has been answered.
+
+use super::{Condition, wait};
+use crate::*;
+
+/// Waits for the deregistration delay of each target.
+pub(crate) fn quiesce(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let Facts { job, seen, policy, now } = case.facts;
+    if !case.demands.quiesce || case.machine_ended {
+        return Condition::Holds;
+    }
+    if seen.target_groups == Seen::Unknown || seen.unread_target_groups > 0 {
+        return wait(case.facts.recheck(), Reason::TargetsUnknown);
+    }
+    let busy: Vec<Option<Timestamp>> = case
+        .targets()
+        .filter(|(_, target, _)| case::is_registered(target) || target.health == TargetHealth::Draining)
+        .map(|(key, _, group)| {
+            job.memory.draining_since.get(&key).map(|since| *since + group.deregistration_delay)
+        })
+        .collect();
+    let Some(first) = busy.iter().min() else { return Condition::Holds };
+    // Reading before the deregistration delay is over would only cost calls; a moment after it, the
+    // answer is not one that another job has just read.
+    let over = first.filter(|over| *over > now).map(|over| over + policy.recheck / 4);
+    wait(over.unwrap_or(case.facts.recheck()), Reason::Quiescing { targets: busy.len() })
+}

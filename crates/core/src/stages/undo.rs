@@ -1,0 +1,50 @@
+//! What our record names is undone.
+
+use super::{Condition, todo, wait};
+use crate::*;
+
+/// The targets that the record names are registered again.
+pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let Facts { job, seen, policy, now } = case.facts;
+    // Where that goes on failing, a node in service shall not stay closed for ever.
+    if now >= job.since() + policy.patience * 3 {
+        return Condition::Holds;
+    }
+    let record = seen.node.known().and_then(|node| node.record.as_ref());
+    let Some(record) = record.filter(|record| !record.targets.is_empty()) else { return Condition::Holds };
+    let reason = Reason::Returning(case.undo_reason());
+    let Some(groups) = seen.target_groups.known().filter(|_| seen.unread_target_groups == 0) else {
+        return wait(case.facts.recheck(), reason);
+    };
+    let registered = case.registered();
+    // A group that was deleted meanwhile takes no targets.
+    let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
+    let missing = record.targets.difference(&registered).filter(exists);
+    let actions: Vec<Action> = missing.cloned().map(Action::Register).collect();
+    if actions.is_empty() { Condition::Holds } else { todo(actions, reason) }
+}
+
+/// Label, cordon and record are taken away: last, because the record is all that says what has to be undone.
+pub(crate) fn release(case: &Case<'_>, open: &[Stage]) -> Condition {
+    match &case.facts.seen.node {
+        _ if open.contains(&Stage::Register) => Condition::Holds,
+        Seen::Gone | Seen::Known(Node { record: None, .. }) => Condition::Holds,
+        Seen::Unknown => wait(case.facts.recheck(), Reason::NodeUnknown),
+        Seen::Known(Node { record: Some(record), resource_version, .. }) => {
+            let action = Action::Release { record: record.clone(), guard: resource_version.clone() };
+            todo(vec![action], Reason::Returning(case.undo_reason()))
+        }
+    }
+}
+
+/// Our notices are taken out of a record that others are in: the last one out undoes what it names.
+pub(crate) fn withdraw(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let Seen::Known(Node { record: Some(record), resource_version, .. }) = &case.facts.seen.node else {
+        return Condition::Holds;
+    };
+    let mut record = record.clone();
+    record.notices.retain(|id| case.facts.job.notices.iter().all(|notice| notice.id != *id));
+    let guard = resource_version.clone();
+    let reason = Reason::Returning(case.undo_reason());
+    todo(vec![Action::Isolate { exclude: false, record, guard }], reason)
+}

@@ -1,0 +1,92 @@
+//! From notices to claims: one file for each kind of notice, with what it is entitled to, what it demands, and
+//! by when. What holds for all of them is here: what is ours to touch.
+
+pub(crate) mod hook;
+mod rebalance;
+mod spot;
+
+use std::time::Duration;
+
+use crate::*;
+
+/// For this long a hook's event alone allows the cordon, and another state of the group counts as not
+/// known yet: DescribeAutoScalingInstances may lag behind the event (by how much, only a live account
+/// could tell). A cordon can be undone, so a minute is generous.
+pub(crate) const FRESH: Duration = Duration::from_secs(60);
+
+/// One trigger: what a notice of its kind means.
+pub(crate) struct Row {
+    /// What such a notice is entitled to, where the instance is ours to touch.
+    pub(crate) entitlement: fn(&Notice, Facts<'_>) -> Entitlement,
+    /// What it demands where it acts.
+    pub(crate) demands: Demands,
+    /// When it has to be served, where it acts.
+    pub(crate) until: fn(&Notice, Facts<'_>) -> Option<Deadline>,
+}
+
+/// The table. ARCHITECTURE.md has it in words, and is held to it by a test.
+pub(crate) const fn row(kind: &NoticeKind) -> Row {
+    match kind {
+        NoticeKind::Hook(_) => hook::ROW,
+        NoticeKind::Spot(SpotAction::Terminate) => spot::TERMINATE,
+        NoticeKind::Spot(SpotAction::Stop) => spot::STOP,
+        NoticeKind::Spot(SpotAction::Hibernate) => spot::HIBERNATE,
+        NoticeKind::Rebalance => rebalance::ROW,
+    }
+}
+
+/// What a notice of this kind demands where it acts.
+pub const fn demands(kind: &NoticeKind) -> Demands {
+    row(kind).demands
+}
+
+/// What one notice of the job claims now.
+pub(crate) fn claim<'a>(notice: &'a Notice, facts: Facts<'a>) -> Claim<'a> {
+    let row = row(&notice.kind);
+    let entitlement = entitlement(&row, notice, facts);
+    let claim = Claim { notice, entitlement, demands: Demands::default(), until: None, gated: None };
+    if entitlement != Entitlement::Acts {
+        return claim;
+    }
+    let gated =
+        (row.demands.deregister == Deregistration::Gated).then_some(notice.at + facts.policy.gate_limit);
+    Claim { demands: row.demands, until: (row.until)(notice, facts), gated, ..claim }
+}
+
+fn entitlement(row: &Row, notice: &Notice, facts: Facts<'_>) -> Entitlement {
+    let Facts { job, seen, policy, .. } = facts;
+    let is_ours = |hook: &Hook| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy);
+    if notice.hook().is_some_and(|hook| !is_ours(hook)) {
+        return Entitlement::Undo(UndoReason::NotOurs);
+    }
+    if let Some(why) = left_alone(seen, policy) {
+        return Entitlement::Undo(UndoReason::LeftAlone(why));
+    }
+    let entitlement = (row.entitlement)(notice, facts);
+    let unread = policy.scoped && !job.memory.in_scope;
+    if unread && entitlement == Entitlement::Acts { Entitlement::Isolates } else { entitlement }
+}
+
+/// Whether a hook is ours: its name is configured, or its metadata names a cluster of ours. EKS's,
+/// CodeDeploy's and anybody else's hooks are never answered.
+pub fn hook_is_ours(name: &HookName, cluster_hint: Option<&ClusterName>, policy: &Policy) -> bool {
+    policy.hook_names.contains(name) || cluster_hint.is_some_and(|hint| policy.clusters.contains(hint))
+}
+
+/// Why the instance is not to be touched, if so. The node decides about the cordon; the group, once
+/// read, about everything else.
+pub fn left_alone(seen: &Observation, policy: &Policy) -> Option<LeftAlone> {
+    let by_node = seen.node.known().and_then(|node| match node.owner {
+        NodeOwner::Karpenter => Some(LeftAlone::Karpenter),
+        NodeOwner::AutoMode => Some(LeftAlone::AutoMode),
+        NodeOwner::SelfManaged | NodeOwner::ManagedNodeGroup => {
+            (!node.selected).then_some(LeftAlone::NotSelected)
+        }
+    });
+    let in_scope = match &seen.group {
+        Seen::Known(group) => group.in_scope,
+        Seen::Gone => !policy.scoped,
+        Seen::Unknown => true,
+    };
+    by_node.or_else(|| (!in_scope).then_some(LeftAlone::GroupOutOfScope))
+}

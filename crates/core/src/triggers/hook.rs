@@ -1,0 +1,137 @@
+//! A lifecycle action of the group holds the instance until it is answered. A notice may be a day old, so it
+//! authorises nothing by itself but a fresh cordon: the group has to report the matching Wait state.
+
+use crate::hook_action::{action_closes_at, after_our_calls, is_past, spec_of};
+use crate::triggers::Row;
+use crate::*;
+
+pub(super) const ROW: Row = Row {
+    entitlement,
+    demands: Demands {
+        isolate: Isolation::Cordon,
+        deregister: Deregistration::Gated,
+        drain: true,
+        detach: Detachment::ByDefinition,
+        quiesce: true,
+        at_the_end: AtTheEnd::AnswerHook,
+    },
+    until,
+};
+
+/// So many failed calls in a row, over nine seconds, and a heartbeat is not counted on any more.
+const FAILURES: u32 = 3;
+
+fn entitlement(notice: &Notice, facts: Facts<'_>) -> Entitlement {
+    let Facts { job, seen, policy, now } = facts;
+    let served = notice.hook().and_then(|hook| Some((hook, hook.passage.wait_state()?)));
+    let Some((hook, wait_state)) = served else { return Entitlement::Undo(UndoReason::NotServed) };
+    // A message that is older than the patience is read for a while, too: its first reading may be a bad one.
+    let patient = now < (notice.at + policy.patience).max(job.delivery_of(notice).at + triggers::FRESH);
+    let fresh = now <= notice.at + triggers::FRESH;
+    match after_our_calls(notice, hook, facts) {
+        // The instance comes back, whoever answered.
+        Some(Entitlement::Ended(_)) if hook.passage == Passage::RootVolume => {
+            return while_it_reboots(seen, patient);
+        }
+        Some(Entitlement::Confirms) if !fresh && is_in_service(seen) => {
+            return Entitlement::Undo(UndoReason::InService);
+        }
+        Some(entitlement) => return entitlement,
+        None => {}
+    }
+    // Nothing but `InService` says that the instance stays: an absence, and a state that is neither, prove
+    // nothing, and what was done stays done until somebody has looked.
+    // Where the group said before that the hook holds it, the hook's own end is waited for.
+    let confirmed = job.memory.last_state.as_ref() == Some(&wait_state);
+    let undecided = match (fresh, patient || confirmed && now < action_closes_at(notice, hook, facts)) {
+        (true, _) => Entitlement::Isolates,
+        (false, true) => Entitlement::Waits,
+        (false, false) => Entitlement::Ended(Ended::LeftIsolated),
+    };
+    match &seen.membership {
+        Seen::Known(_) if is_past(hook.passage, false, seen) => Entitlement::Ended(Ended::Answered),
+        Seen::Known(member) if member.state == wait_state => Entitlement::Acts,
+        Seen::Known(_) if !fresh && is_in_service(seen) => Entitlement::Undo(UndoReason::InService),
+        Seen::Known(_) => undecided,
+        // What is described may lag behind the launch, too.
+        Seen::Gone if !fresh && machine::has_ended(seen, now) => Entitlement::Ended(Ended::Answered),
+        Seen::Gone => undecided,
+        // It was confirmed: a read that fails later does not take that back.
+        Seen::Unknown if confirmed => Entitlement::Acts,
+        Seen::Unknown if fresh => Entitlement::Isolates,
+        // AWS ends every hook by its global timeout, 48 h at most: so does the wait for an answer.
+        Seen::Unknown if now < notice.at + HOOK_AT_MOST => Entitlement::Waits,
+        Seen::Unknown => Entitlement::Ended(Ended::LeftIsolated),
+    }
+}
+
+fn while_it_reboots(seen: &Observation, patient: bool) -> Entitlement {
+    match &seen.node {
+        Seen::Known(node) if node.ready && is_in_service(seen) => Entitlement::Undo(UndoReason::Reprieved),
+        Seen::Gone if seen.membership == Seen::Gone => Entitlement::Ended(Ended::Answered),
+        Seen::Known(_) | Seen::Gone | Seen::Unknown if patient => Entitlement::Returns,
+        Seen::Known(_) | Seen::Gone | Seen::Unknown => Entitlement::Ended(Ended::LeftIsolated),
+    }
+}
+
+fn is_in_service(seen: &Observation) -> bool {
+    seen.membership.known().is_some_and(|member| member.state == LifecycleState::InService)
+}
+
+/// From the event's own time and the hook's limits, never from our start.
+fn until(notice: &Notice, facts: Facts<'_>) -> Option<Deadline> {
+    let Facts { job, seen, policy, now } = facts;
+    let hook = notice.hook()?;
+    let spec = spec_of(hook, seen);
+    let limit = spec.map_or(policy.hook_limit, |spec| policy.hook_limit.min(spec.global_timeout));
+    let limit = notice.at + limit;
+    // One lost answer proves nothing: it is tried again within seconds.
+    let HookCalls { heard, refused, .. } = job.memory.hook(&hook.key);
+    let tried = job.memory.cooldown(&Key::Hook(hook.key.clone())).times >= FAILURES;
+    let next = heard.zip(spec).map(|(heard, spec)| heard + spec.heartbeat_timeout);
+    // Still waiting after its first timeout: an earlier worker's heartbeat moved the end out.
+    let outlived = |first: Timestamp| now >= first && is_in_wait_state(facts);
+    // AWS refuses heartbeats for a hook that the group still shows: nobody knows how much is left, and half of
+    // the timeout from our first receipt on is what an earlier worker's heartbeat leaves at least.
+    let half = spec.map(|spec| job.delivery_of(notice).at + spec.heartbeat_timeout / 2);
+    let (end, provisional) = match spec.map(|spec| notice.at + spec.heartbeat_timeout) {
+        // Heartbeats came through, and then they did not: what the last one gained is all there is.
+        _ if heard.is_some() && tried => (next.map_or(limit, |next| next.min(limit)), false),
+        _ if heard.is_some() => (limit, false),
+        Some(first) if refused.is_some() && is_in_wait_state(facts) => {
+            (half.unwrap_or(first).max(first).min(limit), !tried)
+        }
+        Some(first) if outlived(first) => (limit, !tried),
+        Some(first) => (first.min(limit), !tried),
+        None => (limit, !tried),
+    };
+    // A heartbeat goes out before the first timeout, at once after a restart, and what comes of it makes
+    // the end firm: until then nothing is answered for lack of time.
+    let answer = if provisional { limit } else { end } - policy.deadline_margin;
+    Some(Deadline { pods: end, answer, provisional, doubtful: refused.is_some() && tried })
+}
+
+/// One read that fails does not take back what the group said before: the end would jump into the past.
+fn is_in_wait_state(Facts { job, seen, .. }: Facts<'_>) -> bool {
+    use LifecycleState::{ReplacingRootVolumeWait, TerminatingWait, WarmedPendingWait};
+    let state = match &seen.membership {
+        Seen::Known(member) => Some(&member.state),
+        Seen::Unknown => job.memory.last_state.as_ref(),
+        Seen::Gone => None,
+    };
+    matches!(state, Some(TerminatingWait | WarmedPendingWait | ReplacingRootVolumeWait))
+}
+
+/// When the next heartbeat is due, or nothing where the hook's settings are not known, and it has been sent one:
+/// at half of the hook's timeout, counted from the event's time. HeartbeatTimeout is not in the event: until it
+/// is known, one goes out at once.
+pub(crate) fn next_heartbeat(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Option<Timestamp> {
+    let Facts { job, seen, now, .. } = facts;
+    let last = job.memory.hook(&hook.key).heard;
+    let due = match (spec_of(hook, seen), last) {
+        (Some(spec), _) => last.unwrap_or(notice.at) + spec.heartbeat_timeout / 2,
+        (None, None) => now,
+        (None, Some(_)) => return None,
+    };
+    Some(due.max(job.memory.cooldown(&Key::Hook(hook.key.clone())).until))
+}

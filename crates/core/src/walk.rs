@@ -1,0 +1,80 @@
+//! The decision: what should happen now to one instance, when to look again, and why.
+
+use std::time::Duration;
+
+use crate::goals::{Course, Row, course};
+use crate::*;
+
+/// What should happen now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What the job is for at this moment.
+    pub goal: Goal,
+    /// The first unfinished stage; `None` means that the job is finished.
+    pub stage: Option<Stage>,
+    /// What to do, in this order of importance. All of it may be done at once.
+    pub actions: Vec<Action>,
+    /// When to look again if nothing happens before.
+    pub wake_at: Timestamp,
+    /// Why, in words.
+    pub reason: Reason,
+    /// When it has to be over, where an acting notice says so.
+    pub deadline: Option<Timestamp>,
+}
+
+/// Decides the next step for one instance.
+///
+/// Pure: the same arguments give the same step, and a step that was lost or repeated does no harm.
+/// A goal's stages are walked in order; the label is the first unfinished one, actions come from every
+/// stage whose requirements are met, because two minutes of spot notice cannot wait for a
+/// deregistration delay of 300 s.
+pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> Step {
+    let case = Case::new(Facts { job, seen, policy, now });
+    let mut step = match course(&case) {
+        Course::Stages { goal, rows, done } => {
+            Step { goal, ..walk(rows, &case, Step::over(done, case.facts.recheck())) }
+        }
+        Course::Wait(stage, reason) => {
+            Step { stage: Some(stage), ..Step::over(reason, case.facts.recheck()) }
+        }
+        Course::Over(reason) => Step::over(reason, now),
+    };
+    step.deadline = case.deadline.map(|deadline| deadline.answer);
+    let held = step.actions.iter().filter_map(|action| job.memory.held_until(action, now)).min();
+    step.actions.retain(|action| job.memory.held_until(action, now).is_none());
+    let changes = job.notices.iter().map(|notice| notice.at + triggers::FRESH);
+    let next_change = changes.filter(|at| *at > now).map(|at| at + MOMENT).min();
+    step.wake_at = [held, next_change].into_iter().flatten().fold(step.wake_at, Timestamp::min);
+    step
+}
+
+/// One millisecond past a boundary that belongs to what came before.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Walks the rows: the first open one gives label and reason, all open ones give actions, and the earliest wish
+/// to look again wins. A reason that says "the deadline has come" goes before all.
+fn walk(rows: &[Row], case: &Case<'_>, over: Step) -> Step {
+    let mut step = over;
+    let mut open = Vec::new();
+    for (stage, decide) in rows {
+        let Condition::Open { actions, wake_at, reason } = decide(case, &open) else { continue };
+        if open.is_empty() || matches!(reason, Reason::DeadlineReached { .. }) {
+            step.reason = reason;
+        }
+        open.push(*stage);
+        for action in actions {
+            if !step.actions.contains(&action) {
+                step.actions.push(action);
+            }
+        }
+        step.wake_at = wake_at.map_or(step.wake_at, |at| at.min(step.wake_at));
+    }
+    step.stage = open.first().copied();
+    step
+}
+
+impl Step {
+    fn over(reason: Reason, wake_at: Timestamp) -> Self {
+        Self { goal: Goal::Leave, stage: None, actions: Vec::new(), wake_at, reason, deadline: None }
+    }
+}

@@ -1,0 +1,219 @@
+//! Steps one after the other, with what is learned in between.
+
+use offramp_core::*;
+
+use super::world::*;
+use crate::learning;
+use crate::texts::InWords;
+
+fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
+    step(job, seen, &policy(), AT + seconds(after))
+}
+
+fn words(step: &Step) -> Vec<String> {
+    step.actions.iter().map(InWords::in_words).collect()
+}
+
+#[test]
+fn a_failed_write_rests_whatever_wakes_the_job() {
+    let mut job = job([hook()]);
+    let groups = Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]);
+    let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    let seen = Observation { node, target_groups: groups, ..ready_to_drain(vec![]) };
+    let deregister = Action::Deregister(target_key());
+    let tries = |job: &Job, after| step_at(job, &seen, after).actions.contains(&deregister);
+    assert!(tries(&job, 10));
+    learning::learn_of_outcome(&mut job.memory, &deregister, &Outcome::Retry, &untouched(), AT + seconds(10));
+    assert!(!tries(&job, 12));
+    assert_eq!(step_at(&job, &seen, 12).wake_at, AT + seconds(13));
+    assert!(tries(&job, 13));
+}
+
+#[test]
+fn a_cordon_whose_answer_was_lost_is_waited_for() {
+    let mut job = job([hook()]);
+    let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
+    let isolate = step_at(&job, &untouched(), 0).actions.remove(0);
+    assert_eq!(step_at(&job, &seen, 61).stage, None);
+    learning::learn_of_outcome(&mut job.memory, &isolate, &Outcome::Retry, &untouched(), AT + seconds(55));
+    assert_eq!(step_at(&job, &seen, 61).stage, Some(Stage::Isolate), "it may have happened");
+    assert_eq!(step_at(&job, &seen, 116).stage, None, "a watch would have shown it");
+}
+
+#[test]
+fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
+    let mut job = job([hook()]);
+    let seen = untouched();
+    let isolate = step_at(&job, &seen, 0).actions.remove(0);
+    let isolates = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
+    for (outcome, repeated) in [(Outcome::Retry, true), (Outcome::Done, false), (Outcome::Changed, false)] {
+        job.memory = Memory::default();
+        learning::learn_of_outcome(&mut job.memory, &isolate, &outcome, &untouched(), AT);
+        let step = step_at(&job, &seen, 1);
+        assert!(repeated || step.wake_at <= AT + seconds(2), "looks again soon: {step:?}");
+        assert_eq!(isolates(step), repeated, "{outcome:?}");
+    }
+    assert!(isolates(step_at(&job, &seen, 5)), "no watch shows it: it was taken back");
+    let mut newer = node();
+    newer.resource_version.push('0');
+    let seen = Observation { node: Seen::Known(newer), ..seen };
+    assert!(isolates(step_at(&job, &seen, 1)));
+}
+
+#[test]
+fn the_memory_learns_what_observations_do_not_show() {
+    let mut memory = Memory::default();
+    let evict = Action::Evict { pod: pod("web").pod, grace: None };
+    learning::learn_of_outcome(&mut memory, &evict, &Outcome::Blocked { budget: None }, &untouched(), AT);
+    assert!(memory.pods.values().all(|answer| answer.refused));
+    let rests = Cooldown { times: 1, until: AT + seconds(5) };
+    assert_eq!(memory.cooldowns.get(&Key::Pod(PodUid::new("uid-web"))), Some(&rests));
+    learning::learn_of_outcome(&mut memory, &evict, &Outcome::Done, &untouched(), AT + seconds(5));
+    assert!(memory.pods.values().all(|answer| !answer.refused));
+    learning::learn_of_outcome(
+        &mut memory,
+        &Action::CompleteHook(hook_key()),
+        &Outcome::Retry,
+        &untouched(),
+        AT,
+    );
+    let failed = HookCalls { newest: AT, lost: true, ..HookCalls::default() };
+    assert_eq!(memory.hooks.get(&hook_key()), Some(&failed));
+    let rests = Cooldown { times: 1, until: AT + seconds(3) };
+    assert_eq!(memory.cooldowns.get(&Key::Hook(hook_key())), Some(&rests));
+    let seen = Observation {
+        target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[])]),
+        ..Observation::default()
+    };
+    learning::learn_of_observation(&mut memory, &own(), &seen, AT);
+    learning::learn_of_observation(&mut memory, &own(), &seen, AT + seconds(9));
+    assert_eq!(memory.draining_since.get(&target_key()), Some(&AT));
+}
+
+#[test]
+fn a_hook_is_kept_alive_before_it_is_given_up() {
+    // The shortest timeout there is: half of it is over when its margin begins.
+    let mut short = group(&["offramp"]);
+    short.terminate_hooks[0].heartbeat_timeout = seconds(30);
+    let draining = vec![target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy])];
+    let seen = Observation {
+        group: Seen::Known(short),
+        target_groups: Seen::Known(draining),
+        ..ready_to_drain(vec![])
+    };
+    let mut job = job([hook()]);
+    assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
+    // A worker that has just started knows of no heartbeat, and asks too.
+    assert_eq!(words(&step_at(&job, &seen, 29)), ["heartbeat for hook offramp"]);
+    // One lost answer proves nothing; three in a row, and what is left is the first timeout.
+    let lost = |job: &mut Job, after: u64| {
+        learning::learn_of_outcome(
+            &mut job.memory,
+            &Action::Heartbeat(hook_key()),
+            &Outcome::Retry,
+            &untouched(),
+            AT + seconds(after),
+        );
+    };
+    lost(&mut job, 3);
+    assert_eq!(words(&step_at(&job, &seen, 15)), ["heartbeat for hook offramp"]);
+    lost(&mut job, 6);
+    lost(&mut job, 12);
+    assert_eq!(words(&step_at(&job, &seen, 24)), ["complete hook offramp: CONTINUE"]);
+    learning::learn_of_outcome(
+        &mut job.memory,
+        &Action::Heartbeat(hook_key()),
+        &Outcome::Done,
+        &untouched(),
+        AT + seconds(15),
+    );
+    assert_eq!(words(&step_at(&job, &seen, 16)), Vec::<String>::new());
+}
+
+#[test]
+fn a_hook_walks_from_the_cordon_to_its_answer() {
+    let mut job = job([hook()]);
+    let mut seen = untouched();
+    let check = |job: &Job, seen: &Observation, after: u64, stage: Option<Stage>, actions: &[&str]| {
+        let step = step_at(job, seen, after);
+        assert_eq!((step.stage, words(&step)), (stage, actions.iter().map(ToString::to_string).collect()));
+    };
+    check(&job, &seen, 0, Some(Stage::Isolate), &["cordon and record"]);
+    seen.node = Seen::Known(isolated(&["offramp"], false, &[]));
+    check(
+        &job,
+        &seen,
+        1,
+        Some(Stage::Deregister),
+        &["exclude, recording 1 target", "evict default/web-1", "evict default/web-2"],
+    );
+    seen.node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    seen.pods = Seen::Known(vec![]);
+    check(&job, &seen, 6, Some(Stage::Deregister), &["deregister web:30080"]);
+    job.memory.draining_since.insert(target_key(), AT + seconds(6));
+    seen.target_groups =
+        Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy])]);
+    check(&job, &seen, 7, Some(Stage::Deregister), &[]);
+    check(&job, &seen, 36, Some(Stage::Quiesce), &[]);
+    check(&job, &seen, 151, Some(Stage::Quiesce), &["heartbeat for hook offramp"]);
+    seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
+    check(&job, &seen, 140, Some(Stage::Complete), &["complete hook offramp: CONTINUE"]);
+    learning::learn_of_outcome(
+        &mut job.memory,
+        &Action::CompleteHook(hook_key()),
+        &Outcome::Done,
+        &seen,
+        AT + seconds(140),
+    );
+    check(&job, &seen, 141, Some(Stage::Complete), &[]);
+    seen.membership = member(LifecycleState::TerminatingProceed);
+    check(&job, &seen, 141, None, &[]);
+}
+
+#[test]
+fn a_new_root_volume_brings_the_instance_back() {
+    let notice = hook_of("offramp", Passage::RootVolume);
+    let mut job = job([notice]);
+    let mut seen =
+        Observation { membership: member(LifecycleState::ReplacingRootVolumeWait), ..ready_to_drain(vec![]) };
+    seen.node = Seen::Known(isolated(&["offramp"], true, &[]));
+    assert_eq!(words(&step_at(&job, &seen, 6)), ["complete hook offramp: CONTINUE"]);
+    learning::learn_of_outcome(
+        &mut job.memory,
+        &Action::CompleteHook(hook_key()),
+        &Outcome::Done,
+        &seen,
+        AT + seconds(6),
+    );
+    seen.membership = member(LifecycleState::Other("ReplacingRootVolume".to_owned()));
+    let step = step_at(&job, &seen, 7);
+    assert_eq!((step.stage, step.reason), (Some(Stage::Complete), Reason::AwaitingReturn));
+    seen.membership = member(LifecycleState::InService);
+    assert_eq!(words(&step_at(&job, &seen, 200)), ["uncordon and forget"]);
+}
+
+#[test]
+fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
+    let policy = Policy { scoped: true, ..policy() };
+    let mut job = job([hook()]);
+    let unread = Observation { group: Seen::Unknown, ..ready_to_drain(vec![pod("web")]) };
+    let at = |job: &Job, seen: &Observation| step(job, seen, &policy, AT + seconds(100));
+    assert!(at(&job, &unread).actions.is_empty());
+    assert_eq!(at(&job, &unread).reason, Reason::Unsettled);
+    // Nobody's group is nobody's scope.
+    let none = Observation { group: Seen::Gone, ..unread.clone() };
+    assert_eq!(at(&job, &none).reason, Reason::Returning(UndoReason::LeftAlone(LeftAlone::GroupOutOfScope)));
+    // What was read once holds while a later read fails.
+    let read = ready_to_drain(vec![pod("web")]);
+    learning::learn_of_observation(&mut job.memory, &own(), &read, AT);
+    assert_eq!(words(&at(&job, &unread)), ["evict default/web", "heartbeat for hook offramp"]);
+}
+
+#[test]
+fn a_confirmed_hook_stays_confirmed_while_nothing_can_be_read() {
+    let mut job = job([hook()]);
+    let mut seen = ready_to_drain(vec![pod("web")]);
+    learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(50));
+    seen.membership = Seen::Unknown;
+    assert_eq!(words(&step_at(&job, &seen, 160)), ["evict default/web", "heartbeat for hook offramp"]);
+}
