@@ -62,8 +62,10 @@ fn walk(rows: &[Row], case: &Case<'_>, over: Step) -> Step {
             step.reason = reason;
         }
         open.push(*stage);
+        // Two stages may ask for the same; one stage asks for nothing twice, and there may be hundreds of pods.
+        let earlier = step.actions.len();
         for action in actions {
-            if !step.actions.contains(&action) {
+            if !step.actions[..earlier].contains(&action) {
                 step.actions.push(action);
             }
         }

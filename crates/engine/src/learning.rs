@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use offramp_core::{
-    Action, Cooldown, HookCalls, InstanceId, Key, Memory, NodeWrite, Observation, Outcome, PodAnswer, PodUid,
-    Repeat, Seen, TargetHealth, Timestamp,
+    Action, HookCalls, InstanceId, Memory, NodeWrite, Observation, Outcome, PodAnswer, PodUid, Repeat, Seen,
+    TargetHealth, Timestamp,
 };
 
 use crate::retry;
@@ -58,16 +58,16 @@ pub fn learn_of_outcome(
 /// What was done rests, if it may be done again; what needs no second time is forgotten.
 fn rest(memory: &mut Memory, action: &Action, outcome: &Outcome, now: Timestamp) {
     let repeat = action.repeat(outcome);
-    let key: &Key = match &repeat {
+    let key = match &repeat {
         Repeat::Never => {
             memory.cooldowns.remove(&action.key());
             return;
         }
         Repeat::Again(_, key) | Repeat::Budget(_, key) => key,
     };
-    let times = memory.cooldown(key).times + 1;
-    let until = now + retry::pause(&repeat, times);
-    memory.cooldowns.insert(key.clone(), Cooldown { times, until });
+    let cooldown = memory.cooldowns.entry(key.clone()).or_default();
+    cooldown.times += 1;
+    cooldown.until = now + retry::pause(&repeat, cooldown.times);
 }
 
 const fn has_worked(outcome: &Outcome) -> bool {
@@ -84,10 +84,13 @@ fn learn_of_pod(
 ) {
     let worked = has_worked(outcome);
     let vetoed = matches!(outcome, Outcome::Vetoed { .. });
-    let cut = (worked && deleted) || memory.pods.get(pod).is_some_and(|answer| answer.cut);
-    memory.pods.insert(pod.clone(), PodAnswer { refused: !worked, vetoed, deleted, cut });
+    let answer = memory.pods.entry(pod.clone()).or_default();
+    *answer = PodAnswer { refused: !worked, vetoed, deleted, cut: answer.cut || (worked && deleted) };
+    if !worked {
+        return;
+    }
     let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
-    if let (true, Some(pod)) = (worked, seen_pod) {
+    if let Some(pod) = seen_pod {
         memory.evicted(pod, now);
     }
 }
