@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use offramp_core::{HookName, Timestamp, Zone};
-use offramp_engine::{Clock, Fault};
+use offramp_engine::{Clock, Depth, Fault, Held, Queue, Receipt};
 
 use super::*;
 use crate::Delays;
