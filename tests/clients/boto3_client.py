@@ -165,6 +165,11 @@ def hook_path(sqs, autoscaling, elbv2):
         PaginationConfig={"PageSize": 1}
     )
     check(victim in [i["InstanceId"] for p in pages for i in p["AutoScalingInstances"]], "pages of instances")
+    pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(PaginationConfig={"PageSize": 1})
+    check(name in [g["AutoScalingGroupName"] for p in pages for g in p["AutoScalingGroups"]], "pages of groups")
+    filters = [{"Name": "tag:offramp", "Values": ["on", "yes"]}, {"Name": "tag-key", "Values": ["team"]}]
+    tagged = autoscaling.describe_auto_scaling_groups(Filters=filters)["AutoScalingGroups"]
+    check(tagged == [], "filters are understood, and no group has these tags")
     check(len(health(victim)) == 1, "one target for one port")
 
     port = tg["Port"] + 1
@@ -227,6 +232,13 @@ def hook_path(sqs, autoscaling, elbv2):
     body = wait_for("the lifecycle event", event)
     check(body["detail-type"] == "EC2 Instance-terminate Lifecycle Action", "its detail-type")
     check(described()[victim]["LifecycleState"] == "Terminating:Wait", "held by the hook")
+    activities = autoscaling.get_paginator("describe_scaling_activities").paginate(
+        AutoScalingGroupName=name, PaginationConfig={"PageSize": 1}
+    )
+    mine = [a for p in activities for a in p["Activities"] if a["ActivityId"] == activity["ActivityId"]]
+    check([a["Description"] for a in mine] == [f"Terminating EC2 instance: {victim}"], "its activity")
+    check(mine[0]["StatusCode"] == "MidTerminatingLifecycleAction", "which waits for the hook")
+    check(mine[0]["StartTime"] == activity["StartTime"], "since it was asked for")
     check(health(victim) == [], "the targets are gone before the hook")
     token = body["detail"]["LifecycleActionToken"]
     autoscaling.record_lifecycle_action_heartbeat(LifecycleActionToken=token, **answer)

@@ -8,6 +8,7 @@
 //! time instead of a minute.
 
 mod actions;
+mod activities;
 mod refusal;
 mod scaling;
 
@@ -20,6 +21,7 @@ use offramp_core::{
 
 use super::World;
 pub use actions::Answer;
+pub use activities::{Activity, ActivityStatus};
 pub use refusal::Refusal;
 
 /// Every group.
@@ -27,6 +29,9 @@ pub use refusal::Refusal;
 pub struct Groups {
     groups: BTreeMap<GroupName, Group>,
     history: BTreeMap<InstanceId, Vec<(Timestamp, Option<Described>)>>,
+    /// In the order in which they began.
+    activities: Vec<Activity>,
+    activities_begun: u64,
     /// So many of the next heartbeats and answers are refused although their action is open
     /// (PrairieLearn#15586, seen on AWS).
     pub refused_calls: u32,
@@ -331,6 +336,7 @@ impl World {
         let members = self.groups.groups.get_mut(group).map(|group| &mut group.members);
         if members.and_then(|members| members.remove(id)).is_some() {
             self.instances.leave_group(id);
+            self.end_activity(id);
             self.tell(format!("{id} has left {group}"));
             self.remember(group, id, None);
             self.reconcile_group(group);

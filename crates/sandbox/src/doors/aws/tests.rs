@@ -179,6 +179,81 @@ async fn pages_have_tokens() {
     assert!(marker.starts_with("arn:aws:elasticloadbalancing:"), "{marker}");
 }
 
+/// What stands between the tags of this name.
+fn texts<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
+    let open = format!("<{name}>");
+    body.split(open.as_str()).skip(1).map(|rest| rest.split('<').next().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn groups_are_filtered_by_their_tags() {
+    let (_, address) = serve().await;
+    let check = async |filters: &[(&str, &str)], found: bool| {
+        let mut form = "DescribeAutoScalingGroups".to_owned();
+        for (index, (name, values)) in filters.iter().enumerate() {
+            let prefix = format!("&Filters.member.{}", index + 1);
+            form += &format!("{prefix}.Name={name}");
+            for (index, value) in values.split(',').enumerate() {
+                form += &format!("{prefix}.Values.member.{}={value}", index + 1);
+            }
+        }
+        let (status, body) = query(&address, "2011-01-01", &form).await;
+        assert_eq!((status, body.contains("workers-blue")), (200, found), "{filters:?}");
+    };
+    check(&[("tag-key", "team")], true).await;
+    check(&[("tag-key", "Team")], false).await;
+    check(&[("tag-key", "other,team")], true).await;
+    check(&[("tag-value", "web %26 shop")], true).await;
+    check(&[("tag:team", "web %26 shop")], true).await;
+    check(&[("tag:team", "web")], false).await;
+    check(&[("tag:other", "web %26 shop")], false).await;
+    check(&[("tag-key", "team"), ("tag-value", "none")], false).await;
+    let (status, body) =
+        query(&address, "2011-01-01", "DescribeAutoScalingGroups&Filters.member.1.Name=size").await;
+    assert_eq!(status, 501);
+    assert!(body.contains("the filter size"), "{body}");
+    let (status, _) =
+        query(&address, "2011-01-01", "DescribeAutoScalingInstances&Filters.member.1.Name=tag-key").await;
+    assert_eq!(status, 501);
+}
+
+#[tokio::test]
+async fn scaling_activities_come_page_by_page_the_newest_first() {
+    let (sandbox, address) = serve().await;
+    let ids: Vec<_> =
+        sandbox.peek(|world| world.instances.all().map(|instance| instance.id.clone()).collect());
+    let mut told = Vec::new();
+    for id in &ids {
+        let form = format!(
+            "TerminateInstanceInAutoScalingGroup&InstanceId={id}&ShouldDecrementDesiredCapacity=true"
+        );
+        let (_, body) = query(&address, "2011-01-01", &form).await;
+        told.push(texts(&body, "ActivityId")[0].to_owned());
+    }
+    let form = "DescribeScalingActivities&AutoScalingGroupName=workers-blue&MaxRecords=1";
+    let (_, first) = query(&address, "2011-01-01", form).await;
+    let description = format!("Terminating EC2 instance: {}", ids[1]);
+    assert_eq!(texts(&first, "Description"), [description]);
+    assert_eq!(texts(&first, "ActivityId"), [told[1].as_str()], "the one that was told");
+    assert!(
+        ["InProgress", "MidTerminatingLifecycleAction"].contains(&texts(&first, "StatusCode")[0]),
+        "{first}"
+    );
+    let token = texts(&first, "NextToken")[0].to_owned();
+    let (_, second) = query(&address, "2011-01-01", &format!("{form}&NextToken={token}")).await;
+    assert_eq!(texts(&second, "ActivityId"), [told[0].as_str()]);
+    assert!(!second.contains("NextToken"), "{second}");
+
+    let (status, body) =
+        query(&address, "2011-01-01", "DescribeScalingActivities&AutoScalingGroupName=none").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("AutoScalingGroup name not found"), "{body}");
+    let (status, body) =
+        query(&address, "2011-01-01", "DescribeScalingActivities&IncludeDeletedGroups=true").await;
+    assert_eq!(status, 501);
+    assert!(body.contains("IncludeDeletedGroups"), "{body}");
+}
+
 #[tokio::test]
 async fn query_errors_and_text_are_well_formed() {
     let (_, address) = serve().await;

@@ -1,5 +1,8 @@
 //! Auto Scaling (API version 2011-01-01).
 
+mod activities;
+mod filters;
+
 use std::time::Duration;
 
 use offramp_core::{GroupName, HookName, HookToken, InstanceId};
@@ -7,17 +10,23 @@ use offramp_core::{GroupName, HookName, HookToken, InstanceId};
 use super::{Answer, Form, Refused, Xml, page};
 use crate::World;
 use crate::world::events;
-use crate::world::groups::{self, ActionResult, Described, Group, Hook, Transition};
+use crate::world::groups::{
+    self, ActionResult, Activity, ActivityStatus, Described, Group, Hook, Transition,
+};
+use activities::activity;
+use filters::Filter;
 
 /// Performs one action.
 pub(super) fn perform(world: &mut World, action: &str, form: &Form) -> Answer {
-    if form.0.keys().any(|name| name.starts_with("Filters.")) {
+    let filtered = form.0.keys().any(|name| name.starts_with("Filters."));
+    if filtered && action != "DescribeAutoScalingGroups" {
         return Err(Refused::not_implemented(&format!("{action} with Filters")));
     }
     match action {
         "DescribeAutoScalingInstances" => instances(world, form),
         "DescribeAutoScalingGroups" => groups(world, form),
         "DescribeLifecycleHooks" => hooks(world, form),
+        "DescribeScalingActivities" => activities::describe(world, form),
         "CompleteLifecycleAction" => {
             let result = action_result(form.required("LifecycleActionResult")?)?;
             world.complete_action(&answer(form)?, result)?;
@@ -65,7 +74,11 @@ fn instances(world: &World, form: &Form) -> Answer {
 
 fn groups(world: &World, form: &Form) -> Answer {
     let names = form.list("AutoScalingGroupNames");
-    let wanted = |group: &&Group| names.is_empty() || names.contains(&group.spec.name.as_str());
+    let filters = Filter::all_in(form)?;
+    let wanted = |group: &&Group| {
+        (names.is_empty() || names.contains(&group.spec.name.as_str()))
+            && filters.iter().all(|filter| filter.admits(&group.spec.tags))
+    };
     let items = world.groups.all().filter(wanted);
     let items = items.map(|group| (group.spec.name.as_str().to_owned(), group)).collect();
     let (page, next) = page(items, form.text("NextToken"), form.size("MaxRecords", 50, 100)?);
@@ -218,42 +231,26 @@ fn detach(world: &mut World, form: &Form) -> Answer {
     }
     let ids: Vec<InstanceId> = ids.into_iter().map(instance_id).collect::<Result<_, _>>()?;
     world.detach(&group, &ids, form.flag("ShouldDecrementDesiredCapacity")?)?;
+    let now = world.now();
     let mut xml = Xml::default();
     xml.node("Activities", |list| {
         for id in &ids {
-            list.node("member", |member| {
-                activity(member, world, &group, &format!("Detaching EC2 instance: {id}"))
-            });
+            let told = Activity::detaching(world.uuid(), &group, id, now);
+            list.node("member", |member| activity(member, &told, ActivityStatus::InProgress));
         }
     });
     Ok(xml)
 }
 
+/// The activity is the one that DescribeScalingActivities lists.
 fn terminate(world: &mut World, form: &Form) -> Answer {
     let id = instance_id(form.required("InstanceId")?)?;
-    let group = world.instances.get(&id).and_then(|instance| instance.group.clone());
     world.terminate_in_group(&id, form.flag("ShouldDecrementDesiredCapacity")?)?;
     let mut xml = Xml::default();
-    if let Some(group) = group {
-        let description = format!("Terminating EC2 instance: {id}");
-        xml.node("Activity", |xml| activity(xml, world, &group, &description));
+    if let Some(told) = world.groups.activity_of(&id) {
+        xml.node("Activity", |xml| activity(xml, told, ActivityStatus::InProgress));
     }
     Ok(xml)
-}
-
-fn activity(xml: &mut Xml, world: &mut World, group: &GroupName, description: &str) {
-    let now = events::millis(world.now());
-    xml.text("ActivityId", &world.uuid());
-    xml.text("AutoScalingGroupName", group.as_str());
-    xml.text("Description", description);
-    xml.text(
-        "Cause",
-        &format!("At {now} an instance was taken out of service in response to a user request."),
-    );
-    xml.text("StartTime", &now);
-    xml.text("StatusCode", "InProgress");
-    xml.number("Progress", 0);
-    xml.text("Details", "{}");
 }
 
 fn set_desired(world: &mut World, form: &Form) -> Answer {

@@ -106,6 +106,7 @@ impl World {
     /// deregistered before lifecycle hooks run", ASG UG `ec2-auto-scaling-lifecycle.html`).
     pub(super) fn terminate_member(&mut self, group: &GroupName, id: &InstanceId) {
         self.change_member(group, id, |member| member.state = MemberState::Terminating);
+        self.begin_activity(group, id);
         let wait = self.deregister_attached(group, id);
         self.after(wait, WorldDue::Group(Due::Deregistered(group.clone(), id.clone())));
     }

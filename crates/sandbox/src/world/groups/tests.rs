@@ -412,6 +412,89 @@ fn desired_stays_between_minimum_and_maximum() {
     assert_eq!(members(&world).len(), 1);
 }
 
+fn activities(world: &World) -> Vec<(InstanceId, Timestamp, ActivityStatus)> {
+    let found = world.groups.activities(Some(&name()), world.now());
+    found
+        .into_iter()
+        .map(|(activity, status)| (activity.instance.clone(), activity.started, status))
+        .collect()
+}
+
+#[test]
+fn a_termination_is_an_activity_from_its_beginning_until_the_instance_has_gone() {
+    let mut world = running(|_| spec(vec![hook("drain")]));
+    assert_eq!(activities(&world), [], "launches leave none");
+    let (id, began) = (first(&world), world.now());
+    world.terminate_in_group(&id, false).unwrap();
+    assert_eq!(activities(&world), [(id.clone(), began, ActivityStatus::InProgress)]);
+    pass(&mut world, 2);
+    assert_eq!(activities(&world), [(id.clone(), began, ActivityStatus::MidTerminatingLifecycleAction)]);
+    let event = events(&mut world).remove(0);
+    world.complete_action(&answer(&event), ActionResult::Continue).unwrap();
+    assert_eq!(activities(&world), [(id.clone(), began, ActivityStatus::InProgress)]);
+    pass(&mut world, 60);
+    assert_eq!(activities(&world), [(id.clone(), began, ActivityStatus::Successful)]);
+    let (activity, _) = world.groups.activities(None, world.now())[0];
+    assert_eq!(activity.description, format!("Terminating EC2 instance: {id}"));
+    assert_eq!(world.groups.activities(Some(&"others".into()), world.now()), []);
+}
+
+#[test]
+fn the_newest_activity_comes_first_and_a_detached_member_leaves_none() {
+    let mut world = running(|_| GroupSpec { desired: 3, ..spec(vec![hook("drain")]) });
+    let ids: Vec<InstanceId> = members(&world).into_iter().map(|(id, _)| id).collect();
+    world.terminate_in_group(&ids[0], true).unwrap();
+    pass(&mut world, 10);
+    world.terminate_in_group(&ids[1], true).unwrap();
+    world.detach(&name(), &ids[2..], true).unwrap();
+    pass(&mut world, 10);
+    let order: Vec<InstanceId> = activities(&world).into_iter().map(|(id, ..)| id).collect();
+    assert_eq!(order, [ids[1].clone(), ids[0].clone()]);
+}
+
+#[test]
+fn activities_lag_behind_like_other_describes() {
+    let mut world = running(|_| spec(vec![hook("drain")]));
+    world.groups.describe_lag = Duration::from_secs(5);
+    let id = first(&world);
+    world.terminate_in_group(&id, false).unwrap();
+    pass(&mut world, 4);
+    assert_eq!(activities(&world), []);
+    pass(&mut world, 1);
+    assert_eq!(activities(&world)[0].2, ActivityStatus::InProgress);
+    pass(&mut world, 1);
+    assert_eq!(activities(&world)[0].2, ActivityStatus::MidTerminatingLifecycleAction);
+}
+
+#[test]
+fn old_activities_are_forgotten_and_open_ones_are_not() {
+    let mut world = running(|_| spec(vec![hook("drain")]));
+    let held = first(&world);
+    world.terminate_in_group(&held, false).unwrap();
+    let waiting = |id: &InstanceId| Answer {
+        group: name(),
+        hook: HookName::new("drain"),
+        token: None,
+        instance: Some(id.clone()),
+    };
+    for _ in 0..255 {
+        // Long enough for the replacement, short enough for the heartbeat.
+        pass(&mut world, 98);
+        let in_service = members(&world).into_iter().find(|(_, state)| *state == MemberState::InService);
+        let (id, _) = in_service.unwrap();
+        world.terminate_in_group(&id, false).unwrap();
+        pass(&mut world, 2);
+        world.complete_action(&waiting(&id), ActionResult::Continue).unwrap();
+        world.heartbeat(&waiting(&held)).unwrap();
+    }
+    pass(&mut world, 60);
+    let left = activities(&world);
+    let over = left.iter().filter(|(.., status)| *status == ActivityStatus::Successful).count();
+    assert_eq!((left.len(), over), (251, 250));
+    let (oldest, _, status) = left.last().unwrap();
+    assert_eq!((oldest, *status), (&held, ActivityStatus::MidTerminatingLifecycleAction));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_story() {
     let story = || {
