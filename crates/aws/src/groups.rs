@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_autoscaling::Client;
-use aws_sdk_autoscaling::types::{AutoScalingGroup, AutoScalingInstanceDetails, LifecycleHook};
+use aws_sdk_autoscaling::types::{
+    AutoScalingGroup, AutoScalingInstanceDetails, Filter, Instance, LifecycleHook, TagDescription,
+};
 use offramp_core::{
     Group, GroupName, HookKey, HookName, HookSpec, HookToken, InstanceId, LifecycleState, Membership,
-    TargetGroupArn,
+    TargetGroupArn, Timestamp,
 };
 use offramp_engine::{Call, Fault, GroupCall, Groups, Settled};
 use offramp_wire::cluster_hint;
 
+use crate::activities;
 use crate::fault::{Reading, Refusal};
 use crate::meter::Meter;
 use crate::split::{Whole, whole_or_halves};
@@ -68,24 +71,68 @@ impl Groups for AutoScaling {
         let Some(described) = self.describe(name).await? else { return Ok(None) };
         let Some(hooks) = self.hooks(name).await? else { return Ok(None) };
         let tags = described.tags();
-        let in_scope = self.scope.as_ref().is_none_or(|scope| {
-            tags.iter().any(|tag| {
-                tag.key() == Some(&scope.key)
-                    && scope.value.as_deref().is_none_or(|value| tag.value().unwrap_or_default() == value)
-            })
-        });
         Ok(Some(Group {
             name: name.clone(),
             terminate_hooks: hooks.iter().filter_map(terminate_hook).collect(),
             capacity_rebalancing: described.capacity_rebalance().unwrap_or(false),
             managed: tags.iter().any(|tag| tag.key() == Some("eks:nodegroup-name")),
-            in_scope,
+            in_scope: self.in_scope(tags),
             target_groups: described
                 .target_group_arns()
                 .iter()
                 .map(|arn| TargetGroupArn::new(arn.as_str()))
                 .collect(),
         }))
+    }
+
+    async fn out_of_service(&self) -> Result<Vec<(InstanceId, Membership)>, Fault> {
+        let mut found = Vec::new();
+        let mut page = None;
+        loop {
+            let request = self.client.describe_auto_scaling_groups().max_records(MOST_RECORDS);
+            let filters = self.scope.as_ref().map(|scope| vec![filter(scope)]);
+            let request = request.set_filters(filters).set_next_token(page).send();
+            let answer = self.meter.send(Call::DescribeAutoScalingGroups, request).await;
+            let answer = answer.map_err(|refusal| refusal.fault("describing Auto Scaling groups"))?;
+            // A server that ignores the filter would answer with groups that are not ours to touch.
+            let groups = answer.auto_scaling_groups().iter().filter(|group| self.in_scope(group.tags()));
+            let members = groups.flat_map(|group| {
+                let name = group.auto_scaling_group_name();
+                group.instances().iter().filter_map(move |instance| member(name?, instance))
+            });
+            found.extend(members.filter(|(_, member)| member.state != LifecycleState::InService));
+            page = answer.next_token.filter(|token| !token.is_empty());
+            if page.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn terminations(&self, group: &GroupName) -> Result<BTreeMap<InstanceId, Timestamp>, Fault> {
+        let mut found = BTreeMap::new();
+        let mut page = None;
+        for _ in 0..MOST_PAGES_OF_ACTIVITIES {
+            let request = self.client.describe_scaling_activities().auto_scaling_group_name(group.as_str());
+            let request = request.max_records(MOST_RECORDS).set_next_token(page).send();
+            let answer = match self.meter.send(Call::DescribeScalingActivities, request).await {
+                Ok(answer) => answer,
+                Err(refusal) if refusal.reading == Reading::NoGroup => return Ok(BTreeMap::new()),
+                Err(refusal) => {
+                    return Err(
+                        refusal.fault(format_args!("describing the scaling activities of group {group}"))
+                    );
+                }
+            };
+            for (id, since) in answer.activities().iter().filter_map(activities::termination) {
+                let newest = found.entry(id).or_insert(since);
+                *newest = since.max(*newest);
+            }
+            page = answer.next_token.filter(|token| !token.is_empty());
+            if page.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {
@@ -107,6 +154,15 @@ impl Groups for AutoScaling {
 }
 
 impl AutoScaling {
+    fn in_scope(&self, tags: &[TagDescription]) -> bool {
+        self.scope.as_ref().is_none_or(|scope| {
+            tags.iter().any(|tag| {
+                tag.key() == Some(&scope.key)
+                    && scope.value.as_deref().is_none_or(|value| tag.value().unwrap_or_default() == value)
+            })
+        })
+    }
+
     async fn describe(&self, name: &GroupName) -> Result<Option<AutoScalingGroup>, Fault> {
         let request = self.client.describe_auto_scaling_groups();
         let request = request.auto_scaling_group_names(name.as_str()).send();
@@ -226,6 +282,11 @@ impl AutoScaling {
 const MOST_DESCRIBED: usize = 50;
 /// DetachInstances takes 20 ids.
 const MOST_DETACHED: usize = 20;
+/// DescribeAutoScalingGroups and DescribeScalingActivities give 100 records on a page.
+const MOST_RECORDS: i32 = 100;
+/// AWS keeps six weeks of activities, newest first. What is still going on is hours old at most, and two hundred
+/// activities are more than most groups have in that time.
+const MOST_PAGES_OF_ACTIVITIES: usize = 2;
 /// HeartbeatTimeout of a hook that was put without one (ASG API, PutLifecycleHook).
 const DEFAULT_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// No lifecycle action lasts longer than this, or than 100 heartbeat timeouts (ASG UG, lifecycle hooks).
@@ -260,10 +321,35 @@ fn membership(details: &AutoScalingInstanceDetails) -> Option<(InstanceId, Membe
     let membership = Membership {
         group: GroupName::new(details.auto_scaling_group_name()?),
         state: lifecycle_state(details.lifecycle_state().unwrap_or_default()),
-        // The API reference writes "Healthy" and "Unhealthy", answers come as "HEALTHY" too.
-        healthy: !details.health_status().unwrap_or_default().eq_ignore_ascii_case("unhealthy"),
+        healthy: healthy(details.health_status()),
     };
     Some((id, membership))
+}
+
+/// The same of an instance as its group lists it.
+fn member(group: &str, instance: &Instance) -> Option<(InstanceId, Membership)> {
+    let id = InstanceId::parse(instance.instance_id()?)?;
+    let state = instance.lifecycle_state().map(|state| state.as_str());
+    let membership = Membership {
+        group: GroupName::new(group),
+        state: lifecycle_state(state.unwrap_or_default()),
+        healthy: healthy(instance.health_status()),
+    };
+    Some((id, membership))
+}
+
+/// The API reference writes "Healthy" and "Unhealthy", answers come as "HEALTHY" too.
+fn healthy(status: Option<&str>) -> bool {
+    !status.unwrap_or_default().eq_ignore_ascii_case("unhealthy")
+}
+
+/// What leaves only the groups with this tag (ASG API, Filter).
+fn filter(tag: &GroupTag) -> Filter {
+    let filter = match &tag.value {
+        Some(value) => Filter::builder().name(format!("tag:{}", tag.key)).values(value),
+        None => Filter::builder().name("tag-key").values(&tag.key),
+    };
+    filter.build()
 }
 
 fn lifecycle_state(text: &str) -> LifecycleState {

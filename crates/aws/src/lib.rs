@@ -2,9 +2,11 @@
 //!
 //! Contract: one answer for one call. Nothing here retries, caches answers, logs or decides; a port says
 //! what AWS said, in the engine's words, and counts the request. Every partition, proxy and endpoint that the AWS SDK knows works,
-//! because no host name is written here. Error codes and texts are read in `fault.rs` only.
+//! because no host name is written here. Error codes and texts are read in `fault.rs` only, descriptions of scaling
+//! activities in `activities.rs`.
 #![deny(missing_docs)]
 
+mod activities;
 mod fault;
 mod groups;
 mod meter;

@@ -119,6 +119,13 @@ impl Queue for SqsQueue {
         sent.map(drop).map_err(|refusal| refusal.fault(doing))
     }
 
+    /// Without group and deduplication id: a FIFO queue is refused before it is opened.
+    async fn send(&self, body: &str) -> Result<(), Fault> {
+        let request = self.client.send_message().queue_url(&self.url).message_body(body);
+        let sent = self.meter.send(Call::SendMessage, request.send()).await;
+        sent.map(drop).map_err(|refusal| refusal.fault("sending a message to the queue"))
+    }
+
     async fn depth(&self) -> Result<Depth, Fault> {
         self.depth_of(&self.url, "reading the depth of the queue").await
     }

@@ -112,6 +112,9 @@ pub trait Queue: Send + Sync {
     /// `offramp.reason`. The original has to be deleted afterwards.
     async fn dead_letter(&self, message: &Message, reason: &str) -> Result<(), Fault>;
 
+    /// Sends a new message onto the queue itself, to be received like any other.
+    async fn send(&self, body: &str) -> Result<(), Fault>;
+
     /// The approximate number of messages.
     async fn depth(&self) -> Result<Depth, Fault>;
 
@@ -141,6 +144,16 @@ pub trait Groups: Send + Sync {
 
     /// One group with its terminate hooks and attached target groups, or `None` where there is none.
     async fn group(&self, name: &GroupName) -> Result<Option<Group>, Fault>;
+
+    /// Every instance that a group in scope lists in another state than InService. Read anew in each call, and as
+    /// a whole or not at all. A group does not list the instances of its warm pool (ASG API,
+    /// DescribeAutoScalingGroups): they are not among these.
+    async fn out_of_service(&self) -> Result<Vec<(InstanceId, Membership)>, Fault>;
+
+    /// Since when a group is terminating each instance that it is still terminating, or moving into its warm pool.
+    /// One that is missing may be on its way out nevertheless: only the newest activities are read, and the
+    /// instance stands in their text alone. Nothing where there is no such group.
+    async fn terminations(&self, group: &GroupName) -> Result<BTreeMap<InstanceId, Timestamp>, Fault>;
 
     /// Performs the calls, one result each. "No active Lifecycle Action" is [`Settled::Gone`].
     async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>>;

@@ -61,6 +61,10 @@ impl Queue for World {
         Ok(())
     }
 
+    async fn send(&self, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
     async fn depth(&self) -> Result<Depth, Fault> {
         self.reach("depth");
         Ok(Depth::default())
@@ -80,6 +84,14 @@ impl Groups for World {
 
     async fn group(&self, _: &GroupName) -> Result<Option<Group>, Fault> {
         Ok(None)
+    }
+
+    async fn out_of_service(&self) -> Result<Vec<(InstanceId, Membership)>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn terminations(&self, _: &GroupName) -> Result<BTreeMap<InstanceId, Timestamp>, Fault> {
+        Ok(BTreeMap::new())
     }
 
     async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {

@@ -338,3 +338,136 @@ async fn terminating_keeps_the_desired_capacity() {
     assert_eq!(asked["InstanceId"], id(1).to_string());
     assert_eq!(asked["ShouldDecrementDesiredCapacity"], "false");
 }
+
+/// A group by name, with its tags and with its instances and their states.
+type Listed<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]);
+
+fn groups_xml(groups: &[Listed<'_>], next: Option<&str>) -> (u16, String) {
+    let member = |(id, state): &(&str, &str)| {
+        format!(
+            "<member><InstanceId>{id}</InstanceId><AvailabilityZone>eu-west-1b</AvailabilityZone>\
+             <LifecycleState>{state}</LifecycleState><HealthStatus>Unhealthy</HealthStatus>\
+             <ProtectedFromScaleIn>false</ProtectedFromScaleIn></member>"
+        )
+    };
+    let tag =
+        |(key, value): &(&str, &str)| format!("<member><Key>{key}</Key><Value>{value}</Value></member>");
+    let group = |(name, tags, members): &Listed<'_>| {
+        let members: String = members.iter().map(member).collect();
+        let tags: String = tags.iter().map(tag).collect();
+        format!(
+            "<member><AutoScalingGroupName>{name}</AutoScalingGroupName><Instances>{members}</Instances>\
+             <Tags>{tags}</Tags></member>"
+        )
+    };
+    let groups: String = groups.iter().map(group).collect();
+    let next = next.map_or(String::new(), |token| format!("<NextToken>{token}</NextToken>"));
+    xml("DescribeAutoScalingGroups", &format!("<AutoScalingGroups>{groups}</AutoScalingGroups>{next}"))
+}
+
+#[tokio::test]
+async fn instances_out_of_service_are_read_over_all_pages_of_groups() {
+    let (one, two, three) = (id(1).to_string(), id(2).to_string(), id(3).to_string());
+    let first =
+        [(one.as_str(), "InService"), (two.as_str(), "Terminating:Wait"), ("mi-1", "Terminating:Wait")];
+    let second = [(three.as_str(), "SomethingNew")];
+    let answers = [
+        groups_xml(&[("workers", &[], &first), ("empty", &[], &[])], Some("more")),
+        groups_xml(&[("others", &[], &second)], None),
+    ];
+    let (replay, port) = groups(answers).await;
+    let member = |group: &str, state| Membership { group: group.into(), state, healthy: false };
+    let expect = vec![
+        (id(2), member("workers", LifecycleState::TerminatingWait)),
+        (id(3), member("others", LifecycleState::Other("SomethingNew".to_owned()))),
+    ];
+    assert_eq!(port.out_of_service().await, Ok(expect));
+    let asked: Vec<_> = replay.asked().iter().map(|asked| asked.query()).collect();
+    let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    assert_eq!(asked[0], pairs(&[("Action", "DescribeAutoScalingGroups"), ("MaxRecords", "100")]));
+    assert_eq!(asked[1]["NextToken"], "more");
+
+    let answers =
+        [groups_xml(&[("workers", &[], &first)], Some("more")), xml_error(400, "Throttling", "slow")];
+    let (_replay, port) = groups(answers).await;
+    let fault = "describing Auto Scaling groups: AWS answered Throttling: slow";
+    assert_eq!(port.out_of_service().await, Err(Fault::Retry(fault.to_owned())), "half an answer is none");
+}
+
+#[tokio::test]
+async fn only_groups_with_the_tag_are_asked_for() {
+    let check = async |value: Option<&str>, name: &str, values: &str| {
+        let scope = GroupTag { key: "offramp".to_owned(), value: value.map(ToOwned::to_owned) };
+        let held = id(1).to_string();
+        let held = [(held.as_str(), "Terminating:Wait")];
+        // The filter is ignored by this server: what is not in scope is left out all the same.
+        let (on, off, none): (&[_], &[_], &[_]) = (&[("offramp", "on")], &[("offramp", "off")], &[]);
+        let all = [("on", on, &held[..]), ("off", off, &held), ("none", none, &held)];
+        let (replay, port) = scoped(Some(scope), [groups_xml(&all, None)]).await;
+        let found = port.out_of_service().await.unwrap();
+        let asked = replay.asked()[0].query();
+        assert_eq!(
+            (asked["Filters.member.1.Name"].as_str(), asked["Filters.member.1.Values.member.1"].as_str()),
+            (name, values)
+        );
+        found.into_iter().map(|(_, member)| member.group.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(check(Some("on"), "tag:offramp", "on").await, ["on"]);
+    assert_eq!(check(None, "tag-key", "offramp").await, ["on", "off"]);
+}
+
+fn activities_xml(activities: &[(usize, &str, &str)], next: Option<&str>) -> (u16, String) {
+    let activity = |(number, start, status): &(usize, &str, &str)| {
+        format!(
+            "<member><ActivityId>a</ActivityId><AutoScalingGroupName>workers</AutoScalingGroupName>\
+             <Description>Terminating EC2 instance: {}</Description><Cause>At some time</Cause>\
+             <StartTime>2026-03-14T09:{start}Z</StartTime><StatusCode>{status}</StatusCode>\
+             <Progress>60</Progress></member>",
+            id(*number)
+        )
+    };
+    let activities: String = activities.iter().map(activity).collect();
+    let next = next.map_or(String::new(), |token| format!("<NextToken>{token}</NextToken>"));
+    xml("DescribeScalingActivities", &format!("<Activities>{activities}</Activities>{next}"))
+}
+
+#[tokio::test]
+async fn terminations_are_read_from_two_pages_of_activities() {
+    let answers = [
+        activities_xml(
+            &[
+                (1, "30:00.250", "MidTerminatingLifecycleAction"),
+                (2, "29:00", "Successful"),
+                (3, "28:00", "InProgress"),
+            ],
+            Some("second"),
+        ),
+        activities_xml(&[(3, "27:00", "InProgress"), (4, "26:00", "InProgress")], Some("third")),
+    ];
+    let (replay, port) = groups(answers).await;
+    // 2026-03-14T09:00:00Z.
+    let nine = 1_773_478_800_000;
+    let at = |minute: i64, millis: i64| Timestamp::from_millis(nine + minute * 60_000 + millis);
+    let expect = BTreeMap::from([(id(1), at(30, 250)), (id(3), at(28, 0)), (id(4), at(26, 0))]);
+    assert_eq!(port.terminations(&"workers".into()).await, Ok(expect));
+    let asked: Vec<_> = replay.asked().iter().map(|asked| asked.query()).collect();
+    assert_eq!(
+        (asked[0]["AutoScalingGroupName"].as_str(), asked[0]["MaxRecords"].as_str()),
+        ("workers", "100")
+    );
+    assert_eq!((asked.len(), asked[1]["NextToken"].as_str()), (2, "second"), "the third page is not read");
+}
+
+#[tokio::test]
+async fn terminations_of_a_group_that_is_gone_are_none_and_half_an_answer_is_a_fault() {
+    let text = "AutoScalingGroup name not found - AutoScalingGroup 'workers' not found";
+    let (_replay, port) = groups([xml_error(400, "ValidationError", text)]).await;
+    assert_eq!(port.terminations(&"workers".into()).await, Ok(BTreeMap::new()));
+
+    let first = activities_xml(&[(1, "30:00", "InProgress")], Some("second"));
+    let (_replay, port) = groups([first, xml_error(403, "AccessDenied", "no")]).await;
+    let fault = "describing the scaling activities of group workers: AWS answered AccessDenied: no";
+    assert_eq!(port.terminations(&"workers".into()).await, Err(Fault::Denied(fault.to_owned())));
+}

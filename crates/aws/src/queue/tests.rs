@@ -347,6 +347,23 @@ async fn dead_letters_carry_body_and_reason() {
 }
 
 #[tokio::test]
+async fn a_message_of_our_own_goes_onto_the_queue_itself() {
+    let refused = json_error(403, "AccessDeniedException", "not authorized to perform: sqs:sendmessage");
+    let busy = json_error(400, "RequestThrottled", "Rate exceeded");
+    let (replay, queue) = queue([ok(json!({ "MessageId": "s1" })), refused, busy]).await;
+    let body = r#"{"held": "ü"}"#;
+    assert_eq!(queue.send(body).await, Ok(()));
+    let text = "sending a message to the queue: AWS answered AccessDeniedException: not authorized to perform: \
+                sqs:sendmessage";
+    assert_eq!(queue.send(body).await, Err(Fault::Denied(text.to_owned())));
+    assert!(matches!(queue.send(body).await, Err(Fault::Retry(_))), "once only: no retry of its own");
+    let asked = replay.asked();
+    assert_eq!(asked[0].target, "SendMessage");
+    assert_eq!(asked[0].json(), json!({ "QueueUrl": URL, "MessageBody": body }));
+    assert_eq!(asked.len(), 3);
+}
+
+#[tokio::test]
 async fn the_depth_is_read_or_unknown() {
     let numbers = json!({ "ApproximateNumberOfMessages": "7", "ApproximateNumberOfMessagesNotVisible": "3" });
     let (_replay, queue) = queue([ok(json!({ "Attributes": numbers })), ok(json!({}))]).await;

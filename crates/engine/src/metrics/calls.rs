@@ -50,6 +50,7 @@ calls! {
         DescribeAutoScalingInstances = "DescribeAutoScalingInstances",
         DescribeAutoScalingGroups = "DescribeAutoScalingGroups",
         DescribeLifecycleHooks = "DescribeLifecycleHooks",
+        DescribeScalingActivities = "DescribeScalingActivities",
         RecordLifecycleActionHeartbeat = "RecordLifecycleActionHeartbeat",
         CompleteLifecycleAction = "CompleteLifecycleAction",
         DetachInstances = "DetachInstances",

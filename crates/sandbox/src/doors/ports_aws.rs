@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use offramp_core::{
     Group, GroupName, Home, HookKey, HookSpec, InstanceId, LifecycleState, Membership, TargetGroupArn,
-    TargetHealth,
+    TargetHealth, Timestamp,
 };
 use offramp_engine::{
     Fault, GroupCall, Groups, Sessions, Settled, TargetCall, TargetGroupSettings, TargetState, Targets,
@@ -16,7 +16,7 @@ use offramp_engine::{
 
 use crate::witness::Deed;
 use crate::world::balancers;
-use crate::world::groups::{self, ActionResult, Answer, MemberState, Transition};
+use crate::world::groups::{self, ActionResult, ActivityStatus, Answer, MemberState, Transition};
 use crate::{Sandbox, World};
 
 pub use queue::QueueDoor;
@@ -56,6 +56,27 @@ impl Groups for Sandbox {
             in_scope: true,
             target_groups: spec.target_groups,
         }))
+    }
+
+    async fn out_of_service(&self) -> Result<Vec<(InstanceId, Membership)>, Fault> {
+        let look = |world: &mut World| {
+            let described = world.groups.described(world.now()).into_iter();
+            let members = described.map(|(id, described)| (id, membership(described)));
+            members.filter(|(_, member)| member.state != LifecycleState::InService).collect()
+        };
+        // One page on AWS up to 100 groups, which is more than any world has.
+        self.call("autoscaling.DescribeAutoScalingGroups", false, look).await
+    }
+
+    async fn terminations(&self, group: &GroupName) -> Result<BTreeMap<InstanceId, Timestamp>, Fault> {
+        let look = |world: &mut World| {
+            let activities = world.groups.activities(Some(group), world.now());
+            // Two pages of 100, as at the real service.
+            let activities = activities.into_iter().take(200);
+            let open = activities.filter(|(_, status)| *status != ActivityStatus::Successful);
+            open.map(|(activity, _)| (activity.instance.clone(), activity.started)).collect()
+        };
+        self.call("autoscaling.DescribeScalingActivities", false, look).await
     }
 
     async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {

@@ -110,6 +110,12 @@ impl Queue for QueueDoor {
         })
     }
 
+    async fn send(&self, body: &str) -> Result<(), Fault> {
+        let send = |world: &mut World| world.send_message(&self.name, body, BTreeMap::new(), Duration::ZERO);
+        let sent = self.sandbox.call("sqs.SendMessage", true, send).await?;
+        sent.map(drop).map_err(no_queue)
+    }
+
     async fn depth(&self) -> Result<Depth, Fault> {
         let look = |world: &mut World| world.queues.get(&self.name).map(|queue| queue.depth(world.now()));
         let depth = self.sandbox.call("sqs.GetQueueAttributes", false, look).await?;

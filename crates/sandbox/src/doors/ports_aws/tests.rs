@@ -110,6 +110,66 @@ async fn a_dead_letter_carries_the_body_and_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_of_our_own_comes_back_from_the_queue_itself() {
+    let (sandbox, queue) = sandbox();
+    sandbox.with(|world| {
+        world.faults.inject("sqs.SendMessage", 1, Injected::Throttle);
+        world.faults.inject("sqs.SendMessage", 2, Injected::LostAnswer);
+    });
+    assert!(matches!(queue.send("lost").await, Err(Fault::Retry(_))));
+    assert!(matches!(queue.send("sent, and not known").await, Err(Fault::Retry(_))));
+    assert_eq!(queue.send("sent").await, Ok(()));
+    let received = queue.receive(10, Duration::ZERO, VISIBILITY).await.unwrap();
+    let bodies: Vec<_> = received.iter().map(|message| message.body.as_str()).collect();
+    assert_eq!(bodies, ["sent, and not known", "sent"]);
+    assert_eq!(sandbox.peek(|world| world.faults.writes()), 3, "a worker may die at each of them");
+    let nowhere = QueueDoor::new(&sandbox, "none").send("a").await;
+    assert!(matches!(nowhere, Err(Fault::Denied(_))), "{nowhere:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_out_of_service_are_listed_with_what_takes_them_away() {
+    let (sandbox, _) = sandbox();
+    let (id, group) = (member(&sandbox), GroupName::new("blue"));
+    assert_eq!(sandbox.out_of_service().await, Ok(Vec::new()));
+    assert_eq!(sandbox.terminations(&group).await, Ok(BTreeMap::new()));
+
+    let began = sandbox.now();
+    Groups::perform(&sandbox, &[GroupCall::Terminate(id.clone(), group.clone())]).await;
+    let later = began + Duration::from_secs(2);
+    sandbox.with(|world| world.advance(later));
+    let states = sandbox.out_of_service().await.unwrap().into_iter().map(|(id, member)| (id, member.state));
+    let states: BTreeMap<_, _> = states.collect();
+    assert_eq!(states[&id], LifecycleState::TerminatingWait);
+    assert_eq!(states.len(), 2, "and its replacement, which is launched");
+    assert_eq!(sandbox.terminations(&group).await, Ok(BTreeMap::from([(id.clone(), began)])));
+    assert_eq!(sandbox.terminations(&GroupName::new("none")).await, Ok(BTreeMap::new()));
+
+    let key = HookKey { group: group.clone(), name: HookName::new("drain"), token: None };
+    Groups::perform(&sandbox, &[GroupCall::Complete(id, key)]).await;
+    sandbox.with(|world| world.advance(later + Duration::from_secs(120)));
+    assert_eq!(sandbox.out_of_service().await, Ok(Vec::new()));
+    assert_eq!(sandbox.terminations(&group).await, Ok(BTreeMap::new()), "it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_for_held_instances_may_fail_and_take_its_time() {
+    let (sandbox, _) = sandbox();
+    sandbox.with(|world| {
+        world.faults.inject("autoscaling.DescribeAutoScalingGroups", 1, Injected::Denied);
+        world.faults.inject("autoscaling.DescribeScalingActivities", 1, Injected::Error);
+        let slow = Injected::Delay(Duration::from_secs(7));
+        world.faults.inject("autoscaling.DescribeScalingActivities", 2, slow);
+    });
+    let group = GroupName::new("blue");
+    assert!(matches!(sandbox.out_of_service().await, Err(Fault::Denied(_))));
+    assert!(matches!(sandbox.terminations(&group).await, Err(Fault::Retry(_))));
+    let before = sandbox.now();
+    sandbox.terminations(&group).await.unwrap();
+    assert_eq!(sandbox.now().since(before), Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
 async fn terminate_wait_complete_through_the_ports() {
     let (sandbox, queue) = sandbox();
     let id = member(&sandbox);
