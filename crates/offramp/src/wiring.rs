@@ -243,8 +243,8 @@ fn refused(error: &OpenError) -> Failure {
              AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY elsewhere",
         ),
         OpenError::Denied(_) => failure.hint(
-            "the role needs sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and \
-             sqs:GetQueueAttributes on the queue, and sqs:SendMessage, sqs:GetQueueUrl and \
+            "the role needs sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, \
+             sqs:SendMessage and sqs:GetQueueAttributes on the queue, and sqs:SendMessage, sqs:GetQueueUrl and \
              sqs:GetQueueAttributes on its dead-letter queue",
         ),
         OpenError::NoQueue(_) => failure.hint("compare queue.url with `aws sqs list-queues`"),
