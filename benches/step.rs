@@ -49,7 +49,7 @@ fn measure(name: &str, world: &World) {
         learn_of_observation(&mut job.memory, &job.instance, seen, now);
         let step = step(&job, seen, policy, now);
         for action in &step.actions {
-            learn_of_outcome(&mut job.memory, action, &Outcome::Done, seen, now);
+            learn_of_outcome(&mut job.memory, action, &Ok(Outcome::Done), seen, now);
         }
         step
     });
@@ -113,7 +113,7 @@ impl World {
             learn_of_observation(&mut job.memory, &job.instance, &seen, AT + Duration::from_secs(10));
             for pod in pods.iter().step_by(2) {
                 let evict = Action::Evict { pod: pod.pod.clone(), grace: None };
-                let refused = Outcome::Blocked { budget: None };
+                let refused = Ok(Outcome::Blocked { budget: None });
                 learn_of_outcome(&mut job.memory, &evict, &refused, &seen, AT + Duration::from_secs(38));
             }
         }
@@ -127,7 +127,13 @@ fn instance(number: usize) -> InstanceId {
 }
 
 fn notice(id: &str, kind: NoticeKind) -> Notice {
-    Notice { id: NoticeId::new(id), instance: instance(0), at: AT, home: Home::default(), kind }
+    Notice {
+        id: NoticeId::new(id),
+        instance: instance(0),
+        at: AT,
+        account_region: AccountRegion::default(),
+        kind,
+    }
 }
 
 fn hook() -> Notice {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use offramp_core::Policy;
+use offramp_core::{Demands, Hook, HookKey, NoticeKind, Passage, Policy, SpotAction, demands};
 use offramp_engine::{EventReason, JobOutcome, Metrics, RECORD_ANNOTATION, Settings, in_words, stage_name};
 use offramp_wire::Ignored;
 use prometheus::Registry;
@@ -132,6 +132,52 @@ fn every_stage_is_explained() {
     let stages = offramp_core::Goal::ALL.into_iter().flat_map(offramp_core::Goal::stages);
     let stages: BTreeSet<String> = stages.map(|stage| stage_name(stage).to_owned()).collect();
     assert_right(&differences("stage", &stages, &names(&operate(), "### Stages")));
+}
+
+/// The table of ARCHITECTURE.md says in words what the constants of `triggers/` say in code.
+#[test]
+fn what_each_trigger_demands_is_explained() {
+    let key = HookKey { group: "g".into(), name: "h".into(), token: None };
+    let hook = Hook { key, cluster_hint: None, passage: Passage::Ending };
+    let kinds = [
+        ("hook", NoticeKind::Hook(hook)),
+        ("spot, terminate", NoticeKind::Spot(SpotAction::Terminate)),
+        ("spot, stop", NoticeKind::Spot(SpotAction::Stop)),
+        ("spot, hibernate", NoticeKind::Spot(SpotAction::Hibernate)),
+        ("rebalance", NoticeKind::Rebalance),
+    ];
+    let yes_or_no = |demanded: bool| if demanded { "yes" } else { "no" };
+    let row = |(name, kind): &(&str, NoticeKind)| {
+        // A kind that is missing above does not compile here.
+        match kind {
+            NoticeKind::Hook(_) | NoticeKind::Spot(_) | NoticeKind::Rebalance => {}
+        }
+        let Demands { isolate, deregister, drain, detach, quiesce, at_the_end } = demands(kind);
+        let (drain, quiesce) = (yes_or_no(drain), yes_or_no(quiesce));
+        format!("{name} {isolate:?} {deregister:?} {drain} {detach:?} {quiesce} {at_the_end:?}")
+    };
+    let demanded: BTreeSet<String> = kinds.iter().map(row).collect();
+    let text = read("ARCHITECTURE.md");
+    let section = text.split("## What each trigger demands").nth(1).unwrap().split("###").next().unwrap();
+    let table = section.lines().filter(|line| line.starts_with("| ["));
+    let told: BTreeSet<String> = table.map(without_links).collect();
+    assert_right(&differences("row of a trigger", &demanded, &told));
+}
+
+/// The cells of a table's line, with the texts of its links alone.
+fn without_links(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once('[') {
+        let (name, after) = after.split_once(']').unwrap();
+        let (_, after) = after.split_once(')').unwrap();
+        text.push_str(before);
+        text.push_str(name);
+        rest = after;
+    }
+    text.push_str(rest);
+    let cells: Vec<&str> = text.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    cells.join(" ")
 }
 
 #[test]

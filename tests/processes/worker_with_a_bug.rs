@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::routing::get;
-use offramp_core::{ClusterName, Home, InstanceId, Node, NodeName, Pod, Policy, Seen};
+use offramp_core::{AccountRegion, ClusterName, InstanceId, Node, NodeName, Outcome, Pod, Policy, Seen};
 use offramp_engine::{
-    Announcement, Clock, Cluster, ClusterCall, Engine, Fault, Journal, Metrics, Ports, Settings, Settled,
+    Announcement, Clock, Cluster, ClusterCall, Engine, Fault, Journal, Metrics, Ports, Settings,
 };
 use offramp_sandbox::doors::aws_router;
 use offramp_sandbox::doors::ports_aws::QueueDoor;
@@ -51,7 +51,7 @@ impl Cluster for WithABug {
         self.0.changes(instance)
     }
 
-    async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
+    async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault> {
         panic!("a bug, at {call:?}");
     }
 
@@ -73,7 +73,10 @@ async fn main() {
     let journal = Journal::new(clock, metrics);
     let ports = Ports {
         queue: Arc::new(QueueDoor::new(&sandbox, "offramp")),
-        home: Home { account: Some("111122223333".into()), region: Some("eu-west-1".into()) },
+        account_region: AccountRegion {
+            account: Some("111122223333".into()),
+            region: Some("eu-west-1".into()),
+        },
         sessions: Arc::new(sandbox.clone()),
         clusters: vec![Arc::new(WithABug(ClusterDoor::new(&sandbox, &blue)))],
     };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{ClusterName, GroupName, Home, InstanceId, Policy, Timestamp};
+use offramp_core::{AccountRegion, ClusterName, GroupName, InstanceId, Policy, Timestamp};
 use offramp_engine::{
     Broken, Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Seats, Settings,
 };
@@ -83,7 +83,10 @@ impl Scene {
         });
         let ports = Ports {
             queue: Arc::new(QueueDoor::new(&self.sandbox, "offramp")),
-            home: Home { account: Some("111122223333".into()), region: Some("eu-west-1".into()) },
+            account_region: AccountRegion {
+                account: Some("111122223333".into()),
+                region: Some("eu-west-1".into()),
+            },
             sessions: Arc::new(self.sandbox.clone()),
             clusters: clusters.collect(),
         };

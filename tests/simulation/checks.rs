@@ -1,4 +1,4 @@
-//! The invariants, as far as a world can see them: each deed of the worker at the moment before it takes
+//! The invariants, as far as a world can see them: each call of the worker at the moment before it takes
 //! effect, and what is left in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use offramp_core::{
 };
 use offramp_engine::{ClusterCall, GroupCall, InWords, TargetCall, Trigger};
 use offramp_sandbox::World;
-use offramp_sandbox::witness::Deed;
+use offramp_sandbox::witness::WorkerCall;
 use offramp_sandbox::world::balancers::TargetState;
 use offramp_sandbox::world::cluster::{Cluster, EXCLUDE_LABEL, Node, Pod};
 use offramp_sandbox::world::groups::{Group, LifecycleAction, Member, MemberState};
@@ -36,7 +36,7 @@ pub(crate) struct Broken {
     pub(crate) what: String,
 }
 
-/// What is remembered between two deeds.
+/// What is remembered between two calls.
 #[derive(Debug)]
 pub(crate) struct Checks {
     policy: Policy,
@@ -67,20 +67,20 @@ impl Checks {
         }
     }
 
-    /// Looks at a deed before it is done.
-    pub(crate) fn saw(&mut self, world: &World, deed: Deed<'_>) {
-        match deed {
-            Deed::Group(GroupCall::Complete(id, key)) => self.saw_answer(world, id, key),
-            Deed::Group(GroupCall::Heartbeat(id, key)) => self.saw_foreign_hook(world, id, key),
-            Deed::Group(GroupCall::Detach(id, _) | GroupCall::Terminate(id, _)) => {
+    /// Looks at a call before it is done.
+    pub(crate) fn saw(&mut self, world: &World, call: WorkerCall<'_>) {
+        match call {
+            WorkerCall::Group(GroupCall::CompleteHook(id, key)) => self.saw_answer(world, id, key),
+            WorkerCall::Group(GroupCall::Heartbeat(id, key)) => self.saw_foreign_hook(world, id, key),
+            WorkerCall::Group(GroupCall::Detach(id, _) | GroupCall::TerminateThroughGroup(id, _)) => {
                 self.saw_end_of_membership(world, id);
             }
-            Deed::Target(TargetCall::Deregister(target)) => self.saw_deregistration(world, target),
-            Deed::Target(TargetCall::Register(target)) => {
+            WorkerCall::Target(TargetCall::Deregister(target)) => self.saw_deregistration(world, target),
+            WorkerCall::Target(TargetCall::Register(target)) => {
                 self.is_ours(world, &target.instance, "registers");
             }
-            Deed::Cluster(name, call) => self.saw_in_cluster(world, name, call),
-            Deed::Delete(message) => self.saw_delete(world, message),
+            WorkerCall::Cluster(name, call) => self.saw_in_cluster(world, name, call),
+            WorkerCall::Delete(message) => self.saw_delete(world, message),
         }
     }
 

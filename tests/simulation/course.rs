@@ -36,7 +36,7 @@ pub(crate) async fn play(seed: u64) -> Report {
     let checks = Arc::new(Mutex::new(Checks::new(plan.policy)));
     let watching = Arc::clone(&checks);
     scene.sandbox.with(|world| {
-        world.witness = Witness::new(move |world, deed| lock(&watching).saw(world, deed));
+        world.witness = Witness::new(move |world, call| lock(&watching).saw(world, call));
     });
     let mut course = Course {
         scene,

@@ -10,9 +10,9 @@ use aws_sdk_autoscaling::types::{
 };
 use offramp_core::{
     Group, GroupName, HookKey, HookName, HookSpec, HookToken, InstanceId, LifecycleState, Membership,
-    TargetGroupArn, Timestamp,
+    Outcome, TargetGroupArn, Timestamp,
 };
-use offramp_engine::{Call, Fault, GroupCall, Groups, Settled};
+use offramp_engine::{Call, Fault, GroupCall, Groups};
 use offramp_wire::cluster_hint;
 
 use crate::activities;
@@ -135,7 +135,7 @@ impl Groups for AutoScaling {
         Ok(found)
     }
 
-    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {
+    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Outcome, Fault>> {
         let mut answers = Vec::with_capacity(calls.len());
         for run in
             calls.chunk_by(|a, b| detached_from(a).is_some_and(|group| detached_from(b) == Some(group)))
@@ -145,8 +145,8 @@ impl Groups for AutoScaling {
             match first {
                 GroupCall::Detach(_, group) => answers.extend(self.detach(group, run).await),
                 GroupCall::Heartbeat(id, key) => answers.push(self.heartbeat(id, key).await),
-                GroupCall::Complete(id, key) => answers.push(self.complete(id, key).await),
-                GroupCall::Terminate(id, group) => answers.push(self.terminate(id, group).await),
+                GroupCall::CompleteHook(id, key) => answers.push(self.complete(id, key).await),
+                GroupCall::TerminateThroughGroup(id, group) => answers.push(self.terminate(id, group).await),
             }
         }
         answers
@@ -186,26 +186,26 @@ impl AutoScaling {
         }
     }
 
-    async fn heartbeat(&self, id: &InstanceId, key: &HookKey) -> Result<Settled, Fault> {
+    async fn heartbeat(&self, id: &InstanceId, key: &HookKey) -> Result<Outcome, Fault> {
         let (token, instance) = by_token_or_instance(id, key);
         let request = self.client.record_lifecycle_action_heartbeat();
         let request =
             request.auto_scaling_group_name(key.group.as_str()).lifecycle_hook_name(key.name.as_str());
         let request = request.set_lifecycle_action_token(token).set_instance_id(instance);
         match self.meter.send(Call::RecordLifecycleActionHeartbeat, request.send()).await {
-            Ok(_) => Ok(Settled::Done),
+            Ok(_) => Ok(Outcome::Done),
             Err(refusal) => self.unanswered_hook("sending a heartbeat for", id, key, refusal).await,
         }
     }
 
-    async fn complete(&self, id: &InstanceId, key: &HookKey) -> Result<Settled, Fault> {
+    async fn complete(&self, id: &InstanceId, key: &HookKey) -> Result<Outcome, Fault> {
         let (token, instance) = by_token_or_instance(id, key);
         let request = self.client.complete_lifecycle_action().lifecycle_action_result("CONTINUE");
         let request =
             request.auto_scaling_group_name(key.group.as_str()).lifecycle_hook_name(key.name.as_str());
         let request = request.set_lifecycle_action_token(token).set_instance_id(instance);
         match self.meter.send(Call::CompleteLifecycleAction, request.send()).await {
-            Ok(_) => Ok(Settled::Done),
+            Ok(_) => Ok(Outcome::Done),
             Err(refusal) => self.unanswered_hook("completing", id, key, refusal).await,
         }
     }
@@ -218,25 +218,25 @@ impl AutoScaling {
         id: &InstanceId,
         key: &HookKey,
         refusal: Refusal,
-    ) -> Result<Settled, Fault> {
+    ) -> Result<Outcome, Fault> {
         let refusal = refusal.hiding(key.token.as_ref().map_or("", HookToken::as_str));
         let doing = format!("{doing} lifecycle hook {} of group {} for {id}", key.name, key.group);
         match refusal.reading {
-            Reading::NoActiveAction | Reading::NoGroup => Ok(Settled::Gone),
+            Reading::NoActiveAction | Reading::NoGroup => Ok(Outcome::Gone),
             Reading::Unclear => {
                 let hook = Some(key.name.as_str());
                 let hooks = self.hooks(&key.group).await?.unwrap_or_default();
                 if hooks.iter().any(|found| found.lifecycle_hook_name() == hook) {
                     Err(Fault::Denied(refusal.text(doing)))
                 } else {
-                    Ok(Settled::Gone)
+                    Ok(Outcome::Gone)
                 }
             }
             _ => Err(refusal.fault(doing)),
         }
     }
 
-    async fn detach(&self, group: &GroupName, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {
+    async fn detach(&self, group: &GroupName, calls: &[GroupCall]) -> Vec<Result<Outcome, Fault>> {
         let mut answers = Vec::with_capacity(calls.len());
         for calls in calls.chunks(MOST_DETACHED) {
             let ids = calls.iter().map(|call| instance(call).clone()).collect();
@@ -254,24 +254,24 @@ impl AutoScaling {
         let ids = ids.iter().map(ToString::to_string).collect();
         let request = request.set_instance_ids(Some(ids)).should_decrement_desired_capacity(false);
         match self.meter.send(Call::DetachInstances, request.send()).await {
-            Ok(_) => Whole::Each(Ok(Settled::Done)),
+            Ok(_) => Whole::Each(Ok(Outcome::Done)),
             Err(refusal) => match refusal.reading {
                 // Detached already, or on its way out: the group does not count on it.
-                Reading::NotAMember | Reading::NotInService => Whole::SomeOf(Ok(Settled::Done)),
+                Reading::NotAMember | Reading::NotInService => Whole::SomeOf(Ok(Outcome::Done)),
                 Reading::Unclear => Whole::SomeOf(Err(refusal.fault(doing))),
-                Reading::NoGroup => Whole::Each(Ok(Settled::Gone)),
+                Reading::NoGroup => Whole::Each(Ok(Outcome::Gone)),
                 _ => Whole::Each(Err(refusal.fault(doing))),
             },
         }
     }
 
-    async fn terminate(&self, id: &InstanceId, group: &GroupName) -> Result<Settled, Fault> {
+    async fn terminate(&self, id: &InstanceId, group: &GroupName) -> Result<Outcome, Fault> {
         let request = self.client.terminate_instance_in_auto_scaling_group().instance_id(id.as_str());
         let request = request.should_decrement_desired_capacity(false);
         match self.meter.send(Call::TerminateInstanceInAutoScalingGroup, request.send()).await {
-            Ok(_) => Ok(Settled::Done),
+            Ok(_) => Ok(Outcome::Done),
             Err(refusal) => match refusal.reading {
-                Reading::NotAMember | Reading::NoGroup => Ok(Settled::Gone),
+                Reading::NotAMember | Reading::NoGroup => Ok(Outcome::Gone),
                 _ => Err(refusal.fault(format_args!("terminating {id} through group {group}"))),
             },
         }
@@ -303,16 +303,16 @@ fn by_token_or_instance(id: &InstanceId, key: &HookKey) -> (Option<String>, Opti
 fn detached_from(call: &GroupCall) -> Option<&GroupName> {
     match call {
         GroupCall::Detach(_, group) => Some(group),
-        GroupCall::Heartbeat(..) | GroupCall::Complete(..) | GroupCall::Terminate(..) => None,
+        GroupCall::Heartbeat(..) | GroupCall::CompleteHook(..) | GroupCall::TerminateThroughGroup(..) => None,
     }
 }
 
 fn instance(call: &GroupCall) -> &InstanceId {
     match call {
         GroupCall::Heartbeat(id, _)
-        | GroupCall::Complete(id, _)
+        | GroupCall::CompleteHook(id, _)
         | GroupCall::Detach(id, _)
-        | GroupCall::Terminate(id, _) => id,
+        | GroupCall::TerminateThroughGroup(id, _) => id,
     }
 }
 

@@ -67,7 +67,7 @@ mod tests {
         let id = InstanceId::parse("i-0b1c2d3e4f5061728").unwrap();
         let key = HookKey { group: GroupName::new("workers"), name: HookName::new("offramp"), token: None };
         for _ in 0..5 {
-            port.perform(&[GroupCall::Complete(id.clone(), key.clone())]).await;
+            port.perform(&[GroupCall::CompleteHook(id.clone(), key.clone())]).await;
         }
         assert_eq!(replay.asked().len(), 5);
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
-use offramp_core::{AccountId, Home, Region};
+use offramp_core::{AccountId, AccountRegion, Region};
 use offramp_engine::Call;
 
 use crate::fault::Reading;
@@ -46,7 +46,7 @@ pub enum DeadLetterPolicy {
 /// What the queue says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
-    pub(crate) home: Home,
+    pub(crate) account_region: AccountRegion,
     pub(crate) visibility: Option<Duration>,
     pub(crate) most_receives: Option<u32>,
     pub(crate) dead_letter_url: Option<String>,
@@ -85,7 +85,7 @@ pub(crate) async fn open(
             .and_then(|seconds| seconds.parse().ok())
             .map(Duration::from_secs),
         most_receives: redrive.and_then(|redrive| redrive.most_receives),
-        home: Home { account: Some(arn.account), region: Some(arn.region) },
+        account_region: AccountRegion { account: Some(arn.account), region: Some(arn.region) },
         dead_letter_url,
     })
 }

@@ -9,7 +9,7 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     Message as Received, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
 };
-use offramp_core::{Home, Timestamp};
+use offramp_core::{AccountRegion, Timestamp};
 use offramp_engine::{Call, Depth, Fault, Held, Message, MessageId, Queue, Receipt};
 
 use crate::fault::{Reading, Refusal};
@@ -35,8 +35,8 @@ impl SqsQueue {
     }
 
     /// The queue's account and Region: where calls go when an event does not say.
-    pub fn home(&self) -> &Home {
-        &self.opened.home
+    pub fn account_region(&self) -> &AccountRegion {
+        &self.opened.account_region
     }
 
     /// How often a message is received before SQS itself moves it to the dead-letter queue. Every

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use offramp_core::{Home, Region};
+use offramp_core::{AccountRegion, Region};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -77,12 +77,12 @@ impl Replay {
     }
 
     pub(crate) async fn sessions(&self) -> Sessions {
-        Sessions::new(self.access().await, home(), None)
+        Sessions::new(self.access().await, account_region(), None)
     }
 }
 
-pub(crate) fn home() -> Home {
-    Home { account: Some("111122223333".into()), region: Some("eu-west-1".into()) }
+pub(crate) fn account_region() -> AccountRegion {
+    AccountRegion { account: Some("111122223333".into()), region: Some("eu-west-1".into()) }
 }
 
 pub(crate) async fn access(url: &str) -> Access {

@@ -10,7 +10,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
-use offramp_core::{Home, Region};
+use offramp_core::{AccountRegion, Region};
 use offramp_engine::{self as engine, Fault, Groups, Metrics, Targets};
 
 use crate::groups::{AutoScaling, GroupTag};
@@ -119,20 +119,20 @@ impl Access {
 #[derive(Debug)]
 pub struct Sessions {
     access: Access,
-    home: Home,
+    account_region: AccountRegion,
     scope: Option<GroupTag>,
     regions: Mutex<BTreeMap<Region, Ports>>,
 }
 
 impl Sessions {
-    /// Sessions in the account of `home`, the queue's. Its Region stands in where an event names none.
+    /// Sessions in the account of `account_region`, the queue's. Its Region stands in where an event names none.
     /// With `scope`, only groups with that tag are in scope.
-    pub fn new(access: Access, home: Home, scope: Option<GroupTag>) -> Self {
-        Self { access, home, scope, regions: Mutex::default() }
+    pub fn new(access: Access, account_region: AccountRegion, scope: Option<GroupTag>) -> Self {
+        Self { access, account_region, scope, regions: Mutex::default() }
     }
 
-    fn ports(&self, wanted: &Home) -> Result<Ports, Fault> {
-        if let (Some(wanted), Some(own)) = (&wanted.account, &self.home.account)
+    fn ports(&self, wanted: &AccountRegion) -> Result<Ports, Fault> {
+        if let (Some(wanted), Some(own)) = (&wanted.account, &self.account_region.account)
             && wanted != own
         {
             return Err(Fault::Denied(format!(
@@ -140,7 +140,7 @@ impl Sessions {
                  credentials are for account {own}"
             )));
         }
-        let Some(region) = wanted.region.as_ref().or(self.home.region.as_ref()) else {
+        let Some(region) = wanted.region.as_ref().or(self.account_region.region.as_ref()) else {
             return Err(Fault::Denied(
                 "calling AWS: neither the event nor the queue names a Region".to_owned(),
             ));
@@ -160,12 +160,12 @@ impl Sessions {
 }
 
 impl engine::Sessions for Sessions {
-    fn groups(&self, home: &Home) -> Result<Arc<dyn Groups>, Fault> {
-        Ok(self.ports(home)?.groups)
+    fn groups(&self, account_region: &AccountRegion) -> Result<Arc<dyn Groups>, Fault> {
+        Ok(self.ports(account_region)?.groups)
     }
 
-    fn targets(&self, home: &Home) -> Result<Arc<dyn Targets>, Fault> {
-        Ok(self.ports(home)?.targets)
+    fn targets(&self, account_region: &AccountRegion) -> Result<Arc<dyn Targets>, Fault> {
+        Ok(self.ports(account_region)?.targets)
     }
 }
 

@@ -1,20 +1,21 @@
 //! Calls that AWS takes or refuses as a whole, with one answer for each item.
 
-use offramp_engine::{Fault, Settled};
+use offramp_core::Outcome;
+use offramp_engine::Fault;
 
 /// How one call for several items ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Whole {
     /// The same holds for each of them.
-    Each(Result<Settled, Fault>),
+    Each(Result<Outcome, Fault>),
     /// It was refused because of one of them, and AWS does not say reliably which. Alone, an item gets
     /// this answer.
-    SomeOf(Result<Settled, Fault>),
+    SomeOf(Result<Outcome, Fault>),
 }
 
 /// Makes one call for all items. Where one of them spoils it, the call is made again for each half, so
 /// that one instance that is gone never keeps others waiting: one bad item of 200 costs 16 calls.
-pub(crate) async fn whole_or_halves<T, C, F>(items: Vec<T>, call: C) -> Vec<Result<Settled, Fault>>
+pub(crate) async fn whole_or_halves<T, C, F>(items: Vec<T>, call: C) -> Vec<Result<Outcome, Fault>>
 where
     T: Clone,
     C: Fn(Vec<T>) -> F,

@@ -8,8 +8,8 @@ use aws_sdk_elasticloadbalancingv2::types::{
     ProtocolEnum, TargetDescription, TargetGroupAttribute, TargetHealth as Described,
     TargetHealthDescription, TargetHealthReasonEnum, TargetHealthStateEnum,
 };
-use offramp_core::{BalancerKind, InstanceId, TargetGroupArn, TargetHealth, TargetKey, Zone};
-use offramp_engine::{Call, Fault, Settled, TargetCall, TargetGroupSettings, TargetState, Targets};
+use offramp_core::{BalancerKind, InstanceId, Outcome, TargetGroupArn, TargetHealth, TargetKey, Zone};
+use offramp_engine::{Call, Fault, InWords, TargetCall, TargetGroupSettings, TargetState, Targets};
 
 use crate::fault::{Reading, Refusal};
 use crate::meter::Meter;
@@ -32,14 +32,14 @@ impl LoadBalancing {
 #[async_trait]
 impl Targets for LoadBalancing {
     async fn settings(&self, group: &TargetGroupArn) -> Result<Option<TargetGroupSettings>, Fault> {
-        let doing = format!("describing target group {}", group.short());
+        let doing = format!("describing target group {}", group.in_words());
         let request = self.client.describe_target_groups().target_group_arns(group.as_str());
         let groups = self.meter.send(Call::DescribeTargetGroups, request.send()).await;
         let Some(groups) = unless_gone(groups, &doing)? else { return Ok(None) };
         let Some(described) = groups.target_groups().first() else { return Ok(None) };
         let balancer = balancer(described.protocol());
 
-        let doing = format!("describing the attributes of target group {}", group.short());
+        let doing = format!("describing the attributes of target group {}", group.in_words());
         let request = self.client.describe_target_group_attributes().target_group_arn(group.as_str());
         let attributes = self.meter.send(Call::DescribeTargetGroupAttributes, request.send()).await;
         let Some(attributes) = unless_gone(attributes, &doing)? else { return Ok(None) };
@@ -54,14 +54,14 @@ impl Targets for LoadBalancing {
     }
 
     async fn health(&self, group: &TargetGroupArn) -> Result<Option<Vec<TargetState>>, Fault> {
-        let doing = format!("describing target health of {}", group.short());
+        let doing = format!("describing target health of {}", group.in_words());
         let request = self.client.describe_target_health().target_group_arn(group.as_str());
         let answer = self.meter.send(Call::DescribeTargetHealth, request.send()).await;
         let Some(answer) = unless_gone(answer, &doing)? else { return Ok(None) };
         Ok(Some(answer.target_health_descriptions().iter().filter_map(target_state).collect()))
     }
 
-    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Settled, Fault>> {
+    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Outcome, Fault>> {
         let mut answers = Vec::with_capacity(calls.len());
         for run in calls.chunk_by(|a, b| place(a) == place(b)) {
             let Some((way, group)) = run.first().map(place) else { continue };
@@ -81,7 +81,7 @@ enum Way {
 
 impl LoadBalancing {
     async fn change(&self, way: Way, group: &TargetGroupArn, targets: Vec<TargetDescription>) -> Whole {
-        let (count, short) = (targets.len(), group.short());
+        let (count, short) = (targets.len(), group.in_words());
         let (sent, doing) = match way {
             Way::Out => {
                 let request = self.client.deregister_targets().target_group_arn(group.as_str());
@@ -95,10 +95,10 @@ impl LoadBalancing {
             }
         };
         match sent {
-            Ok(()) => Whole::Each(Ok(Settled::Done)),
+            Ok(()) => Whole::Each(Ok(Outcome::Done)),
             Err(refusal) => match refusal.reading {
-                Reading::NoTargetGroup => Whole::Each(Ok(Settled::Gone)),
-                Reading::InvalidTarget => Whole::SomeOf(Ok(Settled::Gone)),
+                Reading::NoTargetGroup => Whole::Each(Ok(Outcome::Gone)),
+                Reading::InvalidTarget => Whole::SomeOf(Ok(Outcome::Gone)),
                 _ => Whole::Each(Err(refusal.fault(format_args!("{doing} {count} targets of {short}")))),
             },
         }

@@ -71,29 +71,37 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetName(pub String);
 
-/// What an action led to, as far as the decision cares.
+/// What an action led to: the call was answered, or it failed.
+pub type ActionResult = Result<Outcome, Failure>;
+
+/// What an answered call led to. A refusal that may pass is an answer too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is so now. "Already so" counts.
     Done,
     /// What it was about does not exist any more.
     Gone,
-    /// A disruption budget refuses for now: an answer, not an error.
+    /// The object has changed since it was seen, and nothing was written: look again.
+    Changed,
+    /// A disruption budget refuses for now.
     Blocked {
         /// The budget, where the answer names it.
         budget: Option<BudgetName>,
     },
-    /// An admission webhook or policy refuses for now: an answer too.
+    /// An admission webhook or policy refuses for now.
     Vetoed {
         /// Its own words, bounded.
         by: String,
     },
-    /// The object has changed since it was seen: look again.
-    Changed,
-    /// It may work later: throttled, timed out, a server error.
+}
+
+/// Why a call failed, by what its caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It may work later: throttled, timed out, cut off, a server error. Nothing is known.
     Retry,
-    /// It will not work until somebody changes permissions or configuration.
+    /// It will not work until somebody mends permissions or configuration.
     Denied,
-    /// The request was wrong, and repeating it is useless.
+    /// The request is wrong; repeating it is useless.
     Invalid,
 }

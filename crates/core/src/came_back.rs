@@ -7,16 +7,19 @@ use crate::*;
 /// The ends that the API server accepted for pods of one origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evictions {
-    first: Accepted,
+    /// The first of all.
+    pub first: AcceptedEnd,
     /// The first for a pod that had come back.
-    again: Option<Accepted>,
+    pub again: Option<AcceptedEnd>,
 }
 
+/// The end of a pod that the API server accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Accepted {
-    pod: PodUid,
+pub struct AcceptedEnd {
+    /// The pod.
+    pub pod: PodUid,
     /// By our clock, until the pod's deletion shows the time of the API server's.
-    at: Timestamp,
+    pub at: Timestamp,
 }
 
 impl Memory {
@@ -32,32 +35,11 @@ impl Memory {
         let end = if pod.tolerates_cordon { Some(&ends.first) } else { ends.again.as_ref() };
         end.is_some_and(|end| end.is_before(pod))
     }
-
-    /// Takes in that the API server accepted the end of a pod.
-    pub fn evicted(&mut self, pod: &Pod, now: Timestamp) {
-        let end = Accepted { pod: pod.pod.uid.clone(), at: now };
-        match self.evicted.get_mut(&pod.origin) {
-            None => drop(self.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None })),
-            Some(ends) if ends.again.is_none() && ends.first.is_before(pod) => ends.again = Some(end),
-            Some(_) => {}
-        }
-    }
-
-    /// Takes the API server's own times of these ends, so that a clock of ours that is ahead does not make
-    /// pods that come back look like older ones.
-    pub fn take_server_times(&mut self, pods: &[Pod]) {
-        for ends in self.evicted.values_mut() {
-            for end in [Some(&mut ends.first), ends.again.as_mut()].into_iter().flatten() {
-                let ending = pods.iter().find(|pod| pod.pod.uid == end.pod);
-                end.at = ending.and_then(|pod| pod.deleted_at).unwrap_or(end.at);
-            }
-        }
-    }
 }
 
-impl Accepted {
-    /// The API server writes whole seconds.
-    fn is_before(&self, pod: &Pod) -> bool {
+impl AcceptedEnd {
+    /// Whether it came before this pod was made. The API server writes whole seconds.
+    pub fn is_before(&self, pod: &Pod) -> bool {
         pod.pod.uid != self.pod && pod.created >= self.at.whole_second()
     }
 }

@@ -40,11 +40,6 @@ impl<'a> Case<'a> {
         self.claims.iter().filter(|claim| claim.acts())
     }
 
-    /// Some claim is like this.
-    pub(crate) fn any(&self, wanted: fn(&Claim<'_>) -> bool) -> bool {
-        self.claims.iter().any(wanted)
-    }
-
     /// The acting hooks: they end, move or reboot the instance.
     pub(crate) fn hooks(&self) -> impl Iterator<Item = (&'a Notice, &'a Hook)> {
         self.acting().filter_map(|claim| Some((claim.notice, claim.hook()?)))

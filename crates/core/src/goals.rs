@@ -75,18 +75,18 @@ pub(crate) fn course(case: &Case<'_>) -> Course {
 
 fn leave(case: &Case<'_>) -> Option<Course> {
     let course = Course::Stages { goal: Goal::Leave, rows: LEAVE, done: Reason::SpotServed };
-    case.any(|claim| claim.acts()).then_some(course)
+    case.claims.iter().any(|claim| claim.acts()).then_some(course)
 }
 
 fn isolate_only(case: &Case<'_>) -> Option<Course> {
     let course = Course::Stages { goal: Goal::Leave, rows: ISOLATE, done: Reason::Unsettled };
-    case.any(|claim| claim.isolates()).then_some(course)
+    case.claims.iter().any(|claim| claim.isolates()).then_some(course)
 }
 
 fn confirm_only(case: &Case<'_>) -> Option<Course> {
     let done = Reason::Over(Ended::Answered);
     let course = Course::Stages { goal: Goal::Leave, rows: CONFIRM, done };
-    case.any(|claim| claim.entitlement == Entitlement::Confirms).then_some(course)
+    case.claims.iter().any(|claim| claim.entitlement == Entitlement::Confirms).then_some(course)
 }
 
 fn wait_for_the_source(case: &Case<'_>) -> Option<Course> {
@@ -108,7 +108,7 @@ fn stay_gone(case: &Case<'_>) -> Option<Course> {
 }
 
 fn wait_for_return(case: &Case<'_>) -> Option<Course> {
-    let returns = case.any(|claim| claim.entitlement == Entitlement::Returns);
+    let returns = case.claims.iter().any(|claim| claim.entitlement == Entitlement::Returns);
     returns.then_some(Course::Wait(Stage::Complete, Reason::AwaitingReturn))
 }
 

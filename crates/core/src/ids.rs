@@ -85,18 +85,6 @@ impl fmt::Debug for HookToken {
     }
 }
 
-impl TargetGroupArn {
-    /// The name inside the ARN, for people: `arn:…:targetgroup/NAME/ID`.
-    pub fn short(&self) -> &str {
-        self.0.split('/').nth(1).unwrap_or(&self.0)
-    }
-
-    /// Its Region: `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:…`.
-    pub fn region(&self) -> Option<&str> {
-        self.0.split(':').nth(3)
-    }
-}
-
 impl InstanceId {
     /// Reads an instance id, or nothing where the text is not one.
     pub fn parse(text: &str) -> Option<Self> {

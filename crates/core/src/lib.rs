@@ -40,7 +40,7 @@ extern crate self as offramp_core;
 mod tests;
 
 pub use action::*;
-pub use came_back::Evictions;
+pub use came_back::{AcceptedEnd, Evictions};
 pub use claim::{AtTheEnd, Demands, Deregistration, Detachment, Isolation};
 pub use ended::*;
 pub use eviction::{Left, PodClass, classify};
@@ -55,7 +55,7 @@ pub use reason::Reason;
 pub use repeat::*;
 pub use stages::Stage;
 pub use time::Timestamp;
-pub use triggers::{demands, hook_is_ours, left_alone};
+pub use triggers::{NoticeKind, demands, hook_is_ours, left_alone};
 pub use walk::{Step, step};
 
 use case::Case;

@@ -17,7 +17,7 @@ pub struct Notice {
     /// The event's own time: every deadline counts from here, never from when we received it.
     pub at: Timestamp,
     /// Where calls about this instance have to go.
-    pub home: Home,
+    pub account_region: AccountRegion,
     /// What was said.
     pub kind: NoticeKind,
 }
@@ -25,22 +25,11 @@ pub struct Notice {
 /// The account and Region that sent the event. Forwarding across accounts and Regions leaves both as
 /// they were, so calls need credentials *there*. A hook that came straight to SQS names no Region.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Home {
+pub struct AccountRegion {
     /// The sending account.
     pub account: Option<AccountId>,
     /// The sending Region.
     pub region: Option<Region>,
-}
-
-/// What a notice says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoticeKind {
-    /// A lifecycle action waits for an answer.
-    Hook(Hook),
-    /// EC2 takes a spot instance back; at [`Notice::at`] + 120 s it *begins* to.
-    Spot(SpotAction),
-    /// EC2 sees an elevated risk of interruption. The interruption may never follow.
-    Rebalance,
 }
 
 impl Notice {

@@ -91,7 +91,8 @@ impl Default for Policy {
             // The scheduler's binding cycle, and a watch event: each well under a second when idle,
             // seconds in a storm. Karpenter drains for at least as long.
             settle: Duration::from_secs(5),
-            // One DescribeTargetHealth for each target group: 20 groups use 2/s of ELB's 10/s.
+            // One DescribeTargetHealth for each target group, shared for a quarter of this by all jobs: 20 groups
+            // use 2 calls a second for one job, and 8 for many, of the 10 that ELB grants an account.
             recheck: Duration::from_secs(10),
             ingress_daemon_sets: BTreeSet::new(),
         }

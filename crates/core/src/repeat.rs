@@ -73,22 +73,22 @@ impl Action {
     }
 
     /// Whether it is repeated after this outcome.
-    pub fn repeat(&self, outcome: &Outcome) -> Repeat {
-        let worked = matches!(outcome, Outcome::Done | Outcome::Gone);
-        if let (Self::Evict { .. }, Outcome::Blocked { budget: Some(budget) }) = (self, outcome) {
+    pub fn repeat(&self, outcome: &ActionResult) -> Repeat {
+        let worked = matches!(outcome, Ok(Outcome::Done | Outcome::Gone));
+        if let (Self::Evict { .. }, Ok(Outcome::Blocked { budget: Some(budget) })) = (self, outcome) {
             return Repeat::Budget(budget.clone(), self.key());
         }
         let pause = match self {
             Self::Isolate { .. } | Self::Exclude { .. } | Self::Release { .. } => match outcome {
-                Outcome::Done | Outcome::Changed => Pause::NodeUnshown,
-                Outcome::Retry => Pause::NodeUnanswered,
-                Outcome::Gone | Outcome::Blocked { .. } | Outcome::Vetoed { .. } => return Repeat::Never,
-                Outcome::Denied | Outcome::Invalid => return Repeat::Never,
+                Ok(Outcome::Done | Outcome::Changed) => Pause::NodeUnshown,
+                Err(Failure::Retry) => Pause::NodeUnanswered,
+                Ok(Outcome::Gone | Outcome::Blocked { .. } | Outcome::Vetoed { .. }) => return Repeat::Never,
+                Err(Failure::Denied | Failure::Invalid) => return Repeat::Never,
             },
             Self::Delete { .. } if !worked => Pause::Deletion,
             Self::Evict { .. } | Self::Delete { .. } => Pause::Eviction,
-            Self::Heartbeat(_) if *outcome == Outcome::Done => return Repeat::Never,
-            Self::CompleteHook(_) if *outcome == Outcome::Done => Pause::Confirmation,
+            Self::Heartbeat(_) if *outcome == Ok(Outcome::Done) => return Repeat::Never,
+            Self::CompleteHook(_) if *outcome == Ok(Outcome::Done) => Pause::Confirmation,
             Self::Heartbeat(_) | Self::CompleteHook(_) => Pause::Hook,
             Self::Deregister(_) | Self::Register(_) if !worked => Pause::Write,
             Self::Detach { .. } | Self::TerminateThroughGroup { .. } if !worked => Pause::Write,

@@ -14,6 +14,17 @@ use crate::*;
 /// could tell). A cordon can be undone, so a minute is generous.
 pub(crate) const FRESH: Duration = Duration::from_secs(60);
 
+/// What a notice says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// A lifecycle action waits for an answer.
+    Hook(Hook),
+    /// EC2 takes a spot instance back; at [`Notice::at`] + 120 s it *begins* to.
+    Spot(SpotAction),
+    /// EC2 sees an elevated risk of interruption. The interruption may never follow.
+    Rebalance,
+}
+
 /// One trigger: what a notice of its kind means.
 pub(crate) struct Row {
     /// What such a notice is entitled to, where the instance is ours to touch.

@@ -25,9 +25,10 @@ pub struct Step {
 /// Decides the next step for one instance.
 ///
 /// Pure: the same arguments give the same step, and a step that was lost or repeated does no harm.
-/// A goal's stages are walked in order; the label is the first unfinished one, actions come from every
-/// stage whose requirements are met, because two minutes of spot notice cannot wait for a
-/// deregistration delay of 300 s.
+/// The claims of the job choose a goal and its stages, which are walked in order. The label is the first unfinished
+/// stage, and gives the reason, unless a deadline has come. Actions come from every stage whose requirements
+/// are met, because two minutes of spot notice cannot wait for a deregistration delay of 300 s. What rests after
+/// an earlier try is left out.
 pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> Step {
     let case = Case::new(Facts { job, seen, policy, now });
     let mut step = match course(&case) {

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use offramp_core::{Action, BalancerKind, Home, InstanceId, NodeName, Observation, Outcome, Seen};
+use offramp_core::{
+    AccountRegion, Action, ActionResult, BalancerKind, Failure, HookKey, Job, NodeName, Observation, Outcome,
+    Seen,
+};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use crate::batch::Calls;
 use crate::fact::Fact;
 use crate::journal::Journal;
-use crate::ports::{Cluster, ClusterCall, Fault, GroupCall, Settled, TargetCall};
-use crate::retry::answer;
+use crate::place;
+use crate::ports::{Cluster, ClusterCall, Fault, GroupCall, TargetCall};
+use crate::retry::timeout;
 use crate::texts::InWords;
 
 /// For so long a tick waits for a seat. A heartbeat is due at half of its hook's timeout, 15 s before the end
@@ -30,8 +33,9 @@ fn is_pressing(action: &Action) -> bool {
 
 /// What acting needs beside the actions.
 pub(crate) struct Actor<'a> {
-    pub(crate) instance: &'a InstanceId,
-    pub(crate) home: &'a Home,
+    pub(crate) job: &'a Job,
+    /// Where calls go that no notice names an account and Region for.
+    pub(crate) default_place: &'a AccountRegion,
     /// What the actions follow from.
     pub(crate) seen: &'a Observation,
     pub(crate) cluster: Option<&'a Arc<dyn Cluster>>,
@@ -42,10 +46,10 @@ pub(crate) struct Actor<'a> {
 impl Actor<'_> {
     /// Performs every action and says what each led to, in the same order. One that finds no seat in time
     /// is left out: it was not made, nothing was learned, and the next tick decides again.
-    pub(crate) async fn act(&self, actions: Vec<Action>) -> Vec<(Action, Outcome)> {
+    pub(crate) async fn act(&self, actions: Vec<Action>) -> Vec<(Action, ActionResult)> {
         let acted = join_all(actions.into_iter().map(|action| async {
             let seat = match self.seats(&action) {
-                Some(seats) => timeout(SEAT, seats.acquire()).await.map(Some),
+                Some(seats) => tokio::time::timeout(SEAT, seats.acquire()).await.map(Some),
                 None => Ok(None),
             };
             let answer = match seat {
@@ -53,16 +57,9 @@ impl Actor<'_> {
                 Err(_) if is_pressing(&action) => Err(Fault::Retry(NO_SEAT.to_owned())),
                 Err(_) => return None,
             };
-            let outcome = match answer {
-                Ok(Settled::Done) => Outcome::Done,
-                Ok(Settled::Gone) => Outcome::Gone,
-                Ok(Settled::Changed) => Outcome::Changed,
-                Ok(Settled::Blocked { budget }) => Outcome::Blocked { budget },
-                Ok(Settled::Vetoed { by }) => Outcome::Vetoed { by },
-                Err(fault) => self.outcome_of(&action, fault),
-            };
+            let outcome = answer.map_err(|fault| self.failed(&action, fault));
             self.journal.record(Fact::Acted {
-                instance: self.instance.clone(),
+                instance: self.job.instance.clone(),
                 action: action.clone(),
                 outcome: outcome.clone(),
                 balancer: self.balancer(&action),
@@ -90,8 +87,8 @@ impl Actor<'_> {
         }
     }
 
-    async fn perform(&self, action: &Action) -> Result<Settled, Fault> {
-        let id = self.instance.clone();
+    async fn perform(&self, action: &Action) -> Result<Outcome, Fault> {
+        let id = self.job.instance.clone();
         match action {
             Action::Isolate { exclude, record, guard } => {
                 let (exclude, record, guard) = (*exclude, record.clone(), guard.clone());
@@ -103,7 +100,7 @@ impl Actor<'_> {
             }
             Action::Release { record, guard } => {
                 let (record, guard) = (record.clone(), guard.clone());
-                self.on_node(|node| ClusterCall::Release { node, record, resource_version: guard }).await
+                self.on_node(|node| ClusterCall::Release { node, record, guard }).await
             }
             Action::Evict { pod, grace } => {
                 self.in_cluster(ClusterCall::Evict { pod: pod.clone(), grace: *grace }).await
@@ -112,38 +109,50 @@ impl Actor<'_> {
                 self.in_cluster(ClusterCall::Delete { pod: pod.clone(), grace: *grace }).await
             }
             Action::Deregister(target) => {
-                self.calls.targets.ask(self.home, TargetCall::Deregister(target.clone())).await
+                self.calls.targets.ask(&self.place(), TargetCall::Deregister(target.clone())).await
             }
             Action::Register(target) => {
-                self.calls.targets.ask(self.home, TargetCall::Register(target.clone())).await
+                self.calls.targets.ask(&self.place(), TargetCall::Register(target.clone())).await
             }
             Action::Heartbeat(hook) => {
-                self.calls.group_calls.ask(self.home, GroupCall::Heartbeat(id, hook.clone())).await
+                self.in_group(&self.place_of(hook), GroupCall::Heartbeat(id, hook.clone())).await
             }
             Action::CompleteHook(hook) => {
-                self.calls.group_calls.ask(self.home, GroupCall::Complete(id, hook.clone())).await
+                self.in_group(&self.place_of(hook), GroupCall::CompleteHook(id, hook.clone())).await
             }
             Action::Detach { group } => {
-                self.calls.group_calls.ask(self.home, GroupCall::Detach(id, group.clone())).await
+                self.in_group(&self.place(), GroupCall::Detach(id, group.clone())).await
             }
             Action::TerminateThroughGroup { group } => {
-                self.calls.group_calls.ask(self.home, GroupCall::Terminate(id, group.clone())).await
+                self.in_group(&self.place(), GroupCall::TerminateThroughGroup(id, group.clone())).await
             }
         }
     }
 
-    async fn on_node(&self, call: impl FnOnce(NodeName) -> ClusterCall) -> Result<Settled, Fault> {
-        match self.cluster.map_or(Seen::Gone, |cluster| cluster.node(self.instance)) {
+    fn place(&self) -> AccountRegion {
+        place::of_job(self.job, self.default_place)
+    }
+
+    fn place_of(&self, hook: &HookKey) -> AccountRegion {
+        place::of_hook(hook, self.job, self.default_place)
+    }
+
+    async fn in_group(&self, place: &AccountRegion, call: GroupCall) -> Result<Outcome, Fault> {
+        self.calls.group_calls.ask(place, call).await
+    }
+
+    async fn on_node(&self, call: impl FnOnce(NodeName) -> ClusterCall) -> Result<Outcome, Fault> {
+        match self.cluster.map_or(Seen::Gone, |cluster| cluster.node(&self.job.instance)) {
             Seen::Known(node) => self.in_cluster(call(node.name)).await,
-            Seen::Gone => Ok(Settled::Gone),
+            Seen::Gone => Ok(Outcome::Gone),
             Seen::Unknown => Err(Fault::Retry("the cluster is out of sync".to_owned())),
         }
     }
 
-    async fn in_cluster(&self, call: ClusterCall) -> Result<Settled, Fault> {
+    async fn in_cluster(&self, call: ClusterCall) -> Result<Outcome, Fault> {
         match self.cluster {
-            Some(cluster) => answer("calling the cluster", cluster.perform(&call)).await,
-            None => Ok(Settled::Gone),
+            Some(cluster) => timeout("calling the cluster", cluster.perform(&call)).await,
+            None => Ok(Outcome::Gone),
         }
     }
 
@@ -154,17 +163,13 @@ impl Actor<'_> {
         groups.iter().find(|group| group.arn == target.group).map(|group| group.balancer)
     }
 
-    fn outcome_of(&self, action: &Action, fault: Fault) -> Outcome {
-        let outcome = match fault {
-            Fault::Retry(_) => Outcome::Retry,
-            Fault::Denied(_) => Outcome::Denied,
-            Fault::Invalid(_) => Outcome::Invalid,
-        };
+    fn failed(&self, action: &Action, fault: Fault) -> Failure {
+        let failure = fault.failure();
         self.journal.record(Fact::Faulted {
-            instance: self.instance.clone(),
+            instance: self.job.instance.clone(),
             doing: action.in_words(),
             fault,
         });
-        outcome
+        failure
     }
 }

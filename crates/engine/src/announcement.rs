@@ -1,7 +1,7 @@
 //! What a node's Events tell, so that `kubectl describe node` answers "what is happening to it". The one
 //! place that turns what a job does into announcements.
 
-use offramp_core::{Action, Outcome, PodRef, Reason, Stage};
+use offramp_core::{Action, ActionResult, Failure, Outcome, PodRef, Reason, Stage};
 
 use std::time::Duration;
 
@@ -149,9 +149,9 @@ impl Announcement {
         Self::new(about, sentence(&reason.in_words()))
     }
 
-    pub(crate) fn of_action(action: &Action, outcome: &Outcome) -> Option<Self> {
+    pub(crate) fn of_action(action: &Action, outcome: &ActionResult) -> Option<Self> {
         match (action, outcome) {
-            (Action::Delete { pod, grace }, Outcome::Done) => {
+            (Action::Delete { pod, grace }, Ok(Outcome::Done)) => {
                 let text = format!(
                     "Deleted pod {} with {} to end: the deadline comes, and its disruption budget is not \
                      waited for any longer.",
@@ -161,15 +161,15 @@ impl Announcement {
                 Self::new(EventReason::PodDeleted, text)
             }
             // These may begin while an earlier stage is still waited for.
-            (Action::Evict { .. }, Outcome::Done | Outcome::Blocked { .. }) => {
+            (Action::Evict { .. }, Ok(Outcome::Done | Outcome::Blocked { .. })) => {
                 let text = "The pods are being evicted, as their disruption budgets allow.".to_owned();
                 Self::new(EventReason::Draining, text)
             }
-            (Action::Detach { group } | Action::TerminateThroughGroup { group }, Outcome::Done) => {
+            (Action::Detach { group } | Action::TerminateThroughGroup { group }, Ok(Outcome::Done)) => {
                 Self::new(EventReason::Detaching, format!("Told {group} to replace the instance now."))
             }
             // Not the object and not the answer: one Event is enough for all pods of the node.
-            (_, Outcome::Denied) => {
+            (_, Err(Failure::Denied)) => {
                 let action = action_name(action).replace('_', " ");
                 let text =
                     format!("Not permitted: {action}. The log of offramp says what has to be allowed.");
@@ -270,17 +270,17 @@ mod tests {
         let (evict, delete) =
             (Action::Evict { pod: pod.clone(), grace: None }, Action::Delete { pod, grace });
         let group = GroupName::new("workers");
-        let said = |action: &Action, outcome: Outcome| Announcement::of_action(action, &outcome);
-        let deleted = said(&delete, Outcome::Done).unwrap();
+        let said = |action: &Action, outcome: ActionResult| Announcement::of_action(action, &outcome);
+        let deleted = said(&delete, Ok(Outcome::Done)).unwrap();
         assert!(deleted.reason == EventReason::PodDeleted && deleted.text.contains("shop/web-1"));
-        let denied = said(&Action::TerminateThroughGroup { group }, Outcome::Denied).unwrap();
+        let denied = said(&Action::TerminateThroughGroup { group }, Err(Failure::Denied)).unwrap();
         assert_eq!(denied.reason, EventReason::ActionDenied);
         assert!(denied.text.starts_with("Not permitted: terminate through group."), "{}", denied.text);
-        let refused = said(&evict, Outcome::Blocked { budget: None }).unwrap();
+        let refused = said(&evict, Ok(Outcome::Blocked { budget: None })).unwrap();
         assert_eq!(refused.reason, EventReason::Draining);
-        assert_eq!(refused.key(), said(&evict, Outcome::Done).unwrap().key(), "and this is told once");
-        assert_eq!(said(&evict, Outcome::Retry), None);
-        assert_eq!(said(&delete, Outcome::Gone), None);
+        assert_eq!(refused.key(), said(&evict, Ok(Outcome::Done)).unwrap().key(), "and this is told once");
+        assert_eq!(said(&evict, Err(Failure::Retry)), None);
+        assert_eq!(said(&delete, Ok(Outcome::Gone)), None);
     }
 
     #[test]

@@ -28,5 +28,5 @@ pub(crate) enum Input {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alive {
     /// When it will have looked again.
-    pub(crate) promised: Timestamp,
+    pub(crate) looks_again_by: Timestamp,
 }

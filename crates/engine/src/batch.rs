@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{FuturesUnordered, StreamExt};
-use offramp_core::{Group, GroupName, Home, InstanceId, Membership, TargetGroupArn, Timestamp};
+use offramp_core::{
+    AccountRegion, Group, GroupName, InstanceId, Membership, Outcome, TargetGroupArn, Timestamp,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::ports::{Fault, GroupCall, Sessions, Settled, TargetCall, TargetGroupSettings, TargetState};
-use crate::retry::answer;
+use crate::ports::{Fault, GroupCall, Sessions, TargetCall, TargetGroupSettings, TargetState};
+use crate::retry::timeout;
 use crate::tasks::Tasks;
 
 /// How long the first request waits for company. An idle notice pays it once; a storm fills the batch.
@@ -34,8 +36,8 @@ pub(crate) struct Calls {
     pub(crate) groups: Batch<GroupName, Option<Arc<Group>>>,
     pub(crate) settings: Batch<TargetGroupArn, Option<TargetGroupSettings>>,
     pub(crate) health: Batch<TargetGroupArn, Option<Arc<Vec<TargetState>>>>,
-    pub(crate) targets: Batch<TargetCall, Settled>,
-    pub(crate) group_calls: Batch<GroupCall, Settled>,
+    pub(crate) targets: Batch<TargetCall, Outcome>,
+    pub(crate) group_calls: Batch<GroupCall, Outcome>,
 }
 
 impl Calls {
@@ -58,36 +60,48 @@ impl Calls {
                 tasks,
                 clock,
                 Terms { most: 50, life: (recheck / 2).min(LONGEST_LIFE), refresh: REFRESH },
-                move |home, ids| Box::pin(read_memberships(Arc::clone(&memberships), home, ids)),
+                move |account_region, ids| {
+                    Box::pin(read_memberships(Arc::clone(&memberships), account_region, ids))
+                },
             ),
             // Hooks and attached target groups change by deployments.
-            groups: Batch::one_by_one(tasks, clock, Duration::from_secs(60), move |home, name| {
+            groups: Batch::one_by_one(tasks, clock, Duration::from_secs(60), move |account_region, name| {
                 let groups = Arc::clone(&groups);
                 Box::pin(async move {
-                    let read = async { groups.groups(&home)?.group(&name).await };
-                    answer("describing the Auto Scaling group", read).await.map(|found| found.map(Arc::new))
+                    let read = async { groups.groups(&account_region)?.group(&name).await };
+                    timeout("describing the Auto Scaling group", read).await.map(|found| found.map(Arc::new))
                 })
             }),
-            settings: Batch::one_by_one(tasks, clock, Duration::from_secs(300), move |home, arn| {
-                let settings = Arc::clone(&settings);
-                Box::pin(async move {
-                    let read = async { settings.targets(&home)?.settings(&arn).await };
-                    answer("describing the target group", read).await
-                })
-            }),
-            health: Batch::one_by_one(tasks, clock, (recheck / 4).min(LONGEST_LIFE / 2), move |home, arn| {
-                let health = Arc::clone(&health);
-                Box::pin(async move {
-                    let read = async { health.targets(&home)?.health(&arn).await };
-                    answer("describing target health", read).await.map(|found| found.map(Arc::new))
-                })
-            }),
+            settings: Batch::one_by_one(
+                tasks,
+                clock,
+                Duration::from_secs(300),
+                move |account_region, arn| {
+                    let settings = Arc::clone(&settings);
+                    Box::pin(async move {
+                        let read = async { settings.targets(&account_region)?.settings(&arn).await };
+                        timeout("describing the target group", read).await
+                    })
+                },
+            ),
+            health: Batch::one_by_one(
+                tasks,
+                clock,
+                (recheck / 4).min(LONGEST_LIFE / 2),
+                move |account_region, arn| {
+                    let health = Arc::clone(&health);
+                    Box::pin(async move {
+                        let read = async { health.targets(&account_region)?.health(&arn).await };
+                        timeout("describing target health", read).await.map(|found| found.map(Arc::new))
+                    })
+                },
+            ),
             // The AWS Load Balancer Controller deregisters 200 at a time.
-            targets: Batch::start(tasks, clock, Terms::of_writes(200), move |home, calls| {
-                Box::pin(change_targets(Arc::clone(&targets), home, calls))
+            targets: Batch::start(tasks, clock, Terms::of_writes(200), move |account_region, calls| {
+                Box::pin(change_targets(Arc::clone(&targets), account_region, calls))
             }),
-            group_calls: Batch::start(tasks, clock, Terms::of_writes(20), move |home, calls| {
-                Box::pin(change_groups(Arc::clone(&group_calls), home, calls))
+            group_calls: Batch::start(tasks, clock, Terms::of_writes(20), move |account_region, calls| {
+                Box::pin(change_groups(Arc::clone(&group_calls), account_region, calls))
             }),
         }
     }
@@ -97,18 +111,22 @@ type Answers<T> = Vec<Result<T, Fault>>;
 
 async fn read_memberships(
     sessions: Arc<dyn Sessions>,
-    home: Home,
+    account_region: AccountRegion,
     ids: Vec<InstanceId>,
 ) -> Answers<Option<Membership>> {
-    let read = async { sessions.groups(&home)?.instances(&ids).await };
-    match answer("describing Auto Scaling instances", read).await {
+    let read = async { sessions.groups(&account_region)?.instances(&ids).await };
+    match timeout("describing Auto Scaling instances", read).await {
         Ok(mut found) => ids.iter().map(|id| Ok(found.remove(id))).collect(),
         Err(fault) => same(&fault, ids.len()),
     }
 }
 
 /// One call for each target group and direction.
-async fn change_targets(sessions: Arc<dyn Sessions>, home: Home, calls: Vec<TargetCall>) -> Answers<Settled> {
+async fn change_targets(
+    sessions: Arc<dyn Sessions>,
+    account_region: AccountRegion,
+    calls: Vec<TargetCall>,
+) -> Answers<Outcome> {
     let place = |call: &TargetCall| match call {
         TargetCall::Deregister(key) => (key.group.clone(), false),
         TargetCall::Register(key) => (key.group.clone(), true),
@@ -121,14 +139,14 @@ async fn change_targets(sessions: Arc<dyn Sessions>, home: Home, calls: Vec<Targ
         .into_values()
         .map(|indices| {
             let these: Vec<TargetCall> = indices.iter().map(|index| calls[*index].clone()).collect();
-            let (sessions, home) = (&sessions, &home);
+            let (sessions, account_region) = (&sessions, &account_region);
             async move {
                 let change = async {
-                    let targets = sessions.targets(home)?;
+                    let targets = sessions.targets(account_region)?;
                     Ok(targets.perform(&these).await)
                 };
                 let count = indices.len();
-                let answers = answer("changing targets", change).await;
+                let answers = timeout("changing targets", change).await;
                 (indices, answers.unwrap_or_else(|fault| same(&fault, count)))
             }
         })
@@ -137,12 +155,18 @@ async fn change_targets(sessions: Arc<dyn Sessions>, home: Home, calls: Vec<Targ
 }
 
 /// Detaches of one group go together; every other call stands alone.
-async fn change_groups(sessions: Arc<dyn Sessions>, home: Home, calls: Vec<GroupCall>) -> Answers<Settled> {
+async fn change_groups(
+    sessions: Arc<dyn Sessions>,
+    account_region: AccountRegion,
+    calls: Vec<GroupCall>,
+) -> Answers<Outcome> {
     let mut together: BTreeMap<(Option<GroupName>, usize), Vec<usize>> = BTreeMap::new();
     for (index, call) in calls.iter().enumerate() {
         let place = match call {
             GroupCall::Detach(_, group) => (Some(group.clone()), 0),
-            GroupCall::Heartbeat(..) | GroupCall::Complete(..) | GroupCall::Terminate(..) => (None, index),
+            GroupCall::Heartbeat(..) | GroupCall::CompleteHook(..) | GroupCall::TerminateThroughGroup(..) => {
+                (None, index)
+            }
         };
         together.entry(place).or_default().push(index);
     }
@@ -150,14 +174,14 @@ async fn change_groups(sessions: Arc<dyn Sessions>, home: Home, calls: Vec<Group
         .into_values()
         .map(|indices| {
             let these: Vec<GroupCall> = indices.iter().map(|index| calls[*index].clone()).collect();
-            let (sessions, home) = (&sessions, &home);
+            let (sessions, account_region) = (&sessions, &account_region);
             async move {
                 let change = async {
-                    let groups = sessions.groups(home)?;
+                    let groups = sessions.groups(account_region)?;
                     Ok(groups.perform(&these).await)
                 };
                 let count = indices.len();
-                let answers = answer("calling Auto Scaling", change).await;
+                let answers = timeout("calling Auto Scaling", change).await;
                 (indices, answers.unwrap_or_else(|fault| same(&fault, count)))
             }
         })
@@ -165,9 +189,9 @@ async fn change_groups(sessions: Arc<dyn Sessions>, home: Home, calls: Vec<Group
     in_order(calls.len(), requests).await
 }
 
-async fn in_order<F>(count: usize, mut requests: FuturesUnordered<F>) -> Answers<Settled>
+async fn in_order<F>(count: usize, mut requests: FuturesUnordered<F>) -> Answers<Outcome>
 where
-    F: Future<Output = (Vec<usize>, Answers<Settled>)>,
+    F: Future<Output = (Vec<usize>, Answers<Outcome>)>,
 {
     let mut answers = same(&Fault::Retry("the answer left this item out".to_owned()), count);
     while let Some((indices, these)) = requests.next().await {
@@ -205,7 +229,7 @@ pub(crate) struct Batch<K, V> {
 }
 
 struct Request<K, V> {
-    key: (Home, K),
+    key: (AccountRegion, K),
     /// An answer that was read before does not do.
     since: Timestamp,
     reply: oneshot::Sender<Result<V, Fault>>,
@@ -226,7 +250,7 @@ where
         tasks: &mut Tasks,
         clock: Clock,
         terms: Terms,
-        call: impl Fn(Home, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
+        call: impl Fn(AccountRegion, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
     ) -> Self {
         let (requests, inbox) = mpsc::unbounded_channel();
         let lane = Lane {
@@ -248,22 +272,32 @@ where
         tasks: &mut Tasks,
         clock: Clock,
         life: Duration,
-        read: impl Fn(Home, K) -> BoxFuture<'static, Result<V, Fault>> + Send + 'static,
+        read: impl Fn(AccountRegion, K) -> BoxFuture<'static, Result<V, Fault>> + Send + 'static,
     ) -> Self {
-        Self::start(tasks, clock, Terms { most: 1, life, refresh: Duration::ZERO }, move |home, keys| {
-            Box::pin(join_all(keys.into_iter().map(|key| read(home.clone(), key))))
-        })
+        Self::start(
+            tasks,
+            clock,
+            Terms { most: 1, life, refresh: Duration::ZERO },
+            move |account_region, keys| {
+                Box::pin(join_all(keys.into_iter().map(|key| read(account_region.clone(), key))))
+            },
+        )
     }
 
     /// Asks for one key, and waits for the answer.
-    pub(crate) async fn ask(&self, home: &Home, key: K) -> Result<V, Fault> {
-        self.ask_since(home, key, Timestamp::from_millis(0)).await
+    pub(crate) async fn ask(&self, account_region: &AccountRegion, key: K) -> Result<V, Fault> {
+        self.ask_since(account_region, key, Timestamp::from_millis(0)).await
     }
 
     /// Asks for one key, and waits for an answer that was read at that time or later.
-    pub(crate) async fn ask_since(&self, home: &Home, key: K, since: Timestamp) -> Result<V, Fault> {
+    pub(crate) async fn ask_since(
+        &self,
+        account_region: &AccountRegion,
+        key: K,
+        since: Timestamp,
+    ) -> Result<V, Fault> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { key: (home.clone(), key), since, reply };
+        let request = Request { key: (account_region.clone(), key), since, reply };
         let stopped = || Fault::Retry("the worker is stopping".to_owned());
         self.requests.send(request).map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
@@ -277,25 +311,25 @@ struct Lane<K, V, C> {
     terms: Terms,
     call: C,
     /// Waiting for the window to close.
-    pending: BTreeMap<(Home, K), Replies<V>>,
+    pending: BTreeMap<(AccountRegion, K), Replies<V>>,
     /// When it does.
     close_at: Timestamp,
     /// The newest call.
     called_at: Timestamp,
     /// In flight.
-    asked: BTreeMap<(Home, K), Replies<V>>,
+    asked: BTreeMap<(AccountRegion, K), Replies<V>>,
     /// Answers of late, and when they were asked for.
-    answers: BTreeMap<(Home, K), (Timestamp, V)>,
+    answers: BTreeMap<(AccountRegion, K), (Timestamp, V)>,
 }
 
 /// What was asked, when, and the answers.
-type Returned<K, V> = (Home, Vec<K>, Timestamp, Answers<V>);
+type Returned<K, V> = (AccountRegion, Vec<K>, Timestamp, Answers<V>);
 
 impl<K, V, C> Lane<K, V, C>
 where
     K: Clone + Ord + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    C: Fn(Home, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
+    C: Fn(AccountRegion, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
 {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request<K, V>>) {
         let mut in_flight: FuturesUnordered<BoxFuture<'static, Returned<K, V>>> = FuturesUnordered::new();
@@ -348,26 +382,26 @@ where
     fn flush(&mut self, in_flight: &mut FuturesUnordered<BoxFuture<'static, Returned<K, V>>>) {
         let now = self.clock.now();
         self.called_at = now;
-        let mut by_home: BTreeMap<Home, Vec<K>> = BTreeMap::new();
-        for ((home, key), replies) in std::mem::take(&mut self.pending) {
-            by_home.entry(home.clone()).or_default().push(key.clone());
-            self.asked.entry((home, key)).or_default().extend(replies);
+        let mut by_home: BTreeMap<AccountRegion, Vec<K>> = BTreeMap::new();
+        for ((account_region, key), replies) in std::mem::take(&mut self.pending) {
+            by_home.entry(account_region.clone()).or_default().push(key.clone());
+            self.asked.entry((account_region, key)).or_default().extend(replies);
         }
-        for (home, keys) in by_home {
+        for (account_region, keys) in by_home {
             for keys in keys.chunks(self.terms.most) {
-                let (home, keys) = (home.clone(), keys.to_vec());
-                let call = (self.call)(home.clone(), keys.clone());
-                in_flight.push(Box::pin(async move { (home, keys, now, call.await) }));
+                let (account_region, keys) = (account_region.clone(), keys.to_vec());
+                let call = (self.call)(account_region.clone(), keys.clone());
+                in_flight.push(Box::pin(async move { (account_region, keys, now, call.await) }));
             }
         }
     }
 
-    fn on_answer(&mut self, (home, keys, asked_at, answers): Returned<K, V>) {
+    fn on_answer(&mut self, (account_region, keys, asked_at, answers): Returned<K, V>) {
         let now = self.clock.now();
         let kept = self.terms.life.max(LATELY);
         self.answers.retain(|_, (asked_at, _)| now.since(*asked_at) < kept);
         for (key, answer) in keys.into_iter().zip(answers) {
-            let key = (home.clone(), key);
+            let key = (account_region.clone(), key);
             for reply in self.asked.remove(&key).unwrap_or_default() {
                 reply.send(answer.clone()).unwrap_or_default();
             }

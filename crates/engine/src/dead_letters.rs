@@ -13,7 +13,7 @@ use crate::fact::Fact;
 use crate::journal::Journal;
 use crate::lease::Order;
 use crate::ports::{Fault, Message, MessageId, Queue, Receipt};
-use crate::retry::answer;
+use crate::retry::timeout;
 
 /// Calls at a time. SQS answers in some 20 ms, so four make 200 a second, twice what the intake brings.
 const AT_ONCE: usize = 4;
@@ -97,7 +97,7 @@ impl DeadLetters {
             let queue = Arc::clone(&self.queue);
             self.in_flight.push(Box::pin(async move {
                 let Unreadable { message, why } = &unreadable;
-                let answer = answer("dead-lettering a message", queue.dead_letter(message, why)).await;
+                let answer = timeout("dead-lettering a message", queue.dead_letter(message, why)).await;
                 (unreadable, answer)
             }));
         }

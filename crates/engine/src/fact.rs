@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use offramp_core::{Action, BalancerKind, ClusterName, InstanceId, NodeName, Outcome, PodRef, Reason, Stage};
+use offramp_core::{
+    Action, ActionResult, BalancerKind, ClusterName, Failure, InstanceId, NodeName, Outcome, PodRef, Reason,
+    Stage,
+};
 
 use crate::labels::{JobOutcome, Trigger, stage_name};
 use crate::ports::{Fault, MessageId};
@@ -89,7 +92,7 @@ pub enum Fact {
         /// The action.
         action: Action,
         /// Its outcome.
-        outcome: Outcome,
+        outcome: ActionResult,
         /// Of a deregistration: the kind of load balancer.
         balancer: Option<BalancerKind>,
     },
@@ -189,22 +192,22 @@ impl fmt::Display for Fact {
                 let is_hook_call = matches!(action, Action::Heartbeat(_) | Action::CompleteHook(_));
                 let action = action.in_words();
                 match outcome {
-                    Outcome::Done => write!(f, "{action}"),
-                    Outcome::Gone if is_hook_call => write!(f, "{action}: refused, no active action"),
-                    Outcome::Gone => write!(f, "{action}: already gone"),
-                    Outcome::Changed => write!(f, "{action}: it has changed, looking again"),
-                    Outcome::Blocked { budget: Some(budget) } => {
+                    Ok(Outcome::Done) => write!(f, "{action}"),
+                    Ok(Outcome::Gone) if is_hook_call => write!(f, "{action}: refused, no active action"),
+                    Ok(Outcome::Gone) => write!(f, "{action}: already gone"),
+                    Ok(Outcome::Changed) => write!(f, "{action}: it has changed, looking again"),
+                    Ok(Outcome::Blocked { budget: Some(budget) }) => {
                         write!(f, "{action}: refused by disruption budget {}", budget.0)
                     }
-                    Outcome::Blocked { budget: None } => {
+                    Ok(Outcome::Blocked { budget: None }) => {
                         write!(f, "{action}: refused by a disruption budget")
                     }
-                    Outcome::Vetoed { by } => {
+                    Ok(Outcome::Vetoed { by }) => {
                         write!(f, "{action}: refused by an admission webhook or policy: {by}")
                     }
-                    Outcome::Retry => write!(f, "{action}: failed, will be tried again"),
-                    Outcome::Denied => write!(f, "{action}: denied"),
-                    Outcome::Invalid => write!(f, "{action}: refused as invalid"),
+                    Err(Failure::Retry) => write!(f, "{action}: failed, will be tried again"),
+                    Err(Failure::Denied) => write!(f, "{action}: denied"),
+                    Err(Failure::Invalid) => write!(f, "{action}: refused as invalid"),
                 }
             }
             Self::Faulted { doing, fault, .. } => write!(f, "{doing}: {fault}"),

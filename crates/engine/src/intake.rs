@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{Delivery, Home, Notice, Timestamp};
+use offramp_core::{Delivery, Notice, Timestamp};
 use offramp_wire::{Parsed, parse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::labels::Trigger;
 use crate::lease::{LeaseTimes, Order};
 use crate::ports::{Fault, Message, Queue};
-use crate::retry::{Pauses, answer};
+use crate::retry::{GrowingPauses, timeout};
 
 /// How long a receive waits for messages. Long enough to cost little (four loops make 48 calls a minute
 /// on an idle queue), short enough for a shutdown: a running poll is never dropped, because its messages
@@ -30,7 +30,7 @@ const MOST: usize = 10;
 
 /// How the intake is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulse {
+pub struct IntakeHealth {
     /// When a receive last came back, with messages, without, or with a fault.
     pub at: Timestamp,
     /// Why the queue cannot be read, if so. `None` before the first answer too.
@@ -43,15 +43,13 @@ pub struct Pulse {
 #[derive(Clone)]
 pub(crate) struct Intake {
     pub(crate) queue: Arc<dyn Queue>,
-    /// Where calls go when an event does not say: the queue's own account and Region.
-    pub(crate) home: Home,
     /// A permit covers a message from its receipt to the first try to isolate.
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     pub(crate) dead_letters: mpsc::Sender<Unreadable>,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) lease: LeaseTimes,
-    pub(crate) pulse: watch::Sender<Pulse>,
+    pub(crate) intake_health: watch::Sender<IntakeHealth>,
     pub(crate) journal: Journal,
     pub(crate) clock: Clock,
 }
@@ -59,14 +57,14 @@ pub(crate) struct Intake {
 impl Intake {
     /// Receives until told to stop.
     pub(crate) async fn run(self, number: usize, stop: CancellationToken) {
-        let mut pauses = Pauses::new(&format!("intake {number}"));
+        let mut pauses = GrowingPauses::new(&format!("intake {number}"));
         while let Some(mut permits) = self.permits(&stop).await {
             let receive = self.queue.receive(permits.len(), POLL, self.lease.visibility);
-            let received = answer("receiving messages", receive).await;
-            self.pulse.send_modify(|pulse| {
-                pulse.at = self.clock.now();
-                pulse.connected |= received.is_ok();
-                pulse.fault = received.as_ref().err().cloned();
+            let received = timeout("receiving messages", receive).await;
+            self.intake_health.send_modify(|intake_health| {
+                intake_health.at = self.clock.now();
+                intake_health.connected |= received.is_ok();
+                intake_health.fault = received.as_ref().err().cloned();
             });
             self.journal.metrics().connected(received.is_ok());
             match received {
@@ -141,14 +139,7 @@ impl Intake {
         self.dead_letters.send(Unreadable { message, why }).await.unwrap_or_default();
     }
 
-    async fn hand_on(
-        &self,
-        mut notice: Notice,
-        message: &Message,
-        permit: Option<Arc<OwnedSemaphorePermit>>,
-    ) {
-        notice.home.account = notice.home.account.or_else(|| self.home.account.clone());
-        notice.home.region = notice.home.region.or_else(|| self.home.region.clone());
+    async fn hand_on(&self, notice: Notice, message: &Message, permit: Option<Arc<OwnedSemaphorePermit>>) {
         let now = self.clock.now();
         self.journal.record(Fact::Received {
             instance: notice.instance.clone(),

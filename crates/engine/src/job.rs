@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::select_all;
-use offramp_core::{Home, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp};
+use offramp_core::{AccountRegion, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,9 @@ use crate::labels::Trigger;
 use crate::lease::Order;
 use crate::metrics::AtWork;
 use crate::observe::Observer;
+use crate::place;
 use crate::ports::{Cluster, MessageId};
-use crate::retry::Pauses;
+use crate::retry::GrowingPauses;
 use crate::routing::{Route, ends_unrouted};
 
 use ending::End;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) observer: Observer,
     pub(crate) policy: Policy,
     pub(crate) foreign: ForeignMessages,
+    /// Of the queue: where calls go when no event of an instance says where it is.
+    pub(crate) account_region: AccountRegion,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
@@ -91,7 +94,6 @@ pub(crate) async fn run(
 struct Task {
     shared: Arc<Shared>,
     job: Job,
-    home: Home,
     received_at: Timestamp,
     /// Messages that end with this job, and since when their lease is lost.
     messages: BTreeMap<MessageId, Option<Timestamp>>,
@@ -102,17 +104,17 @@ struct Task {
     /// The newest deadline that a step named.
     deadline: Option<Timestamp>,
     at_work: AtWork,
-    told: Option<(Stage, std::mem::Discriminant<Reason>)>,
+    reported: Option<(Stage, std::mem::Discriminant<Reason>)>,
     isolated: bool,
     /// Pods whose eviction a webhook refuses, and what makes pods that came back: each is told once.
-    told_pods: BTreeSet<String>,
+    reported_pods: BTreeSet<String>,
     /// What the node's Events say of this job.
     announced: BTreeSet<(EventReason, Option<String>)>,
     /// The isolation failed, and is tried again then, whatever is being read meanwhile.
     isolate_again_at: Option<Timestamp>,
     /// What could not be read the last time.
     faults: BTreeSet<String>,
-    pauses: Pauses,
+    pauses: GrowingPauses,
     alive: watch::Sender<Alive>,
     status: watch::Sender<JobStatus>,
 }
@@ -138,8 +140,7 @@ impl Task {
             copy: false,
         });
         Self {
-            pauses: Pauses::new(notice.instance.as_str()),
-            home: notice.home.clone(),
+            pauses: GrowingPauses::new(notice.instance.as_str()),
             job: Job::new(notice, delivery),
             received_at: delivery.at,
             messages: BTreeMap::from([(message, None)]),
@@ -149,9 +150,9 @@ impl Task {
             stage: None,
             deadline: None,
             at_work: shared.journal.metrics().at_work(None, None),
-            told: None,
+            reported: None,
             isolated: false,
-            told_pods: BTreeSet::new(),
+            reported_pods: BTreeSet::new(),
             announced: BTreeSet::new(),
             isolate_again_at: None,
             faults: BTreeSet::new(),
@@ -163,35 +164,40 @@ impl Task {
 
     async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>, stop: &CancellationToken) {
         // The first look uses the watches alone: nothing stands between a notice and its cordon.
-        let mut nearby = true;
+        let mut from_watches = true;
         let end = loop {
             while let Ok(input) = inbox.try_recv() {
-                nearby |= self.take(input);
+                from_watches |= self.take(input);
             }
             if stop.is_cancelled() {
                 break End::Stopped;
             }
             let now = self.shared.clock.now();
-            nearby |= self.isolate_again_at.take_if(|at| *at <= now).is_some();
-            self.promise(now + TICK);
+            from_watches |= self.isolate_again_at.take_if(|at| *at <= now).is_some();
+            self.looks_again_by(now + TICK);
             if self.lost_for_good(now) {
                 break End::HandedOver;
             }
             let mut changes = self.changes();
             let until = match self.route(now) {
                 Ok(()) => {
-                    let sure = self.is_sure(now);
+                    let absence_is_proven = self.absence_is_proven(now);
                     let (clock, again) = (self.shared.clock, self.isolate_again_at);
-                    let seen = if nearby {
-                        self.shared.observer.nearby(&self.job, self.cluster.as_ref(), sure)
+                    let place = place::of_job(&self.job, &self.shared.account_region);
+                    let seen = if from_watches {
+                        self.shared.observer.read_watches(&self.job, self.cluster.as_ref(), absence_is_proven)
                     } else {
-                        let read =
-                            self.shared.observer.observe(&self.job, &self.home, self.cluster.as_ref(), sure);
+                        let read = self.shared.observer.observe(
+                            &self.job,
+                            &place,
+                            self.cluster.as_ref(),
+                            absence_is_proven,
+                        );
                         let (seen, faults) = tokio::select! {
                             biased;
                             () = stop.cancelled() => break End::Stopped,
                             Some(input) = inbox.recv() => {
-                                nearby |= self.take(input);
+                                from_watches |= self.take(input);
                                 continue;
                             }
                             read = read => read,
@@ -204,7 +210,7 @@ impl Task {
                     if step.stage.is_none() {
                         break End::Done(step.reason);
                     }
-                    if std::mem::take(&mut nearby) {
+                    if std::mem::take(&mut from_watches) {
                         continue;
                     }
                     again_at
@@ -217,10 +223,10 @@ impl Task {
                     until
                 }
             };
-            self.promise(until);
+            self.looks_again_by(until);
             match self.wait(until, &mut changes, inbox, stop).await {
                 Woken::ToLook => {}
-                Woken::ByInput(input) => nearby |= self.take(input),
+                Woken::ByInput(input) => from_watches |= self.take(input),
                 Woken::ToStop => break End::Stopped,
             }
         };
@@ -288,7 +294,7 @@ impl Task {
 
     /// Whether "no node" is to be believed: it was there once, or every cluster could be asked, and a node
     /// that joined just now would show: a watch that is cut off is known to be after 35 s.
-    fn is_sure(&self, now: Timestamp) -> bool {
+    fn absence_is_proven(&self, now: Timestamp) -> bool {
         let asked = !self.shared.observer.clusters.may_know(&self.job.instance);
         self.node_seen || (asked && now >= self.received_at + self.shared.foreign.hold)
     }
@@ -328,8 +334,8 @@ impl Task {
         }
     }
 
-    fn promise(&self, then: Timestamp) {
-        self.alive.send_replace(Alive { promised: then });
+    fn looks_again_by(&self, then: Timestamp) {
+        self.alive.send_replace(Alive { looks_again_by: then });
     }
 
     /// Every message has been out of flight for too long: somebody else has them.

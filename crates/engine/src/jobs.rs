@@ -131,7 +131,7 @@ impl Jobs {
     fn start(&mut self, first: &Arrival, stop: &CancellationToken) {
         let (inbox, input) = mpsc::unbounded_channel();
         let now = self.shared.clock.now();
-        let (alive_sender, alive) = watch::channel(Alive { promised: now });
+        let (alive_sender, alive) = watch::channel(Alive { looks_again_by: now });
         let (status_sender, status) = watch::channel(JobStatus::new(first, now));
         let instance = first.notice.instance.clone();
         let task = job::run(

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use offramp_core::{Outcome, Timestamp};
+use offramp_core::{Failure, Outcome, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -76,13 +76,13 @@ fn log(fact: &Fact) {
             tracing::info!(%instance, stage = stage_name(*stage), "{fact}");
         }
         Fact::Acted { instance, action, outcome, .. } => match outcome {
-            Outcome::Done | Outcome::Gone => {
+            Ok(Outcome::Done | Outcome::Gone) => {
                 tracing::info!(%instance, action = action_name(action), "{fact}");
             }
-            Outcome::Changed | Outcome::Blocked { .. } | Outcome::Vetoed { .. } | Outcome::Retry => {
+            Ok(Outcome::Changed | Outcome::Blocked { .. } | Outcome::Vetoed { .. }) | Err(Failure::Retry) => {
                 tracing::debug!(%instance, action = action_name(action), "{fact}");
             }
-            Outcome::Denied | Outcome::Invalid => {
+            Err(Failure::Denied | Failure::Invalid) => {
                 tracing::warn!(%instance, action = action_name(action), "{fact}");
             }
         },

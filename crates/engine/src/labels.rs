@@ -14,8 +14,11 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Every trigger.
+    /// Every trigger. Of several in one job the first names it: a hook waits for an answer.
     pub const ALL: [Self; 3] = [Self::Hook, Self::Spot, Self::Rebalance];
+
+    /// The same by what presses most: a hook has an hour, spot two minutes.
+    pub(crate) const BY_PRESSURE: [Self; 3] = [Self::Spot, Self::Hook, Self::Rebalance];
 
     /// What a notice of this kind came from.
     pub const fn of(kind: &NoticeKind) -> Self {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use offramp_core::{
-    Action, HookCalls, InstanceId, Memory, NodeWrite, Observation, Outcome, PodAnswer, PodUid, Repeat, Seen,
-    TargetHealth, Timestamp,
+    AcceptedEnd, Action, ActionResult, Evictions, Failure, HookCalls, InstanceId, Memory, NodeWrite,
+    Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, TargetHealth, Timestamp,
 };
 
 use crate::retry;
@@ -21,18 +21,18 @@ const REGISTERED_AGAIN: Duration = Duration::from_secs(15);
 pub fn learn_of_outcome(
     memory: &mut Memory,
     action: &Action,
-    outcome: &Outcome,
+    outcome: &ActionResult,
     seen: &Observation,
     now: Timestamp,
 ) {
     let worked = has_worked(outcome);
     match action {
         Action::Isolate { guard, .. } | Action::Exclude { guard, .. } | Action::Release { guard, .. } => {
-            if matches!(outcome, Outcome::Done | Outcome::Changed | Outcome::Retry) {
+            if matches!(outcome, Ok(Outcome::Done | Outcome::Changed) | Err(Failure::Retry)) {
                 memory.node_write = Some(NodeWrite { over: guard.clone(), at: now });
             }
             if let Action::Isolate { .. } = action {
-                memory.isolation_failed = !worked && *outcome != Outcome::Changed;
+                memory.isolation_failed = !worked && *outcome != Ok(Outcome::Changed);
                 memory.isolation_tried.get_or_insert(now);
             }
         }
@@ -56,7 +56,7 @@ pub fn learn_of_outcome(
 }
 
 /// What was done rests, if it may be done again; what needs no second time is forgotten.
-fn rest(memory: &mut Memory, action: &Action, outcome: &Outcome, now: Timestamp) {
+fn rest(memory: &mut Memory, action: &Action, outcome: &ActionResult, now: Timestamp) {
     let repeat = action.repeat(outcome);
     let key = match &repeat {
         Repeat::Never => {
@@ -70,20 +70,20 @@ fn rest(memory: &mut Memory, action: &Action, outcome: &Outcome, now: Timestamp)
     cooldown.until = now + retry::pause(&repeat, cooldown.times);
 }
 
-const fn has_worked(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Done | Outcome::Gone)
+const fn has_worked(outcome: &ActionResult) -> bool {
+    matches!(outcome, Ok(Outcome::Done | Outcome::Gone))
 }
 
 fn learn_of_pod(
     memory: &mut Memory,
     pod: &PodUid,
     deleted: bool,
-    outcome: &Outcome,
+    outcome: &ActionResult,
     seen: &Observation,
     now: Timestamp,
 ) {
     let worked = has_worked(outcome);
-    let vetoed = matches!(outcome, Outcome::Vetoed { .. });
+    let vetoed = matches!(outcome, Ok(Outcome::Vetoed { .. }));
     let answer = memory.pods.entry(pod.clone()).or_default();
     *answer = PodAnswer { refused: !worked, vetoed, deleted, cut: answer.cut || (worked && deleted) };
     if !worked {
@@ -91,15 +91,37 @@ fn learn_of_pod(
     }
     let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
     if let Some(pod) = seen_pod {
-        memory.evicted(pod, now);
+        learn_of_accepted_end(memory, pod, now);
+    }
+}
+
+fn learn_of_accepted_end(memory: &mut Memory, pod: &Pod, now: Timestamp) {
+    let end = AcceptedEnd { pod: pod.pod.uid.clone(), at: now };
+    match memory.evicted.get_mut(&pod.origin) {
+        None => {
+            memory.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None });
+        }
+        Some(ends) if ends.again.is_none() && ends.first.is_before(pod) => ends.again = Some(end),
+        Some(_) => {}
+    }
+}
+
+/// Takes the API server's own times of these ends, so that a clock of ours that is ahead does not make
+/// pods that come back look like older ones.
+fn take_server_times(memory: &mut Memory, pods: &[Pod]) {
+    for ends in memory.evicted.values_mut() {
+        for end in [Some(&mut ends.first), ends.again.as_mut()].into_iter().flatten() {
+            let ending = pods.iter().find(|pod| pod.pod.uid == end.pod);
+            end.at = ending.and_then(|pod| pod.deleted_at).unwrap_or(end.at);
+        }
     }
 }
 
 /// Says whether it is a step forward: what came before was in vain, and counts no more.
-fn learn_of_hook(calls: &mut HookCalls, completes: bool, outcome: &Outcome, now: Timestamp) -> bool {
+fn learn_of_hook(calls: &mut HookCalls, completes: bool, outcome: &ActionResult, now: Timestamp) -> bool {
     calls.newest = now;
-    calls.lost |= completes && *outcome == Outcome::Retry;
-    let (taken, refused) = (*outcome == Outcome::Done, *outcome == Outcome::Gone);
+    calls.lost |= completes && *outcome == Err(Failure::Retry);
+    let (taken, refused) = (*outcome == Ok(Outcome::Done), *outcome == Ok(Outcome::Gone));
     if taken && !completes {
         let continued = calls.continued;
         *calls = HookCalls { newest: now, heard: Some(now), continued, ..HookCalls::default() };
@@ -120,7 +142,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
         memory.last_state = Some(member.state.clone());
     }
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
-    memory.take_server_times(seen.pods.known().map_or(&[], Vec::as_slice));
+    take_server_times(memory, seen.pods.known().map_or(&[], Vec::as_slice));
     let Seen::Known(groups) = &seen.target_groups else { return };
     for (key, target) in groups.iter().flat_map(|group| group.targets_of(instance)) {
         match target.health {

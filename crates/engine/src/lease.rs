@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::journal::Journal;
 use crate::ports::{Fault, Held, MessageId, Queue, Receipt};
-use crate::retry::answer;
+use crate::retry::timeout;
 
 /// How much later than promised a job may be before its messages are let go: a tick with every call
 /// timing out once.
@@ -193,7 +193,7 @@ impl Leases {
         let alive: Vec<(MessageId, Receipt)> = self
             .held
             .iter()
-            .filter(|(_, lease)| now <= lease.alive.borrow().promised + GRACE)
+            .filter(|(_, lease)| now <= lease.alive.borrow().looks_again_by + GRACE)
             .map(|(id, lease)| (id.clone(), lease.receipt.clone()))
             .collect();
         for some in alive.chunks(BATCH) {
@@ -201,7 +201,7 @@ impl Leases {
             self.in_flight.push(Box::pin(async move {
                 let receipts: Vec<Receipt> = some.iter().map(|(_, receipt)| receipt.clone()).collect();
                 let call = async { Ok(queue.extend(&receipts, visibility).await) };
-                let answers = answer("extending messages", call).await;
+                let answers = timeout("extending messages", call).await;
                 let answers = answers.unwrap_or_else(|fault| vec![Err(fault); receipts.len()]);
                 Returned::Extended(some, answers)
             }));
@@ -225,7 +225,7 @@ impl Leases {
                 clock.sleep_until(clock.now() + pause).await;
                 let receipts: Vec<Receipt> = deletes.iter().map(|delete| delete.receipt.clone()).collect();
                 let call = async { Ok(queue.delete(&receipts).await) };
-                let answers = answer("deleting messages", call).await;
+                let answers = timeout("deleting messages", call).await;
                 let answers = answers.unwrap_or_else(|fault| vec![Err(fault); receipts.len()]);
                 Returned::Deleted { deletes, answers, tries }
             }));
@@ -238,7 +238,7 @@ impl Leases {
             self.in_flight.push(Box::pin(async move {
                 // What cannot be handed back lapses by itself.
                 let call = async { Ok(queue.extend(&some, Duration::ZERO).await) };
-                answer("handing messages back", call).await.map(drop).unwrap_or_default();
+                timeout("handing messages back", call).await.map(drop).unwrap_or_default();
                 Returned::Released
             }));
         }

@@ -23,6 +23,7 @@ mod lease;
 mod metrics;
 mod observe;
 mod owner;
+mod place;
 mod ports;
 mod record;
 mod retry;
@@ -36,14 +37,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{Home, Policy, TargetGroupArn};
+use offramp_core::{AccountRegion, Policy, TargetGroupArn};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use announcement::{Announcement, EventReason};
 pub use clock::Clock;
 pub use fact::Fact;
-pub use intake::Pulse;
+pub use intake::IntakeHealth;
 pub use job::{ForeignMessages, JobStatus};
 pub use journal::Journal;
 pub use labels::{ConfiguredTargetGroup, JobOutcome, Trigger, goal_name, stage_name};
@@ -51,9 +52,10 @@ pub use learning::{learn_of_observation, learn_of_outcome};
 pub use lease::LeaseTimes;
 pub use metrics::{Call, CallResult, Metrics};
 pub use owner::node_owner;
+pub use place::region_of;
 pub use ports::{
-    Cluster, ClusterCall, Depth, Fault, Glance, GroupCall, Groups, Held, Message, MessageId, Queue, Receipt,
-    Seats, Sessions, Settled, TargetCall, TargetGroupSettings, TargetState, Targets,
+    Cluster, ClusterCall, Depth, Fault, GroupCall, Groups, Held, Message, MessageId, NodeSummary, Queue,
+    Receipt, Seats, Sessions, TargetCall, TargetGroupSettings, TargetState, Targets,
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
@@ -75,7 +77,7 @@ pub struct Ports {
     /// The queue.
     pub queue: Arc<dyn Queue>,
     /// Account and Region of the queue: where calls go when an event does not say.
-    pub home: Home,
+    pub account_region: AccountRegion,
     /// AWS by account and Region.
     pub sessions: Arc<dyn Sessions>,
     /// The clusters.
@@ -123,7 +125,7 @@ pub struct Engine {
     settings: Settings,
     clock: Clock,
     journal: Journal,
-    pulse: watch::Sender<Pulse>,
+    intake_health: watch::Sender<IntakeHealth>,
     asks: mpsc::Receiver<Ask>,
 }
 
@@ -131,7 +133,7 @@ pub struct Engine {
 #[derive(Clone, Debug)]
 pub struct Handle {
     asks: mpsc::Sender<Ask>,
-    pulse: watch::Receiver<Pulse>,
+    intake_health: watch::Receiver<IntakeHealth>,
 }
 
 impl Handle {
@@ -145,8 +147,8 @@ impl Handle {
     }
 
     /// How the intake is doing.
-    pub fn pulse(&self) -> Pulse {
-        self.pulse.borrow().clone()
+    pub fn intake_health(&self) -> IntakeHealth {
+        self.intake_health.borrow().clone()
     }
 }
 
@@ -163,10 +165,10 @@ impl Engine {
         journal: Journal,
     ) -> (Self, Handle) {
         let (asks_sender, asks) = mpsc::channel(16);
-        let (pulse, pulse_receiver) =
-            watch::channel(Pulse { at: clock.now(), fault: None, connected: false });
-        let engine = Self { ports, policy, settings, clock, journal, pulse, asks };
-        (engine, Handle { asks: asks_sender, pulse: pulse_receiver })
+        let (intake_health, pulse_receiver) =
+            watch::channel(IntakeHealth { at: clock.now(), fault: None, connected: false });
+        let engine = Self { ports, policy, settings, clock, journal, intake_health, asks };
+        (engine, Handle { asks: asks_sender, intake_health: pulse_receiver })
     }
 
     /// Works until `stop`, then finishes the tick, hands the messages back and returns: seconds, not the
@@ -177,8 +179,8 @@ impl Engine {
     /// A task that all jobs depend on hit a bug: nothing can be done any more, and the caller should end
     /// the process, so that it is started again. A bug in one job ends that job alone.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
-        let Self { ports, policy, settings, clock, journal, pulse, asks } = self;
-        let Ports { queue, home, sessions, clusters } = ports;
+        let Self { ports, policy, settings, clock, journal, intake_health, asks } = self;
+        let Ports { queue, account_region, sessions, clusters } = ports;
         // Those that serve the others run until nobody needs them; they are not waited for at the end.
         let mut lanes = Tasks::default();
         let mut tasks = Tasks::default();
@@ -196,6 +198,7 @@ impl Engine {
             observer,
             policy,
             foreign: settings.foreign,
+            account_region,
             clock,
             journal: journal.clone(),
             orders: orders.clone(),
@@ -209,13 +212,12 @@ impl Engine {
 
         let intake = Intake {
             queue,
-            home,
             permits: Arc::new(Semaphore::new(settings.permits.max(1))),
             arrivals,
             dead_letters,
             orders,
             lease: settings.lease,
-            pulse,
+            intake_health,
             journal,
             clock,
         };
@@ -240,11 +242,11 @@ impl Engine {
 /// Keeps the gauges that no fact moves.
 async fn gauges(queue: Arc<dyn Queue>, journal: Journal, clock: Clock) {
     loop {
-        match retry::answer("reading the depth of the queue", queue.depth()).await {
+        match retry::timeout("reading the depth of the queue", queue.depth()).await {
             Ok(depth) => journal.metrics().depth(depth),
             Err(fault) => journal.record(Fact::QueueFaulted { fault }),
         }
-        match retry::answer("reading the depth of the dead-letter queue", queue.dead_letters()).await {
+        match retry::timeout("reading the depth of the dead-letter queue", queue.dead_letters()).await {
             Ok(count) => journal.metrics().dead_letters(count),
             Err(fault) => journal.record(Fact::QueueFaulted { fault }),
         }
@@ -260,6 +262,6 @@ impl std::fmt::Debug for Engine {
 
 impl std::fmt::Debug for Ports {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ports").field("home", &self.home).finish_non_exhaustive()
+        f.debug_struct("Ports").field("account_region", &self.account_region).finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ mod declare;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{BalancerKind, ClusterName, Goal, Outcome, Stage, Timestamp};
+use offramp_core::{ActionResult, BalancerKind, ClusterName, Failure, Goal, Outcome, Stage, Timestamp};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::fact::Fact;
@@ -396,16 +396,16 @@ const fn fault_name(fault: &Fault) -> &'static str {
     }
 }
 
-const fn outcome_name(outcome: &Outcome) -> &'static str {
+const fn outcome_name(outcome: &ActionResult) -> &'static str {
     match outcome {
-        Outcome::Done => "done",
-        Outcome::Gone => "gone",
-        Outcome::Changed => "changed",
-        Outcome::Blocked { .. } => "blocked",
-        Outcome::Vetoed { .. } => "vetoed",
-        Outcome::Retry => "retry",
-        Outcome::Denied => "denied",
-        Outcome::Invalid => "invalid",
+        Ok(Outcome::Done) => "done",
+        Ok(Outcome::Gone) => "gone",
+        Ok(Outcome::Changed) => "changed",
+        Ok(Outcome::Blocked { .. }) => "blocked",
+        Ok(Outcome::Vetoed { .. }) => "vetoed",
+        Err(Failure::Retry) => "retry",
+        Err(Failure::Denied) => "denied",
+        Err(Failure::Invalid) => "invalid",
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use offramp_core::{
-    GroupName, Home, Job, Node, NoticeKind, Observation, Record, Seen, Target, TargetGroup, TargetGroupArn,
-    TargetHealth,
+    AccountRegion, Deregistration, GroupName, Job, Node, Observation, Record, Seen, Target, TargetGroup,
+    TargetGroupArn, TargetHealth, demands,
 };
 
 use crate::batch::Calls;
-use crate::ports::{Cluster, Fault, Glance, TargetState};
+use crate::place::region_of;
+use crate::ports::{Cluster, Fault, NodeSummary, TargetState};
 use crate::routing::Clusters;
 
 /// What an observation needs beside the job.
@@ -22,9 +23,14 @@ pub(crate) struct Observer {
 impl Observer {
     /// What the watches know, without a call: enough to isolate. `sure` says that "not there" is to be
     /// believed: no other cluster may have the node, and it will not join a little later.
-    pub(crate) fn nearby(&self, job: &Job, cluster: Option<&Arc<dyn Cluster>>, sure: bool) -> Observation {
+    pub(crate) fn read_watches(
+        &self,
+        job: &Job,
+        cluster: Option<&Arc<dyn Cluster>>,
+        absence_is_proven: bool,
+    ) -> Observation {
         let node = match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
-            Seen::Gone if !sure => Seen::Unknown,
+            Seen::Gone if !absence_is_proven => Seen::Unknown,
             node => node,
         };
         let pods = match (&node, cluster) {
@@ -40,27 +46,29 @@ impl Observer {
     pub(crate) async fn observe(
         &self,
         job: &Job,
-        home: &Home,
+        account_region: &AccountRegion,
         cluster: Option<&Arc<dyn Cluster>>,
-        sure: bool,
+        absence_is_proven: bool,
     ) -> (Observation, Vec<Fault>) {
         let mut faults = Vec::new();
         // What a notice says has to be confirmed by what was read after it, and so has what came of our calls.
-        let told_at = job
+        let read_after = job
             .notices
             .iter()
             .map(|notice| notice.at)
             .chain(job.memory.hooks.values().map(|calls| calls.newest))
             .max();
-        let told_at = told_at.unwrap_or(job.since());
-        let membership = self.calls.memberships.ask_since(home, job.instance.clone(), told_at).await;
+        let read_after = read_after.unwrap_or(job.since());
+        let membership =
+            self.calls.memberships.ask_since(account_region, job.instance.clone(), read_after).await;
         let membership = seen(membership, &mut faults);
         let named = membership.known().map(|member| member.group.clone());
         let group = match named.or_else(|| hook_group(job)) {
             Some(name) => {
                 // Whether a hook whose call was refused is still there: no older reading tells.
                 let refused_at = job.memory.hooks.values().filter_map(|calls| calls.refused).max();
-                let group = self.calls.groups.ask_since(home, name, refused_at.unwrap_or_default()).await;
+                let group =
+                    self.calls.groups.ask_since(account_region, name, refused_at.unwrap_or_default()).await;
                 seen(group.map(|group| group.map(|group| (*group).clone())), &mut faults)
             }
             // In no group and named by none.
@@ -70,20 +78,24 @@ impl Observer {
         let (target_groups, unread_target_groups) = if ends_traffic(job) {
             let mut attached = group.known().map_or_else(Vec::new, |group| group.target_groups.clone());
             // What we deregistered has to be seen even where nothing else leads there any more.
-            if let Seen::Known(Node { record: Some(record), .. }) = self.nearby(job, cluster, sure).node {
+            if let Seen::Known(Node { record: Some(record), .. }) =
+                self.read_watches(job, cluster, absence_is_proven).node
+            {
                 attached.extend(record.targets.into_iter().map(|key| key.group));
             }
             attached.sort();
             attached.dedup();
             match &group {
                 Seen::Unknown => (Seen::Unknown, 0),
-                Seen::Known(_) | Seen::Gone => self.target_groups(job, home, &attached, &mut faults).await,
+                Seen::Known(_) | Seen::Gone => {
+                    self.target_groups(job, account_region, &attached, &mut faults).await
+                }
             }
         } else {
             (Seen::Unknown, 0)
         };
         // The watches are read last: they are the freshest, and evictions follow at once.
-        let Observation { node, pods, .. } = self.nearby(job, cluster, sure);
+        let Observation { node, pods, .. } = self.read_watches(job, cluster, absence_is_proven);
         faults.extend(node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
         (Observation { node, pods, membership, group, target_groups, unread_target_groups }, faults)
     }
@@ -91,18 +103,18 @@ impl Observer {
     async fn target_groups(
         &self,
         job: &Job,
-        home: &Home,
+        account_region: &AccountRegion,
         attached: &[TargetGroupArn],
         faults: &mut Vec<Fault>,
     ) -> (Seen<Vec<TargetGroup>>, usize) {
         let here = |arn: &&TargetGroupArn| {
-            home.region.as_ref().is_none_or(|region| arn.region() == Some(region.as_str()))
+            account_region.region.as_ref().is_none_or(|region| region_of(arn) == Some(region.as_str()))
         };
         let mut arns: Vec<&TargetGroupArn> = attached.iter().collect();
         arns.extend(self.target_groups.iter().filter(here).filter(|arn| !attached.contains(arn)));
         let reads = arns.into_iter().map(|arn| async move {
-            let settings = self.calls.settings.ask(home, arn.clone());
-            let health = self.calls.health.ask(home, arn.clone());
+            let settings = self.calls.settings.ask(account_region, arn.clone());
+            let health = self.calls.health.ask(account_region, arn.clone());
             let (settings, health) = futures::join!(settings, health);
             (arn, settings, health)
         });
@@ -134,9 +146,9 @@ impl Observer {
 
     /// A target with what the watches know of the node behind it, which the gate counts on.
     fn target(&self, target: &TargetState) -> Target {
-        let node = self.clusters.0.iter().find_map(|cluster| cluster.glance(&target.instance));
+        let node = self.clusters.0.iter().find_map(|cluster| cluster.summary(&target.instance));
         let (zone, set_aside, leaving_since) = match node {
-            Some(Glance { zone, set_aside, leaving_since }) => (zone, set_aside, leaving_since),
+            Some(NodeSummary { zone, set_aside, leaving_since }) => (zone, set_aside, leaving_since),
             None => (None, false, None),
         };
         Target {
@@ -179,12 +191,9 @@ fn seen<T>(answer: Result<Option<T>, Fault>, faults: &mut Vec<Fault>) -> Seen<T>
     }
 }
 
-/// A rebalance recommendation alone never touches a target group.
+/// Some notice asks for the target groups. A rebalance recommendation alone never touches one.
 fn ends_traffic(job: &Job) -> bool {
-    job.notices.iter().any(|notice| match notice.kind {
-        NoticeKind::Hook(_) | NoticeKind::Spot(_) => true,
-        NoticeKind::Rebalance => false,
-    })
+    job.notices.iter().any(|notice| demands(&notice.kind).deregister != Deregistration::No)
 }
 
 fn hook_group(job: &Job) -> Option<GroupName> {

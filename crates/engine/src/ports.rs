@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use offramp_core::{
-    BalancerKind, BudgetName, ClusterName, Group, GroupName, Home, HookKey, InstanceId, Membership, Node,
-    NodeName, Pod, PodRef, Record, Seen, TargetGroupArn, TargetHealth, TargetKey, Timestamp, Zone,
+    AccountRegion, BalancerKind, ClusterName, Failure, Group, GroupName, HookKey, InstanceId, Membership,
+    Node, NodeName, Outcome, Pod, PodRef, Record, Seen, TargetGroupArn, TargetHealth, TargetKey, Timestamp,
+    Zone,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -33,25 +34,15 @@ pub enum Fault {
     Invalid(String),
 }
 
-/// What an accepted call led to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// It is so now, or was already.
-    Done,
-    /// What it was about does not exist any more.
-    Gone,
-    /// The object has changed since it was seen, and nothing was written: look again.
-    Changed,
-    /// A disruption budget refuses for now.
-    Blocked {
-        /// The budget, where the answer names it.
-        budget: Option<BudgetName>,
-    },
-    /// An admission webhook or policy refuses for now.
-    Vetoed {
-        /// Its own words, bounded.
-        by: String,
-    },
+impl Fault {
+    /// What the caller does next.
+    pub const fn failure(&self) -> Failure {
+        match self {
+            Self::Retry(_) => Failure::Retry,
+            Self::Denied(_) => Failure::Denied,
+            Self::Invalid(_) => Failure::Invalid,
+        }
+    }
 }
 
 /// One delivery of one message.
@@ -128,11 +119,11 @@ pub enum GroupCall {
     /// RecordLifecycleActionHeartbeat, by token, else by instance.
     Heartbeat(InstanceId, HookKey),
     /// CompleteLifecycleAction with CONTINUE, by token, else by instance.
-    Complete(InstanceId, HookKey),
+    CompleteHook(InstanceId, HookKey),
     /// DetachInstances, decrement = false.
     Detach(InstanceId, GroupName),
     /// TerminateInstanceInAutoScalingGroup, decrement = false.
-    Terminate(InstanceId, GroupName),
+    TerminateThroughGroup(InstanceId, GroupName),
 }
 
 /// Auto Scaling in one account and Region.
@@ -155,8 +146,8 @@ pub trait Groups: Send + Sync {
     /// instance stands in their text alone. Nothing where there is no such group.
     async fn terminations(&self, group: &GroupName) -> Result<BTreeMap<InstanceId, Timestamp>, Fault>;
 
-    /// Performs the calls, one result each. "No active Lifecycle Action" is [`Settled::Gone`].
-    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>>;
+    /// Performs the calls, one result each. "No active Lifecycle Action" is [`Outcome::Gone`].
+    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Outcome, Fault>>;
 }
 
 /// What changes rarely about a target group.
@@ -202,7 +193,7 @@ pub trait Targets: Send + Sync {
     async fn health(&self, group: &TargetGroupArn) -> Result<Option<Vec<TargetState>>, Fault>;
 
     /// Performs calls that are all for one target group and of one kind. One result each.
-    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Settled, Fault>>;
+    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Outcome, Fault>>;
 }
 
 /// A call that changes something in a cluster.
@@ -216,7 +207,7 @@ pub enum ClusterCall {
         exclude: bool,
         /// The annotation.
         record: Record,
-        /// The resourceVersion that was seen: where it has changed, the answer is [`Settled::Changed`].
+        /// The resourceVersion that was seen: where it has changed, the answer is [`Outcome::Changed`].
         guard: String,
     },
     /// Exclude label and record: one PATCH.
@@ -225,7 +216,7 @@ pub enum ClusterCall {
         node: NodeName,
         /// The annotation.
         record: Record,
-        /// The resourceVersion that was seen: where it has changed, the answer is [`Settled::Changed`].
+        /// The resourceVersion that was seen: where it has changed, the answer is [`Outcome::Changed`].
         guard: String,
     },
     /// policy/v1 Eviction with the UID as precondition.
@@ -243,14 +234,14 @@ pub enum ClusterCall {
         grace: Duration,
     },
     /// Takes away what the record names, and the record. Where the resourceVersion has changed, the answer
-    /// is [`Settled::Changed`].
+    /// is [`Outcome::Changed`].
     Release {
         /// The node.
         node: NodeName,
         /// What to undo.
         record: Record,
-        /// Guards the PATCH.
-        resource_version: String,
+        /// As for [`ClusterCall::Isolate`].
+        guard: String,
     },
 }
 
@@ -267,7 +258,7 @@ pub struct Seats {
 
 /// What counts about a node that is another job's or nobody's: whether its targets may stand in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glance {
+pub struct NodeSummary {
     /// Its zone, where known.
     pub zone: Option<Zone>,
     /// Cordoned, or excluded from load balancers.
@@ -276,7 +267,7 @@ pub struct Glance {
     pub leaving_since: Option<Timestamp>,
 }
 
-impl From<&Node> for Glance {
+impl From<&Node> for NodeSummary {
     fn from(node: &Node) -> Self {
         Self {
             zone: node.zone.clone(),
@@ -295,10 +286,10 @@ pub trait Cluster: Send + Sync {
     /// The node of an instance. `Gone` only while the watch is in sync.
     fn node(&self, instance: &InstanceId) -> Seen<Node>;
 
-    /// The same at a glance. It is asked for every target of a target group, where a copy of the whole
+    /// The same in short. It is asked for every target of a target group, where a copy of the whole
     /// node would be most of the work of a storm.
-    fn glance(&self, instance: &InstanceId) -> Option<Glance> {
-        self.node(instance).known().map(Glance::from)
+    fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
+        self.node(instance).known().map(NodeSummary::from)
     }
 
     /// The pods bound to a node.
@@ -321,7 +312,7 @@ pub trait Cluster: Send + Sync {
     }
 
     /// Performs one call.
-    async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault>;
+    async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault>;
 
     /// Puts an Event on a node, sooner or later. Never waits, and nothing comes of a failure: a removal
     /// depends on no Event.
@@ -331,10 +322,10 @@ pub trait Cluster: Send + Sync {
 /// AWS ports by account and Region.
 pub trait Sessions: Send + Sync {
     /// Auto Scaling there. `Denied` where no credentials are configured for the account.
-    fn groups(&self, home: &Home) -> Result<Arc<dyn Groups>, Fault>;
+    fn groups(&self, account_region: &AccountRegion) -> Result<Arc<dyn Groups>, Fault>;
 
     /// Load balancing there.
-    fn targets(&self, home: &Home) -> Result<Arc<dyn Targets>, Fault>;
+    fn targets(&self, account_region: &AccountRegion) -> Result<Arc<dyn Targets>, Fault>;
 }
 
 impl fmt::Debug for Message {

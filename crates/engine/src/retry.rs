@@ -22,12 +22,12 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// Growing pauses with a jitter of its own for each key, so that five hundred jobs that failed together
 /// do not come back together. No clock and no random source: a simulated run repeats.
-pub(crate) struct Pauses {
+pub(crate) struct GrowingPauses {
     inner: ExponentialBackoff,
     jitter: f64,
 }
 
-impl Pauses {
+impl GrowingPauses {
     pub(crate) fn new(key: &str) -> Self {
         let inner = ExponentialBackoff {
             current_interval: FIRST,
@@ -96,7 +96,7 @@ const CONFIRMATION: Duration = Duration::from_secs(10);
 const DOUBLINGS: u32 = 3;
 
 /// Waits for an answer for at most [`CALL_TIMEOUT`]. No answer means that nothing is known.
-pub(crate) async fn answer<T>(what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(crate) async fn timeout<T>(what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(answer) => answer,
         Err(_) => Err(Fault::Retry(format!("{what}: no answer within {} s", CALL_TIMEOUT.as_secs()))),
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_limit_and_repeat() {
         let take = |key: &str| {
-            let mut pauses = Pauses::new(key);
+            let mut pauses = GrowingPauses::new(key);
             (0..9).map(|_| pauses.next().as_millis()).collect::<Vec<_>>()
         };
         let a = take("i-0b1c2d3e4f5061728");
@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_answer_is_a_fault_that_may_pass() {
         let never = std::future::pending::<Result<(), Fault>>();
-        let fault = answer("reading the group", never).await.unwrap_err();
+        let fault = timeout("reading the group", never).await.unwrap_err();
         assert_eq!(fault, Fault::Retry("reading the group: no answer within 10 s".to_owned()));
     }
 }

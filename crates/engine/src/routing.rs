@@ -14,10 +14,11 @@ pub(crate) struct Clusters(pub(crate) Vec<Arc<dyn Cluster>>);
 
 /// Where a job belongs.
 pub(crate) enum Route {
-    /// To this cluster.
+    /// To this cluster: it has the node, or a hook's metadata names it.
     Here(Arc<dyn Cluster>),
-    /// No cluster knows the instance, and a hook of ours asks for an answer: the instance never joined,
-    /// its node is gone already, or its cluster is out of sync. The hook is kept alive meanwhile.
+    /// No cluster knows the instance, and a hook that is ours by its name asks for an answer, naming no cluster:
+    /// the instance never joined, its node is gone already, or its cluster is out of sync. The hook is kept
+    /// alive meanwhile.
     NoNode,
     /// No cluster knows the instance, all of them are in sync, and nothing says that it is ours.
     Foreign,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use offramp_core::{
-    ClusterName, Group, GroupName, InstanceId, Membership, Node, NodeName, Pod, Seen, Timestamp,
+    ClusterName, Group, GroupName, InstanceId, Membership, Node, NodeName, Outcome, Pod, Seen, Timestamp,
 };
 use prometheus::{Registry, TextEncoder};
 
@@ -94,8 +94,8 @@ impl Groups for World {
         Ok(BTreeMap::new())
     }
 
-    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {
-        vec![Ok(Settled::Done); calls.len()]
+    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Outcome, Fault>> {
+        vec![Ok(Outcome::Done); calls.len()]
     }
 }
 
@@ -103,11 +103,11 @@ impl Groups for World {
 struct Shared(Arc<World>);
 
 impl Sessions for Shared {
-    fn groups(&self, _: &Home) -> Result<Arc<dyn Groups>, Fault> {
+    fn groups(&self, _: &AccountRegion) -> Result<Arc<dyn Groups>, Fault> {
         Ok(self.0.clone())
     }
 
-    fn targets(&self, _: &Home) -> Result<Arc<dyn Targets>, Fault> {
+    fn targets(&self, _: &AccountRegion) -> Result<Arc<dyn Targets>, Fault> {
         Err(Fault::Denied("no load balancers here".to_owned()))
     }
 }
@@ -148,9 +148,9 @@ impl Cluster for Blue {
         watch::channel(0).1
     }
 
-    async fn perform(&self, _: &ClusterCall) -> Result<Settled, Fault> {
+    async fn perform(&self, _: &ClusterCall) -> Result<Outcome, Fault> {
         self.0.reach("perform");
-        Ok(Settled::Done)
+        Ok(Outcome::Done)
     }
 
     fn announce(&self, _: &NodeName, _: Announcement) {}
@@ -161,7 +161,7 @@ fn worker(bug: &'static str) -> (Engine, Registry, Arc<World>) {
     let blue = ClusterName::new("blue");
     let ports = Ports {
         queue: world.clone(),
-        home: Home::default(),
+        account_region: AccountRegion::default(),
         sessions: Arc::new(Shared(world.clone())),
         clusters: vec![Arc::new(Blue(world.clone(), blue.clone()))],
     };

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use offramp_core::{Action, Ended, Left, LeftAlone, PodRef, Reason, TargetKey, UndoReason};
+use offramp_core::{Action, Ended, Left, LeftAlone, PodRef, Reason, TargetGroupArn, TargetKey, UndoReason};
 
 /// Has words for people.
 pub trait InWords {
     /// A name, or half a sentence without a full stop.
     fn in_words(&self) -> String;
+}
+
+impl InWords for TargetGroupArn {
+    /// The name inside the ARN: `arn:…:targetgroup/NAME/ID`.
+    fn in_words(&self) -> String {
+        self.as_str().split('/').nth(1).unwrap_or(self.as_str()).to_owned()
+    }
 }
 
 impl InWords for PodRef {
@@ -18,7 +25,7 @@ impl InWords for PodRef {
 
 impl InWords for TargetKey {
     fn in_words(&self) -> String {
-        format!("{}:{}", self.group.short(), self.port)
+        format!("{}:{}", self.group.in_words(), self.port)
     }
 }
 
@@ -63,7 +70,7 @@ impl InWords for Reason {
             Self::Unsettled => "waiting for the group to show the hook's Wait state".to_owned(),
             Self::GateClosed { group, left } => format!(
                 "holding back: the last healthy target of {} (goes on in {})",
-                group.short(),
+                group.in_words(),
                 in_words(*left)
             ),
             Self::Deregistering { targets: 0, .. } => "keeping controllers from adding the node".to_owned(),

@@ -8,10 +8,8 @@ use k8s_openapi::api::core::v1 as api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request as Path;
 use kube::{Client, Resource};
-use offramp_core::{ClusterName, InstanceId, Node, NodeName, Pod, PodRef, Seen};
-use offramp_engine::{
-    Announcement, Call, Cluster, ClusterCall, Fault, Glance, InWords, Metrics, Seats, Settled,
-};
+use offramp_core::{ClusterName, InstanceId, Node, NodeName, Outcome, Pod, PodRef, Seen};
+use offramp_engine::{Announcement, Call, Cluster, ClusterCall, Fault, InWords, Metrics, NodeSummary, Seats};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
@@ -143,7 +141,7 @@ impl KubernetesCluster {
         kind: Kind,
         node: &NodeName,
         body: Value,
-    ) -> Result<Settled, Fault> {
+    ) -> Result<Outcome, Fault> {
         let object = format!("node {node}");
         let request =
             fault::Request { cluster: self.name.as_str(), kind, object: &object, name: node.as_str() };
@@ -154,7 +152,7 @@ impl KubernetesCluster {
         self.settled(Call::PatchNode, request, answer).await
     }
 
-    async fn evict(&self, pod: &PodRef, body: &Value) -> Result<Settled, Fault> {
+    async fn evict(&self, pod: &PodRef, body: &Value) -> Result<Outcome, Fault> {
         let object = format!("pod {}", pod.in_words());
         let request = self.request(Kind::Evict, pod, &object);
         let path = format!("{}/{}/eviction", api::Pod::url_path(&(), Some(&pod.namespace)), pod.name);
@@ -164,7 +162,7 @@ impl KubernetesCluster {
         self.settled(Call::EvictPod, request, answer).await
     }
 
-    async fn delete(&self, pod: &PodRef, grace_seconds: u32) -> Result<Settled, Fault> {
+    async fn delete(&self, pod: &PodRef, grace_seconds: u32) -> Result<Outcome, Fault> {
         let object = format!("pod {}", pod.in_words());
         let request = self.request(Kind::Delete, pod, &object);
         let preconditions =
@@ -186,12 +184,12 @@ impl KubernetesCluster {
         call: Call,
         request: fault::Request<'_>,
         answer: impl Future<Output = Result<String, kube::Error>>,
-    ) -> Result<Settled, Fault> {
+    ) -> Result<Outcome, Fault> {
         let answer = self.metrics.measure(call, answer, |answer| fault::result_of(request, answer)).await;
         if matches!(&answer, Err(kube::Error::Api(status)) if status.code == 401) {
             self.connection.refuse();
         }
-        answer.map_or_else(|error| fault::read(request, &error), |_| Ok(Settled::Done))
+        answer.map_or_else(|error| fault::read(request, &error), |_| Ok(Outcome::Done))
     }
 
     fn request<'a>(&'a self, kind: Kind, pod: &'a PodRef, object: &'a str) -> fault::Request<'a> {
@@ -209,8 +207,8 @@ impl Cluster for KubernetesCluster {
         self.view.node(instance)
     }
 
-    fn glance(&self, instance: &InstanceId) -> Option<Glance> {
-        self.view.glance(instance)
+    fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
+        self.view.summary(instance)
     }
 
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
@@ -233,7 +231,7 @@ impl Cluster for KubernetesCluster {
         Some(&self.seats)
     }
 
-    async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
+    async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault> {
         let Clients { general, isolation } = &self.clients()?;
         match call {
             ClusterCall::Isolate { node, exclude, record, guard } => {
@@ -244,8 +242,8 @@ impl Cluster for KubernetesCluster {
                 let body = nodes::exclusion(record, guard);
                 self.patch_node(general, Kind::Exclude, node, body).await
             }
-            ClusterCall::Release { node, record, resource_version } => {
-                let body = nodes::release(record, resource_version);
+            ClusterCall::Release { node, record, guard } => {
+                let body = nodes::release(record, guard);
                 self.patch_node(general, Kind::Release, node, body).await
             }
             ClusterCall::Evict { pod, grace } => self.evict(pod, &pods::eviction(pod, *grace)).await,

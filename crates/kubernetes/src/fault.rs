@@ -3,8 +3,8 @@
 use std::error::Error as _;
 
 use kube::core::Status;
-use offramp_core::BudgetName;
-use offramp_engine::{CallResult, Fault, Settled};
+use offramp_core::{BudgetName, Outcome};
+use offramp_engine::{CallResult, Fault};
 
 /// A request, as far as its answer and the texts depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ pub(crate) enum Trouble {
 /// | 401, any other 403 | denied |
 /// | 400, 405, 413, 415, 422 | invalid |
 /// | 500 and above, among them "more than one PodDisruptionBudget", or no answer | retry |
-pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled, Fault> {
+pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Outcome, Fault> {
     let doing = format!("{} {} in cluster {}", request.kind.doing(), request.object, request.cluster);
     let status = match error {
         kube::Error::Api(status) => status,
@@ -63,14 +63,14 @@ pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Settled,
     let says = said(status);
     let about_pod = matches!(request.kind, Kind::Evict | Kind::Delete);
     if about_pod && is_veto(status) {
-        return Ok(Settled::Vetoed { by: says });
+        return Ok(Outcome::Vetoed { by: says });
     }
     match status.code {
-        404 if names(status, request.name) => Ok(Settled::Gone),
+        404 if names(status, request.name) => Ok(Outcome::Gone),
         404 => Err(Fault::Retry(format!("{doing}: not found, but not by an API server's answer: {says}"))),
-        409 if about_pod && is_other_uid(status) => Ok(Settled::Gone),
-        409 if !about_pod => Ok(Settled::Changed),
-        429 if has_cause(status, "DisruptionBudget") => Ok(Settled::Blocked { budget: budget(status) }),
+        409 if about_pod && is_other_uid(status) => Ok(Outcome::Gone),
+        409 if !about_pod => Ok(Outcome::Changed),
+        429 if has_cause(status, "DisruptionBudget") => Ok(Outcome::Blocked { budget: budget(status) }),
         403 if passes(status) => Err(Fault::Retry(format!("{doing}: {says}"))),
         401 => Err(Fault::Denied(format!(
             "{doing}: the API server does not accept our credentials ({says}); check the token or the \
@@ -87,7 +87,7 @@ pub(crate) fn result_of<T>(request: Request<'_>, answer: &Result<T, kube::Error>
     let Err(error) = answer else { return CallResult::Done };
     match read(request, error) {
         // It is a failure of somebody's, which alerts have to see; that a webhook refuses is not.
-        Ok(Settled::Vetoed { by }) if by.contains(UNASKED) => CallResult::Retry,
+        Ok(Outcome::Vetoed { by }) if by.contains(UNASKED) => CallResult::Retry,
         Ok(_) => CallResult::Done,
         Err(Fault::Retry(_)) if matches!(error, kube::Error::Api(status) if status.code == 429) => {
             CallResult::Throttled

@@ -85,10 +85,10 @@ pub(crate) fn exclusion(record: &Record, guard: &str) -> Value {
 
 /// The body that takes away what the record names, and the record. The resourceVersion in it makes the
 /// API server refuse the PATCH when the node has changed since.
-pub(crate) fn release(record: &Record, resource_version: &str) -> Value {
+pub(crate) fn release(record: &Record, guard: &str) -> Value {
     let mut body = json!({
         "metadata": {
-            "resourceVersion": resource_version,
+            "resourceVersion": guard,
             "annotations": { RECORD_ANNOTATION: null },
         },
     });

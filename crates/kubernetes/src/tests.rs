@@ -5,10 +5,11 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{ClusterName, InstanceId, NodeName, NoticeId, PodRef, PodUid, Record, Seen, Timestamp};
+use offramp_core::{
+    ClusterName, InstanceId, NodeName, NoticeId, Outcome, PodRef, PodUid, Record, Seen, Timestamp,
+};
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, EventReason, Fault, InWords, Metrics, RECORD_ANNOTATION, Settled,
-    write_record,
+    Announcement, Cluster, ClusterCall, EventReason, Fault, InWords, Metrics, RECORD_ANNOTATION, write_record,
 };
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ impl Running {
         timeout(SOON, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
     }
 
-    async fn perform(&self, call: ClusterCall) -> Result<Settled, Fault> {
+    async fn perform(&self, call: ClusterCall) -> Result<Outcome, Fault> {
         timeout(SOON, self.cluster.perform(&call)).await.unwrap()
     }
 
@@ -455,7 +456,7 @@ async fn each_call_is_one_request() {
     let server = ApiServer::start().await;
     let running = Running::open(&server.address, None).await;
     let check = async |call: ClusterCall, expect: Value| {
-        assert_eq!(running.perform(call).await, Ok(Settled::Done));
+        assert_eq!(running.perform(call).await, Ok(Outcome::Done));
         assert_eq!(server.writes(), [expect]);
     };
     let node = NodeName::from("n1");
@@ -510,8 +511,8 @@ async fn each_call_is_one_request() {
             body["spec"] = json!({ "unschedulable": null });
         }
         let record = Record { cordoned, excluded, ..record.clone() };
-        let resource_version = "7".to_owned();
-        check(ClusterCall::Release { node: node.clone(), record, resource_version }, patch(body)).await;
+        let guard = "7".to_owned();
+        check(ClusterCall::Release { node: node.clone(), record, guard }, patch(body)).await;
     }
     let evict = |options: Value| {
         json!({
@@ -553,7 +554,7 @@ async fn a_failed_call_is_made_once() {
         "causes": [{ "reason": "DisruptionBudget", "message": "The disruption budget web needs 2 healthy pods and has 2 currently" }],
     })));
     let blocked = running.perform(evict()).await.unwrap();
-    assert_eq!(blocked, Settled::Blocked { budget: Some(offramp_core::BudgetName("web".to_owned())) });
+    assert_eq!(blocked, Outcome::Blocked { budget: Some(offramp_core::BudgetName("web".to_owned())) });
     assert_eq!(server.writes().len(), 1);
 
     server.answer(429, status(429, "TooManyRequests", json!({ "retryAfterSeconds": 1 })));
@@ -561,7 +562,7 @@ async fn a_failed_call_is_made_once() {
     assert_eq!(server.writes().len(), 1);
 
     server.answer(404, status(404, "NotFound", json!({ "name": "n1", "kind": "nodes" })));
-    assert_eq!(running.perform(isolate()).await, Ok(Settled::Gone));
+    assert_eq!(running.perform(isolate()).await, Ok(Outcome::Gone));
     server.answer(404, "404 page not found".to_owned());
     assert!(matches!(running.perform(isolate()).await, Err(Fault::Retry(_))));
     server.answer(403, status(403, "Forbidden", json!({})));
@@ -601,13 +602,13 @@ async fn evictions_that_hang_hold_nothing_else_up() {
         record: a_record(),
         guard: "7".to_owned(),
     };
-    assert_eq!(running.perform(isolate).await, Ok(Settled::Done));
+    assert_eq!(running.perform(isolate).await, Ok(Outcome::Done));
     let delete = ClusterCall::Delete { pod: a_pod(), grace: Duration::from_secs(5) };
-    assert_eq!(running.perform(delete).await, Ok(Settled::Done));
+    assert_eq!(running.perform(delete).await, Ok(Outcome::Done));
 
     server.release_evictions();
     while let Some(result) = timeout(SOON, evictions.join_next()).await.unwrap() {
-        assert_eq!(result.unwrap(), Ok(Settled::Done));
+        assert_eq!(result.unwrap(), Ok(Outcome::Done));
     }
 }
 
@@ -645,7 +646,7 @@ async fn a_record_of_another_version_stays_as_it_is() {
             json!({ "metadata": { "resourceVersion": guard, "labels": labels } }),
         ),
     ] {
-        assert_eq!(running.perform(call).await, Ok(Settled::Done));
+        assert_eq!(running.perform(call).await, Ok(Outcome::Done));
         assert_eq!(server.writes()[0]["body"], body);
     }
 }
@@ -735,9 +736,9 @@ async fn events_that_are_refused_or_hang_hold_nothing_up() {
         announce(format!("waiting {n}"));
     }
     let evict = ClusterCall::Evict { pod: a_pod(), grace: None };
-    assert_eq!(running.perform(evict).await, Ok(Settled::Done));
+    assert_eq!(running.perform(evict).await, Ok(Outcome::Done));
     let node = NodeName::from("n1");
     let isolate = ClusterCall::Isolate { node, exclude: true, record: a_record(), guard: "7".to_owned() };
-    assert_eq!(running.perform(isolate).await, Ok(Settled::Done));
+    assert_eq!(running.perform(isolate).await, Ok(Outcome::Done));
     assert_eq!(running.calls("create event", "denied"), 1.0);
 }

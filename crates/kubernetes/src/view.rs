@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use offramp_core::{InstanceId, Node, NodeName, Pod, PodRef, Seen};
-use offramp_engine::Glance;
+use offramp_engine::NodeSummary;
 use tokio::sync::watch;
 
 use crate::nodes::WatchedNode;
@@ -80,10 +80,10 @@ impl View {
     }
 
     /// What counts about the node of an instance, without a copy of the node.
-    pub(crate) fn glance(&self, instance: &InstanceId) -> Option<Glance> {
+    pub(crate) fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let watched = state.by_instance.get(instance).and_then(|name| state.nodes.get(name));
-        watched.filter(|_| state.synced.nodes).map(|watched| Glance::from(&watched.node))
+        watched.filter(|_| state.synced.nodes).map(|watched| NodeSummary::from(&watched.node))
     }
 
     /// The pods of a node; `Unknown` while the watch of Pods, or that of Services, which tells whether
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(view.node(&instance(1)), Seen::Gone);
         assert!(view.node(&instance(2)).known().is_some());
         for n in 1..=2 {
-            assert_eq!(view.glance(&instance(n)), view.node(&instance(n)).known().map(Glance::from));
+            assert_eq!(view.summary(&instance(n)), view.node(&instance(n)).known().map(NodeSummary::from));
         }
         // Two objects for one instance: the older one's end does not hide the newer.
         view.on_nodes(News::Changed(node("n2", 2, "3")));

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{Home, TargetGroupArn};
-use offramp_engine::{ConfiguredTargetGroup, Fault, Metrics, Sessions};
+use offramp_core::{AccountRegion, TargetGroupArn};
+use offramp_engine::{ConfiguredTargetGroup, Fault, Metrics, Sessions, region_of};
 
 /// Between two tries where ELB does not answer: the look is not urgent.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Looks at each once, with pauses until AWS answers, and counts what cannot be used.
 pub(crate) async fn check(
     sessions: &dyn Sessions,
-    home: &Home,
+    account_region: &AccountRegion,
     target_groups: &[TargetGroupArn],
     metrics: &Metrics,
 ) {
@@ -24,10 +24,10 @@ pub(crate) async fn check(
     while !waiting.is_empty() {
         let mut unread = Vec::new();
         for arn in waiting {
-            match look(sessions, home, arn).await {
+            match look(sessions, account_region, arn).await {
                 Ok(state) => {
                     *counts.entry(state).or_default() += 1;
-                    warn(arn, home, state);
+                    warn(arn, account_region, state);
                 }
                 Err(Fault::Retry(_)) => unread.push(arn),
                 Err(fault) => {
@@ -50,21 +50,21 @@ pub(crate) async fn check(
 
 async fn look(
     sessions: &dyn Sessions,
-    home: &Home,
+    account_region: &AccountRegion,
     arn: &TargetGroupArn,
 ) -> Result<ConfiguredTargetGroup, Fault> {
-    let region = home.region.as_ref().map(|region| region.as_str());
-    if arn.region().is_some_and(|theirs| Some(theirs) != region) {
+    let region = account_region.region.as_ref().map(|region| region.as_str());
+    if region_of(arn).is_some_and(|theirs| Some(theirs) != region) {
         return Ok(ConfiguredTargetGroup::OtherRegion);
     }
-    let targets = sessions.targets(home)?;
+    let targets = sessions.targets(account_region)?;
     let read = tokio::time::timeout(PATIENCE, targets.settings(arn)).await;
     let found = read.unwrap_or_else(|_| Err(Fault::Retry("no answer".to_owned())))?;
     Ok(found.map_or(ConfiguredTargetGroup::Missing, |_| ConfiguredTargetGroup::Found))
 }
 
-fn warn(arn: &TargetGroupArn, home: &Home, state: ConfiguredTargetGroup) {
-    let region = home.region.as_ref().map_or("", |region| region.as_str());
+fn warn(arn: &TargetGroupArn, account_region: &AccountRegion, state: ConfiguredTargetGroup) {
+    let region = account_region.region.as_ref().map_or("", |region| region.as_str());
     match state {
         ConfiguredTargetGroup::Missing => tracing::warn!(
             "configured target group {arn} does not exist: nothing is deregistered from it; compare target_groups \
@@ -82,7 +82,7 @@ fn warn(arn: &TargetGroupArn, home: &Home, state: ConfiguredTargetGroup) {
 mod tests {
     use std::time::Duration;
 
-    use offramp_core::{Home, TargetGroupArn};
+    use offramp_core::{AccountRegion, TargetGroupArn};
     use offramp_engine::{Clock, Metrics};
     use offramp_sandbox::fleet::{App, Entrance, Pool};
     use offramp_sandbox::{Delays, Fleet, Sandbox};
@@ -103,7 +103,8 @@ mod tests {
             sandbox.peek(|world| world.balancers.all().map(|group| group.arn.clone()).next()).unwrap();
         let missing = TargetGroupArn::new(found.as_str().replace("targetgroup/", "targetgroup/not-"));
         let elsewhere = TargetGroupArn::new(found.as_str().replace(":eu-west-1:", ":eu-central-1:"));
-        let home = Home { account: Some("111122223333".into()), region: Some("eu-west-1".into()) };
+        let account_region =
+            AccountRegion { account: Some("111122223333".into()), region: Some("eu-west-1".into()) };
         let registry = Registry::new();
         let metrics = Metrics::register(&registry, []).unwrap();
         // The first call gets no answer that can be used, and is made again.
@@ -111,7 +112,7 @@ mod tests {
             world.faults.inject("elbv2.DescribeTargetGroups", 1, offramp_sandbox::faults::Injected::Throttle);
         });
         let configured = [found, missing, elsewhere];
-        let looked = check(&sandbox, &home, &configured, &metrics);
+        let looked = check(&sandbox, &account_region, &configured, &metrics);
         tokio::time::timeout(Duration::from_secs(60), looked).await.unwrap();
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in ["found\"} 1", "missing\"} 1", "other_region\"} 1", "unread\"} 0"] {

@@ -130,20 +130,20 @@ impl Worker {
             access = access => access?.measured_by(self.metrics.clone()),
         };
         let Some(queue) = self.open_queue(&access, &stop).await? else { return Ok(()) };
-        let home = queue.home().clone();
+        let account_region = queue.account_region().clone();
         tracing::info!(
             queue = self.config.queue.url,
-            account = home.account.as_ref().map(|account| account.as_str()),
-            region = home.region.as_ref().map(|region| region.as_str()),
+            account = account_region.account.as_ref().map(|account| account.as_str()),
+            region = account_region.region.as_ref().map(|region| region.as_str()),
             clusters = self.clusters.len(),
             "working"
         );
         let scope = self.config.group_tag.take();
-        let sessions = Arc::new(Sessions::new(access, home.clone(), scope));
+        let sessions = Arc::new(Sessions::new(access, account_region.clone(), scope));
         let ports = Ports {
             queue: Arc::new(queue),
             sessions: Arc::clone(&sessions) as Arc<dyn offramp_engine::Sessions>,
-            home: home.clone(),
+            account_region: account_region.clone(),
             clusters: self.clusters.clone(),
         };
         let clock = Clock::system();
@@ -157,7 +157,7 @@ impl Worker {
         self.progress.send_replace(Progress::Running(handle));
         let configured = &self.config.engine.target_groups;
         let looked = async {
-            target_groups::check(&*sessions, &home, configured, &self.metrics).await;
+            target_groups::check(&*sessions, &account_region, configured, &self.metrics).await;
             std::future::pending().await
         };
         let worked = tokio::select! {
@@ -254,7 +254,7 @@ fn refused(error: &OpenError) -> Failure {
 
 fn liveness(progress: &Progress, now: Timestamp) -> Result<(), String> {
     let Progress::Running(handle) = progress else { return Ok(()) };
-    let quiet = now.since(handle.pulse().at);
+    let quiet = now.since(handle.intake_health().at);
     if quiet > STALLED {
         return Err(format!("no receive has come back for {} s", quiet.as_secs()));
     }
@@ -264,11 +264,11 @@ fn liveness(progress: &Progress, now: Timestamp) -> Result<(), String> {
 fn queue_readiness(progress: &Progress) -> Readiness {
     let (ready, why) = match progress {
         Progress::Opening(why) => (false, why.clone()),
-        Progress::Running(handle) => match handle.pulse() {
-            pulse if pulse.fault.is_some() => {
-                (false, pulse.fault.map(|fault| fault.to_string()).unwrap_or_default())
+        Progress::Running(handle) => match handle.intake_health() {
+            intake_health if intake_health.fault.is_some() => {
+                (false, intake_health.fault.map(|fault| fault.to_string()).unwrap_or_default())
             }
-            pulse if pulse.connected => (true, "receives".to_owned()),
+            intake_health if intake_health.connected => (true, "receives".to_owned()),
             _ => (false, "no receive has come back yet".to_owned()),
         },
     };

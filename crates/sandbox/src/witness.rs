@@ -1,4 +1,4 @@
-//! Somebody who sees what the worker does at door one, each deed at the moment before it takes effect,
+//! Somebody who sees what the worker does at door one, each call at the moment before it takes effect,
 //! with the whole world as it is then. A simulation checks its invariants there.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::world::queue::Stored;
 
 /// One thing that the worker is about to change.
 #[derive(Clone, Copy, Debug)]
-pub enum Deed<'a> {
+pub enum WorkerCall<'a> {
     /// In Auto Scaling.
     Group(&'a GroupCall),
     /// In a target group.
@@ -26,11 +26,11 @@ pub enum Deed<'a> {
 #[derive(Default)]
 pub struct Witness(Option<Box<Sees>>);
 
-type Sees = dyn FnMut(&World, Deed<'_>) + Send;
+type Sees = dyn FnMut(&World, WorkerCall<'_>) + Send;
 
 impl Witness {
-    /// Shows every deed from now on.
-    pub fn new(sees: impl FnMut(&World, Deed<'_>) + Send + 'static) -> Self {
+    /// Shows every call from now on.
+    pub fn new(sees: impl FnMut(&World, WorkerCall<'_>) + Send + 'static) -> Self {
         Self(Some(Box::new(sees)))
     }
 }
@@ -42,10 +42,10 @@ impl fmt::Debug for Witness {
 }
 
 impl World {
-    /// Shows a deed to whoever watches.
-    pub(crate) fn show(&mut self, deed: Deed<'_>) {
+    /// Shows a call to whoever watches.
+    pub(crate) fn show(&mut self, call: WorkerCall<'_>) {
         if let Some(mut sees) = self.witness.0.take() {
-            sees(self, deed);
+            sees(self, call);
             self.witness.0 = Some(sees);
         }
     }
@@ -54,7 +54,7 @@ impl World {
     pub(crate) fn show_delete(&mut self, queue: &str, receipt: &str) {
         let message = self.queues.get(queue).and_then(|queue| queue.delivered_as(receipt)).cloned();
         if let Some(message) = message {
-            self.show(Deed::Delete(&message));
+            self.show(WorkerCall::Delete(&message));
         }
     }
 }

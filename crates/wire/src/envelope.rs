@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use offramp_core::{Home, InstanceId, Notice, NoticeKind};
+use offramp_core::{AccountRegion, InstanceId, Notice, NoticeKind};
 use serde::Deserialize;
 
 use crate::error::{ParseError, excerpt};
@@ -155,7 +155,7 @@ impl<'a> Event<'a> {
             id: place.name("id", &self.id)?.into(),
             instance,
             at: place.time("time", &self.time)?,
-            home: Home {
+            account_region: AccountRegion {
                 account: place.account("account", &self.account)?,
                 region: place.region("region", &self.region)?,
             },

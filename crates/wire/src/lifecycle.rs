@@ -5,7 +5,9 @@
 //! warm-pools-eventbridge-events.html, instance-refresh-eventbridge-events.html and
 //! prepare-for-lifecycle-notifications.html.
 
-use offramp_core::{Home, Hook, HookKey, HookToken, InstanceId, Notice, NoticeId, NoticeKind, Passage};
+use offramp_core::{
+    AccountRegion, Hook, HookKey, HookToken, InstanceId, Notice, NoticeId, NoticeKind, Passage,
+};
 use serde::Deserialize;
 
 use crate::envelope::{BareHook, Event};
@@ -67,7 +69,7 @@ pub(crate) fn of_bare_hook(bare: &BareHook<'_>) -> Result<Notice, ParseError> {
         id,
         instance,
         at,
-        home: Home { account: PLACE.account("AccountId", &bare.account)?, region: None },
+        account_region: AccountRegion { account: PLACE.account("AccountId", &bare.account)?, region: None },
         kind: NoticeKind::Hook(hook),
     })
 }

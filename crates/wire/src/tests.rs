@@ -90,8 +90,8 @@ fn notice_in_words(notice: &Notice) -> String {
         NoticeKind::Spot(action) => format!("spot {action:?}"),
         NoticeKind::Rebalance => "rebalance".to_owned(),
     };
-    let account = notice.home.account.as_ref().map_or("none", |account| account.as_str());
-    let region = notice.home.region.as_ref().map_or("none", |region| region.as_str());
+    let account = notice.account_region.account.as_ref().map_or("none", |account| account.as_str());
+    let region = notice.account_region.region.as_ref().map_or("none", |region| region.as_str());
     format!(
         "{kind}\n    {} at {}\n    account {account}, region {region}, id {}",
         notice.instance,
@@ -175,7 +175,7 @@ fn unknown_fields_and_missing_optional_ones_change_nothing_else() {
     }
     let least = notice(&event.to_string());
     assert_eq!((&least.id, &least.instance, least.at), (&whole.id, &whole.instance, whole.at));
-    assert_eq!(least.home, offramp_core::Home::default());
+    assert_eq!(least.account_region, offramp_core::AccountRegion::default());
     let least = hook(&event.to_string());
     assert_eq!((least.key.token, least.cluster_hint, least.passage), (None, None, Passage::Ending));
 }
@@ -186,7 +186,7 @@ fn null_is_the_same_as_missing() {
     let mut event = sample("autoscaling-terminate-lifecycle-action-to-warm-pool");
     event["region"] = Value::Null;
     event["detail"]["Destination"] = Value::Null;
-    assert_eq!(notice(&event.to_string()).home.region, None);
+    assert_eq!(notice(&event.to_string()).account_region.region, None);
     assert_eq!(hook(&event.to_string()).passage, Passage::Ending);
     event["time"] = Value::Null;
     assert_eq!(

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use offramp_engine::Sessions as _;
 
 use super::*;
-use crate::replay::{Replay, home, xml, xml_error};
+use crate::replay::{Replay, account_region, xml, xml_error};
 use crate::sessions::Sessions;
 
 async fn groups(answers: impl IntoIterator<Item = (u16, String)>) -> (Replay, Arc<dyn Groups>) {
@@ -15,8 +15,8 @@ async fn scoped(
     answers: impl IntoIterator<Item = (u16, String)>,
 ) -> (Replay, Arc<dyn Groups>) {
     let replay = Replay::of(answers).await;
-    let sessions = Sessions::new(replay.access().await, home(), scope);
-    let groups = sessions.groups(&home()).unwrap();
+    let sessions = Sessions::new(replay.access().await, account_region(), scope);
+    let groups = sessions.groups(&account_region()).unwrap();
     (replay, groups)
 }
 
@@ -209,8 +209,8 @@ async fn hooks_are_answered_by_token_else_by_instance() {
     let done = |action: &str| xml(action, "");
     let (replay, groups) =
         groups([done("RecordLifecycleActionHeartbeat"), done("CompleteLifecycleAction")]).await;
-    let calls = [GroupCall::Heartbeat(id(1), hook(Some(TOKEN))), GroupCall::Complete(id(2), hook(None))];
-    assert_eq!(groups.perform(&calls).await, [Ok(Settled::Done), Ok(Settled::Done)]);
+    let calls = [GroupCall::Heartbeat(id(1), hook(Some(TOKEN))), GroupCall::CompleteHook(id(2), hook(None))];
+    assert_eq!(groups.perform(&calls).await, [Ok(Outcome::Done), Ok(Outcome::Done)]);
     let asked: Vec<_> = replay.asked().iter().map(|asked| asked.query()).collect();
     let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -234,10 +234,11 @@ async fn hooks_are_answered_by_token_else_by_instance() {
 
 #[tokio::test]
 async fn refused_answers_to_hooks_are_gone_only_when_they_are() {
-    let check = async |answers: Vec<(u16, String)>, expect: Result<Settled, Fault>| {
-        for call in
-            [GroupCall::Heartbeat(id(1), hook(Some(TOKEN))), GroupCall::Complete(id(1), hook(Some(TOKEN)))]
-        {
+    let check = async |answers: Vec<(u16, String)>, expect: Result<Outcome, Fault>| {
+        for call in [
+            GroupCall::Heartbeat(id(1), hook(Some(TOKEN))),
+            GroupCall::CompleteHook(id(1), hook(Some(TOKEN))),
+        ] {
             let (replay, groups) = groups(answers.clone()).await;
             let answer = groups.perform(&[call]).await.remove(0);
             let same = match (&answer, &expect) {
@@ -251,16 +252,16 @@ async fn refused_answers_to_hooks_are_gone_only_when_they_are() {
     };
     let refused = |text: &str| xml_error(400, "ValidationError", text);
     let late = format!("No active Lifecycle Action found with token {TOKEN}");
-    check(vec![refused(&late)], Ok(Settled::Gone)).await;
-    check(vec![refused("AutoScalingGroup name not found - null")], Ok(Settled::Gone)).await;
+    check(vec![refused(&late)], Ok(Outcome::Gone)).await;
+    check(vec![refused("AutoScalingGroup name not found - null")], Ok(Outcome::Gone)).await;
 
     // Words that say nothing certain: the hooks of the group decide.
     let unclear = || refused(&format!("something about {TOKEN}"));
     let denied = || Err(Fault::Denied(String::new()));
     let retry = || Err(Fault::Retry(String::new()));
     check(vec![unclear(), hooks_xml()], denied()).await;
-    check(vec![unclear(), xml("DescribeLifecycleHooks", "<LifecycleHooks/>")], Ok(Settled::Gone)).await;
-    check(vec![unclear(), refused("AutoScalingGroup name not found - null")], Ok(Settled::Gone)).await;
+    check(vec![unclear(), xml("DescribeLifecycleHooks", "<LifecycleHooks/>")], Ok(Outcome::Gone)).await;
+    check(vec![unclear(), refused("AutoScalingGroup name not found - null")], Ok(Outcome::Gone)).await;
     check(vec![unclear(), xml_error(400, "Throttling", "Rate exceeded")], retry()).await;
 
     check(vec![xml_error(500, "ResourceContention", "busy")], retry()).await;
@@ -274,7 +275,7 @@ async fn detaches_of_one_group_go_together_up_to_twenty() {
     let (replay, groups) = groups([done(), done(), done()]).await;
     let mut calls: Vec<_> = (0..21).map(|number| GroupCall::Detach(id(number), "workers".into())).collect();
     calls.push(GroupCall::Detach(id(21), "others".into()));
-    assert_eq!(groups.perform(&calls).await, vec![Ok(Settled::Done); 22]);
+    assert_eq!(groups.perform(&calls).await, vec![Ok(Outcome::Done); 22]);
     let asked: Vec<_> = replay.asked().iter().map(|asked| asked.query()).collect();
     let ids = |index: usize| asked[index].keys().filter(|key| key.starts_with("InstanceIds.")).count();
     assert_eq!((ids(0), ids(1), ids(2)), (20, 1, 1));
@@ -294,7 +295,7 @@ async fn one_instance_that_cannot_be_detached_does_not_keep_the_others() {
     // All four; the first half; of it one and the other; the second half.
     let (replay, groups) = groups([refused(), refused(), done(), refused(), done()]).await;
     let calls: Vec<_> = (0..4).map(|number| GroupCall::Detach(id(number), "workers".into())).collect();
-    assert_eq!(groups.perform(&calls).await, vec![Ok(Settled::Done); 4]);
+    assert_eq!(groups.perform(&calls).await, vec![Ok(Outcome::Done); 4]);
     let asked: Vec<_> = replay.asked().iter().map(|asked| asked.query()).collect();
     let firsts: Vec<_> = asked.iter().map(|asked| asked["InstanceIds.member.1"].clone()).collect();
     assert_eq!(firsts, [id(0), id(0), id(0), id(1), id(2)].map(|id| id.to_string()));
@@ -302,7 +303,7 @@ async fn one_instance_that_cannot_be_detached_does_not_keep_the_others() {
 
 #[tokio::test]
 async fn refused_detaches_and_terminations_are_read_by_their_words() {
-    let check = async |call: GroupCall, answer: (u16, String), expect: &Result<Settled, Fault>| {
+    let check = async |call: GroupCall, answer: (u16, String), expect: &Result<Outcome, Fault>| {
         let (replay, groups) = groups([answer]).await;
         assert_eq!(&groups.perform(&[call]).await[0], expect);
         let action = &replay.asked()[0].query()["Action"];
@@ -310,15 +311,15 @@ async fn refused_detaches_and_terminations_are_read_by_their_words() {
     };
     let refused = |text: &str| xml_error(400, "ValidationError", text);
     let detach = || GroupCall::Detach(id(1), "workers".into());
-    let terminate = || GroupCall::Terminate(id(1), "workers".into());
+    let terminate = || GroupCall::TerminateThroughGroup(id(1), "workers".into());
     let moving = format!("The instance {} is not in InService or Standby.", id(1));
     let left = format!("The instance {} is not part of Auto Scaling group workers.", id(1));
     let detaching = format!("detaching {} from group workers: AWS answered", id(1));
     let terminating = format!("terminating {} through group workers: AWS answered", id(1));
 
-    check(detach(), refused(&moving), &Ok(Settled::Done)).await;
-    check(detach(), refused(&left), &Ok(Settled::Done)).await;
-    check(detach(), refused("AutoScalingGroup name not found - null"), &Ok(Settled::Gone)).await;
+    check(detach(), refused(&moving), &Ok(Outcome::Done)).await;
+    check(detach(), refused(&left), &Ok(Outcome::Done)).await;
+    check(detach(), refused("AutoScalingGroup name not found - null"), &Ok(Outcome::Gone)).await;
     let answer = Fault::Invalid(format!("{detaching} ValidationError: what?"));
     check(detach(), refused("what?"), &Err(answer)).await;
     let answer = Fault::Retry(format!("{detaching} ResourceContention: busy"));
@@ -327,13 +328,16 @@ async fn refused_detaches_and_terminations_are_read_by_their_words() {
     let answer = Fault::Retry(format!("{terminating} ScalingActivityInProgress: busy"));
     check(terminate(), xml_error(400, "ScalingActivityInProgress", "busy"), &Err(answer)).await;
     let gone = "Instance Id not found - No managed instance found for instance ID i-1";
-    check(terminate(), refused(gone), &Ok(Settled::Gone)).await;
+    check(terminate(), refused(gone), &Ok(Outcome::Gone)).await;
 }
 
 #[tokio::test]
 async fn terminating_keeps_the_desired_capacity() {
     let (replay, groups) = groups([xml("TerminateInstanceInAutoScalingGroup", "")]).await;
-    assert_eq!(groups.perform(&[GroupCall::Terminate(id(1), "workers".into())]).await, [Ok(Settled::Done)]);
+    assert_eq!(
+        groups.perform(&[GroupCall::TerminateThroughGroup(id(1), "workers".into())]).await,
+        [Ok(Outcome::Done)]
+    );
     let asked = replay.asked()[0].query();
     assert_eq!(asked["InstanceId"], id(1).to_string());
     assert_eq!(asked["ShouldDecrementDesiredCapacity"], "false");

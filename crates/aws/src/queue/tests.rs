@@ -7,7 +7,7 @@ use offramp_core::Region;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::replay::{Replay, access, hangs_up_after, home, json_error};
+use crate::replay::{Replay, access, account_region, hangs_up_after, json_error};
 use crate::sessions::Options;
 
 const URL: &str = "https://sqs.eu-west-1.amazonaws.com/111122223333/notices";
@@ -21,7 +21,7 @@ fn ok(body: Value) -> (u16, String) {
 async fn queue(answers: impl IntoIterator<Item = (u16, String)>) -> (Replay, SqsQueue) {
     let replay = Replay::of(answers).await;
     let opened = Opened {
-        home: home(),
+        account_region: account_region(),
         visibility: None,
         most_receives: None,
         dead_letter_url: Some(DEAD.to_owned()),
@@ -63,7 +63,7 @@ async fn opening_reads_the_queue_and_finds_the_dead_letter_queue() {
     let answers = [opened_with(Some(REDRIVE)), ok(json!({ "QueueUrl": DEAD }))];
     let (replay, opened) = open_with(DeadLetterPolicy::Required, answers).await;
     let queue = opened.unwrap();
-    assert_eq!(queue.home(), &home());
+    assert_eq!(queue.account_region(), &account_region());
     assert_eq!(queue.most_receives(), Some(100));
     assert_eq!(queue.default_visibility(), Some(Duration::from_secs(30)));
     assert_eq!(queue.opened.dead_letter_url.as_deref(), Some(DEAD));
@@ -233,7 +233,12 @@ async fn faults_of_receiving_are_typed_by_what_comes_next() {
 async fn a_cut_answer_is_a_retry() {
     for bytes in ["", "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"Messages\":["] {
         let (url, _server) = hangs_up_after(bytes).await;
-        let opened = Opened { home: home(), visibility: None, most_receives: None, dead_letter_url: None };
+        let opened = Opened {
+            account_region: account_region(),
+            visibility: None,
+            most_receives: None,
+            dead_letter_url: None,
+        };
         let queue = SqsQueue {
             client: access(&url).await.sqs(),
             meter: Meter::default(),

@@ -5,10 +5,10 @@ use offramp_engine::Sessions as _;
 use super::*;
 use crate::open::DeadLetterPolicy;
 use crate::queue::SqsQueue;
-use crate::replay::{Replay, home, xml};
+use crate::replay::{Replay, account_region, xml};
 
-fn there(account: Option<&str>, region: Option<&str>) -> Home {
-    Home { account: account.map(AccountId::from), region: region.map(Region::from) }
+fn there(account: Option<&str>, region: Option<&str>) -> AccountRegion {
+    AccountRegion { account: account.map(AccountId::from), region: region.map(Region::from) }
 }
 
 #[tokio::test]
@@ -16,14 +16,14 @@ async fn a_region_is_the_events_own_or_the_queues() {
     let empty = || xml("DescribeAutoScalingInstances", "<AutoScalingInstances/>");
     let replay = Replay::of([empty(), empty(), empty()]).await;
     let sessions = replay.sessions().await;
-    for home in [
+    for account_region in [
         there(None, None),
         there(Some("111122223333"), Some("eu-west-1")),
         there(Some("111122223333"), Some("us-gov-west-1")),
     ] {
         let id = offramp_core::InstanceId::parse("i-0b1c2d3e4f5061728").unwrap();
-        sessions.groups(&home).unwrap().instances(&[id]).await.unwrap();
-        sessions.targets(&home).unwrap();
+        sessions.groups(&account_region).unwrap().instances(&[id]).await.unwrap();
+        sessions.targets(&account_region).unwrap();
     }
     let scopes: Vec<_> = replay
         .asked()
@@ -56,7 +56,7 @@ async fn retries_of_the_sdk_are_off_and_times_are_bounded() {
     assert_eq!(times.connect_timeout(), Some(CONNECT_TIMEOUT));
     assert!(times.read_timeout().unwrap() > Duration::from_secs(20));
     assert_eq!(times.operation_timeout(), None);
-    assert_eq!(home().region, Some(Region::new("eu-west-1")));
+    assert_eq!(account_region().region, Some(Region::new("eu-west-1")));
 }
 
 /// The variables of the environment are read by the same code as these lines of a profile, and a test
@@ -94,9 +94,9 @@ async fn an_endpoint_that_is_no_url_is_not_tried_for_ever() {
 async fn a_sandbox_is_reached_with_credentials_of_its_own() {
     let replay = Replay::of([xml("DescribeAutoScalingInstances", "<AutoScalingInstances/>")]).await;
     let region = Region::new("eu-west-1");
-    let sessions = Sessions::new(Access::sandbox(&replay.url, &region), home(), None);
+    let sessions = Sessions::new(Access::sandbox(&replay.url, &region), account_region(), None);
     let id = offramp_core::InstanceId::parse("i-0b1c2d3e4f5061728").unwrap();
-    sessions.groups(&home()).unwrap().instances(&[id]).await.unwrap();
+    sessions.groups(&account_region()).unwrap().instances(&[id]).await.unwrap();
     let asked = replay.asked();
     assert!(asked[0].authorization.contains("Credential=sandbox/"), "{}", asked[0].authorization);
 }

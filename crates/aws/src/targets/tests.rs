@@ -3,14 +3,14 @@ use std::sync::Arc;
 use offramp_engine::Sessions as _;
 
 use super::*;
-use crate::replay::{Replay, access, hangs_up_after, home, xml, xml_error};
+use crate::replay::{Replay, access, account_region, hangs_up_after, xml, xml_error};
 use crate::sessions::Sessions;
 
 const ARN: &str = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/web/73e2d6bc24d8a067";
 
 async fn targets(answers: impl IntoIterator<Item = (u16, String)>) -> (Replay, Arc<dyn Targets>) {
     let replay = Replay::of(answers).await;
-    let targets = replay.sessions().await.targets(&home()).unwrap();
+    let targets = replay.sessions().await.targets(&account_region()).unwrap();
     (replay, targets)
 }
 
@@ -173,7 +173,7 @@ async fn a_target_group_that_is_gone_is_none_and_one_that_cannot_be_read_is_a_fa
     check(xml_error(403, "AccessDenied", "no"), Fault::Denied, "AWS answered AccessDenied: no").await;
 
     let (url, _server) = hangs_up_after("HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n<Describe").await;
-    let port = Sessions::new(access(&url).await, home(), None).targets(&home()).unwrap();
+    let port = Sessions::new(access(&url).await, account_region(), None).targets(&account_region()).unwrap();
     assert!(matches!(port.health(&arn()).await, Err(Fault::Retry(_))));
 }
 
@@ -189,8 +189,8 @@ async fn targets_are_named_by_id_and_port_in_one_call() {
         TargetCall::Deregister(target(1, 30_443)),
         TargetCall::Deregister(target(2, 30_080)),
     ];
-    assert_eq!(targets.perform(&out).await, vec![Ok(Settled::Done); 3]);
-    assert_eq!(targets.perform(&[TargetCall::Register(target(1, 30_080))]).await, [Ok(Settled::Done)]);
+    assert_eq!(targets.perform(&out).await, vec![Ok(Outcome::Done); 3]);
+    assert_eq!(targets.perform(&[TargetCall::Register(target(1, 30_080))]).await, [Ok(Outcome::Done)]);
     assert_eq!(targets.perform(&[]).await, []);
     let asked: Vec<_> = replay.asked().iter().map(|asked| asked.query()).collect();
     let member = |index: usize| {
@@ -212,7 +212,7 @@ async fn targets_are_named_by_id_and_port_in_one_call() {
 
 #[tokio::test]
 async fn refused_changes_are_gone_or_faults() {
-    let check = async |answer: (u16, String), expect: Result<Settled, fn(String) -> Fault>| {
+    let check = async |answer: (u16, String), expect: Result<Outcome, fn(String) -> Fault>| {
         for (call, doing) in [
             (TargetCall::Deregister(target(1, 80)), "deregistering 1 targets of web"),
             (TargetCall::Register(target(1, 80)), "registering 1 targets of web"),
@@ -227,8 +227,8 @@ async fn refused_changes_are_gone_or_faults() {
             }
         }
     };
-    check(xml_error(400, "TargetGroupNotFound", ""), Ok(Settled::Gone)).await;
-    check(xml_error(400, "InvalidTarget", "not in a running state"), Ok(Settled::Gone)).await;
+    check(xml_error(400, "TargetGroupNotFound", ""), Ok(Outcome::Gone)).await;
+    check(xml_error(400, "InvalidTarget", "not in a running state"), Ok(Outcome::Gone)).await;
     check(xml_error(400, "Throttling", "Rate exceeded"), Err(Fault::Retry)).await;
     check(xml_error(403, "AccessDenied", ""), Err(Fault::Denied)).await;
     check(xml_error(400, "TooManyTargets", ""), Err(Fault::Invalid)).await;
@@ -241,7 +241,7 @@ async fn one_target_that_is_gone_does_not_keep_the_others() {
     // All three; the first; the other two; of them one and the other.
     let (replay, targets) = targets([gone(), done(), gone(), gone(), done()]).await;
     let calls: Vec<_> = (0..3).map(|number| TargetCall::Deregister(target(number, 80))).collect();
-    let expect = [Ok(Settled::Done), Ok(Settled::Gone), Ok(Settled::Done)];
+    let expect = [Ok(Outcome::Done), Ok(Outcome::Gone), Ok(Outcome::Done)];
     assert_eq!(targets.perform(&calls).await, expect);
     let asked: Vec<_> = replay.asked().iter().map(|asked| asked.query()).collect();
     let firsts: Vec<_> = asked.iter().map(|asked| asked["Targets.member.1.Id"].clone()).collect();

@@ -59,7 +59,7 @@ pub(crate) fn confirm(case: &Case<'_>, _: &[Stage]) -> Condition {
 /// What is served does not take along a claim that has nothing to say yet: its hook may be open. And an
 /// instance that comes back is waited for.
 pub(crate) fn await_others(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let unsettled = case.any(|claim| match claim.entitlement {
+    let unsettled = case.claims.iter().any(|claim| match claim.entitlement {
         Entitlement::Isolates | Entitlement::Confirms | Entitlement::Waits | Entitlement::Returns => true,
         Entitlement::Acts | Entitlement::Ended(_) | Entitlement::Undo(_) => false,
     });

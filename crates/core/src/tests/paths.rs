@@ -9,13 +9,15 @@ fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
 
 /// Short names for what a step asks for.
 fn words(step: &Step) -> Vec<String> {
+    let group = |arn: &TargetGroupArn| arn.as_str().split('/').nth(1).unwrap().to_owned();
+    let place = |target: &TargetKey| format!("{}:{}", group(&target.group), target.port);
     let name = |pod: &PodRef| format!("{}/{}", pod.namespace, pod.name);
     let word = |action: &Action| match action {
         Action::Isolate { exclude: false, .. } => "cordon and record".to_owned(),
         Action::Isolate { exclude: true, .. } => "cordon, exclude and record".to_owned(),
         Action::Exclude { record, .. } if record.targets.is_empty() => "exclude".to_owned(),
         Action::Exclude { record, .. } => format!("exclude, recording {} target", record.targets.len()),
-        Action::Deregister(target) => format!("deregister {}:{}", target.group.short(), target.port),
+        Action::Deregister(target) => format!("deregister {}", place(target)),
         Action::Evict { pod, grace: None } => format!("evict {}", name(pod)),
         Action::Evict { pod, grace: Some(grace) } => format!("evict {} with {}s", name(pod), grace.as_secs()),
         Action::Delete { pod, grace } => format!("delete {} with {}s", name(pod), grace.as_secs()),
@@ -23,7 +25,7 @@ fn words(step: &Step) -> Vec<String> {
         Action::CompleteHook(hook) => format!("complete hook {}: CONTINUE", hook.name),
         Action::Detach { group } => format!("detach from {group}"),
         Action::TerminateThroughGroup { group } => format!("terminate through {group}"),
-        Action::Register(target) => format!("register {}:{}", target.group.short(), target.port),
+        Action::Register(target) => format!("register {}", place(target)),
         Action::Release { .. } => "uncordon and forget".to_owned(),
     };
     step.actions.iter().map(word).collect()

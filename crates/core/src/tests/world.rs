@@ -31,7 +31,7 @@ pub(crate) fn policy() -> Policy {
 }
 
 pub(crate) fn notice(id: &str, kind: NoticeKind) -> Notice {
-    Notice { id: NoticeId::new(id), instance: own(), at: AT, home: Home::default(), kind }
+    Notice { id: NoticeId::new(id), instance: own(), at: AT, account_region: AccountRegion::default(), kind }
 }
 
 pub(crate) fn hook_of(name: &str, passage: Passage) -> Notice {

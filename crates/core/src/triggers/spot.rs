@@ -36,15 +36,14 @@ pub(super) const HIBERNATE: Row = Row {
 
 fn entitlement(notice: &Notice, Facts { seen, policy, now, .. }: Facts<'_>) -> Entitlement {
     let patient = now < notice.at + policy.patience;
+    let comes_back = demands(&notice.kind).at_the_end == AtTheEnd::AwaitReturn;
     if now <= notice.at + LEAD + STALE {
         return Entitlement::Acts;
     }
     match &seen.node {
         Seen::Known(node) if node.ready => Entitlement::Undo(UndoReason::Stale),
         // Stopped or hibernated: with its node, the cordon and the label would come back.
-        Seen::Known(_) if notice.kind != NoticeKind::Spot(SpotAction::Terminate) && patient => {
-            Entitlement::Returns
-        }
+        Seen::Known(_) if comes_back && patient => Entitlement::Returns,
         Seen::Known(_) | Seen::Gone => Entitlement::Ended(Ended::InstanceEnded),
         Seen::Unknown if patient => Entitlement::Waits,
         Seen::Unknown => Entitlement::Undo(UndoReason::PatienceOver),

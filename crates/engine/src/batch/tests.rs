@@ -27,7 +27,8 @@ fn lane(life: u64) -> Counted {
 
 impl Counted {
     async fn ask_all(&self, keys: std::ops::Range<u32>) -> Vec<usize> {
-        let asks = keys.map(|key| async move { self.lane.ask(&Home::default(), key).await.unwrap() });
+        let asks =
+            keys.map(|key| async move { self.lane.ask(&AccountRegion::default(), key).await.unwrap() });
         join_all(asks).await
     }
 }
@@ -60,7 +61,7 @@ async fn what_was_read_lately_is_read_again_in_company() {
         let counted = &counted;
         async move {
             pass(u64::from(key) * 8).await;
-            counted.lane.ask(&Home::default(), key).await.unwrap()
+            counted.lane.ask(&AccountRegion::default(), key).await.unwrap()
         }
     });
     assert_eq!(join_all(late).await, vec![3; 49]);
@@ -79,7 +80,7 @@ async fn an_answer_from_before_an_event_does_not_do() {
     let counted = lane(5);
     let ask = |since: u64| {
         let (counted, since) = (&counted, START + Duration::from_millis(since));
-        async move { counted.lane.ask_since(&Home::default(), 1, since).await.unwrap() }
+        async move { counted.lane.ask_since(&AccountRegion::default(), 1, since).await.unwrap() }
     };
     assert_eq!(ask(0).await, 1);
     pass(990).await;

@@ -68,7 +68,7 @@ impl Task {
     /// The last thing a job does.
     async fn delete(&self, messages: Vec<MessageId>) {
         let (done, deleted) = oneshot::channel();
-        self.promise(self.shared.clock.now() + TICK);
+        self.looks_again_by(self.shared.clock.now() + TICK);
         self.order(Order::Delete { messages, done });
         // The other end is dropped when nothing more is done about the messages. Where the lease task is gone
         // they come back.

@@ -1,7 +1,8 @@
 //! What a job tells: its status for people, and to the journal what is new in a step.
 
 use offramp_core::{
-    Action, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, Stage, Step, Timestamp,
+    Action, ActionResult, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, Stage, Step,
+    Timestamp,
 };
 
 use super::Task;
@@ -55,13 +56,17 @@ impl JobStatus {
 
     /// What the job came from, as one label; the hook before the others, because it waits for an answer.
     pub(crate) fn trigger(&self) -> Trigger {
-        let first = |wanted: &Trigger| self.triggers.contains(wanted);
-        Trigger::ALL.into_iter().find(first).unwrap_or(Trigger::Rebalance)
+        self.first_of(Trigger::ALL)
     }
 
     /// Whose deadline it is. A hook that joins a spot notice has an hour; the two minutes are the spot's.
     pub(crate) fn pressed_by(&self) -> Trigger {
-        if self.triggers.contains(&Trigger::Spot) { Trigger::Spot } else { self.trigger() }
+        self.first_of(Trigger::BY_PRESSURE)
+    }
+
+    fn first_of(&self, order: impl IntoIterator<Item = Trigger>) -> Trigger {
+        let here = |wanted: &Trigger| self.triggers.contains(wanted);
+        order.into_iter().find(here).unwrap_or(Trigger::Rebalance)
     }
 }
 
@@ -79,10 +84,10 @@ impl Task {
         self.deadline = step.deadline.or(self.deadline);
         let Some(stage) = step.stage else { return };
         let kind = (stage, std::mem::discriminant(&step.reason));
-        if self.told == Some(kind) {
+        if self.reported == Some(kind) {
             return;
         }
-        self.told = Some(kind);
+        self.reported = Some(kind);
         let left_stage = match self.stage {
             Some((old, since)) if old != stage => Some((old, now.since(since))),
             Some(_) | None => None,
@@ -127,10 +132,10 @@ impl Task {
     }
 
     /// What a webhook or policy refuses is told once for each pod, not every few seconds.
-    pub(super) fn tell_veto(&mut self, action: &Action, outcome: &Outcome) {
-        let Outcome::Vetoed { by } = outcome else { return };
+    pub(super) fn tell_veto(&mut self, action: &Action, outcome: &ActionResult) {
+        let Ok(Outcome::Vetoed { by }) = outcome else { return };
         let (Action::Evict { pod, .. } | Action::Delete { pod, .. }) = action else { return };
-        if !self.told_pods.insert(format!("{} {}", action_name(action), pod.in_words())) {
+        if !self.reported_pods.insert(format!("{} {}", action_name(action), pod.in_words())) {
             return;
         }
         self.announce(Announcement::vetoed(pod, by));
@@ -141,7 +146,7 @@ impl Task {
     /// Pods that came back, once for what makes them.
     pub(super) fn tell_came_back(&mut self, seen: &Observation) {
         for pod in seen.pods.known().into_iter().flatten() {
-            if self.job.memory.came_back(pod) && self.told_pods.insert(pod.origin.0.clone()) {
+            if self.job.memory.came_back(pod) && self.reported_pods.insert(pod.origin.0.clone()) {
                 let (instance, pod) = (self.job.instance.clone(), pod.pod.clone());
                 self.shared.journal.record(Fact::CameBack { instance, pod });
             }

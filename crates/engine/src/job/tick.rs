@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use offramp_core::{Action, Goal, Node, Observation, Outcome, Step, Timestamp, step};
+use offramp_core::{Action, Failure, Goal, Node, Observation, Outcome, Step, Timestamp, step};
 
 use super::Task;
 use crate::act::Actor;
@@ -29,39 +29,50 @@ impl Task {
 
     /// One observe → step → act, after the observing. Says when to look again.
     async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
+        let step = self.decide(seen);
+        self.tell_came_back(seen);
+        self.tell(&step, self.shared.clock.now());
+        let again_at = self.act(seen, &step).await;
+        (step, again_at)
+    }
+
+    /// What should happen now. Nothing is done and nothing is told: it may be shown and left at that.
+    fn decide(&mut self, seen: &Observation) -> Step {
         let now = self.shared.clock.now();
         learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
-        self.tell_came_back(seen);
-        let mut step = step(&self.job, seen, &self.shared.policy, now);
-        self.tell(&step, now);
+        step(&self.job, seen, &self.shared.policy, now)
+    }
+
+    /// Does it, and learns what came of it. Says when to look again.
+    async fn act(&mut self, seen: &Observation, step: &Step) -> Timestamp {
         let before = self.job.memory.clone();
-        let untouched = |node: &Node| !node.cordoned || node.record.is_none();
-        let isolates = step.goal == Goal::Leave && seen.node.known().is_some_and(untouched);
         let actor = Actor {
-            instance: &self.job.instance,
-            home: &self.home,
+            job: &self.job,
+            default_place: &self.shared.account_region,
             seen,
             cluster: self.cluster.as_ref(),
             calls: &self.shared.observer.calls,
             journal: &self.shared.journal,
         };
-        let wanted = step.actions.len();
-        let outcomes = actor.act(std::mem::take(&mut step.actions)).await;
+        let results = actor.act(step.actions.clone()).await;
         let now = self.shared.clock.now();
-        let failures = outcomes.iter().filter(|(_, outcome)| is_failure(outcome)).count();
+        let failures = results.iter().filter(|(_, result)| result.is_err()).count();
         let pause = (failures > 0).then(|| self.pauses.next());
-        for (action, outcome) in &outcomes {
-            learning::learn_of_outcome(&mut self.job.memory, action, outcome, seen, now);
-            self.tell_veto(action, outcome);
-            self.announce(Announcement::of_action(action, outcome));
+        let untouched = |node: &Node| !node.cordoned || node.record.is_none();
+        let isolates = step.goal == Goal::Leave && seen.node.known().is_some_and(untouched);
+        for (action, result) in &results {
+            learning::learn_of_outcome(&mut self.job.memory, action, result, seen, now);
+            self.tell_veto(action, result);
+            self.announce(Announcement::of_action(action, result));
             if let Action::Isolate { .. } = action {
-                self.isolate_again_at = pause.filter(|_| *outcome == Outcome::Retry).map(|pause| now + pause);
-                if *outcome == Outcome::Done && isolates {
+                self.isolate_again_at =
+                    pause.filter(|_| *result == Err(Failure::Retry)).map(|pause| now + pause);
+                if *result == Ok(Outcome::Done) && isolates {
                     self.tell_isolated(now);
                 }
             }
         }
-        let answers = outcomes.len() - failures;
+        let answers = results.len() - failures;
         if failures == 0 && answers > 0 {
             self.pauses.reset();
         }
@@ -69,23 +80,9 @@ impl Task {
         let memory = &self.job.memory;
         let learned =
             memory.isolation_failed != before.isolation_failed || (answers > 0 && *memory != before);
-        let again_at = if learned || outcomes.len() < wanted {
-            now
-        } else {
-            pause.map_or(step.wake_at, |pause| step.wake_at.min(now + pause))
-        };
-        (step, again_at)
-    }
-}
-
-/// Nothing was learned of the world, but that this did not work.
-const fn is_failure(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Retry | Outcome::Denied | Outcome::Invalid => true,
-        Outcome::Done
-        | Outcome::Gone
-        | Outcome::Changed
-        | Outcome::Blocked { .. }
-        | Outcome::Vetoed { .. } => false,
+        if learned || results.len() < step.actions.len() {
+            return now;
+        }
+        pause.map_or(step.wake_at, |pause| step.wake_at.min(now + pause))
     }
 }

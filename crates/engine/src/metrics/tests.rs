@@ -65,7 +65,7 @@ fn every_action_of_a_late_removal_is_counted() {
     metrics.count(&Fact::Acted {
         instance: instance.clone(),
         action: Action::Deregister(target),
-        outcome: Outcome::Gone,
+        outcome: Ok(Outcome::Gone),
         balancer: Some(BalancerKind::Network),
     });
     metrics.count(&Fact::Finished {

@@ -22,15 +22,15 @@ fn request(kind: Kind) -> Request<'static> {
 }
 
 /// What the reading is, without its text.
-fn verdict(result: &Result<Settled, Fault>) -> String {
+fn verdict(result: &Result<Outcome, Fault>) -> String {
     match result {
-        Ok(Settled::Done) => "done".to_owned(),
-        Ok(Settled::Gone) => "gone".to_owned(),
-        Ok(Settled::Changed) => "changed".to_owned(),
-        Ok(Settled::Blocked { budget }) => {
+        Ok(Outcome::Done) => "done".to_owned(),
+        Ok(Outcome::Gone) => "gone".to_owned(),
+        Ok(Outcome::Changed) => "changed".to_owned(),
+        Ok(Outcome::Blocked { budget }) => {
             format!("blocked by {}", budget.as_ref().map_or("?", |budget| budget.0.as_str()))
         }
-        Ok(Settled::Vetoed { .. }) => "vetoed".to_owned(),
+        Ok(Outcome::Vetoed { .. }) => "vetoed".to_owned(),
         Err(Fault::Retry(_)) => "retry".to_owned(),
         Err(Fault::Denied(_)) => "denied".to_owned(),
         Err(Fault::Invalid(_)) => "invalid".to_owned(),
@@ -135,12 +135,12 @@ fn a_webhook_that_refuses_is_no_missing_permission() {
             (500, "InternalError", down),
         ] {
             let read = read(request(kind), &status(code, reason, message, &Value::Null));
-            assert_eq!(read, Ok(Settled::Vetoed { by: message.to_owned() }), "{code}");
+            assert_eq!(read, Ok(Outcome::Vetoed { by: message.to_owned() }), "{code}");
         }
     }
     let lines = refuses.replace(": rolled", ":\n\n2026-11-29T12:00:00Z  INFO rolled");
     let read_lines = read(request(Kind::Evict), &status(403, "Forbidden", &lines, &Value::Null));
-    let Ok(Settled::Vetoed { by }) = read_lines else { panic!("{read_lines:?}") };
+    let Ok(Outcome::Vetoed { by }) = read_lines else { panic!("{read_lines:?}") };
     assert!(!by.contains('\n'), "no line of its own in our log: {by}");
     // A pod whose name or message quotes such words does not veto, and a node is written or not.
     let quoted =

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use offramp_core::{
-    Group, GroupName, Home, HookKey, HookSpec, InstanceId, LifecycleState, Membership, TargetGroupArn,
-    TargetHealth, Timestamp,
+    AccountRegion, Group, GroupName, HookKey, HookSpec, InstanceId, LifecycleState, Membership, Outcome,
+    TargetGroupArn, TargetHealth, Timestamp,
 };
 use offramp_engine::{
-    Fault, GroupCall, Groups, Sessions, Settled, TargetCall, TargetGroupSettings, TargetState, Targets,
+    Fault, GroupCall, Groups, Sessions, TargetCall, TargetGroupSettings, TargetState, Targets,
 };
 
-use crate::witness::Deed;
+use crate::witness::WorkerCall;
 use crate::world::balancers;
 use crate::world::groups::{self, ActionResult, ActivityStatus, Answer, MemberState, Transition};
 use crate::{Sandbox, World};
@@ -79,14 +79,14 @@ impl Groups for Sandbox {
         self.call("autoscaling.DescribeScalingActivities", false, look).await
     }
 
-    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Settled, Fault>> {
+    async fn perform(&self, calls: &[GroupCall]) -> Vec<Result<Outcome, Fault>> {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
             let name = match call {
                 GroupCall::Heartbeat(..) => "autoscaling.RecordLifecycleActionHeartbeat",
-                GroupCall::Complete(..) => "autoscaling.CompleteLifecycleAction",
+                GroupCall::CompleteHook(..) => "autoscaling.CompleteLifecycleAction",
                 GroupCall::Detach(..) => "autoscaling.DetachInstances",
-                GroupCall::Terminate(..) => "autoscaling.TerminateInstanceInAutoScalingGroup",
+                GroupCall::TerminateThroughGroup(..) => "autoscaling.TerminateInstanceInAutoScalingGroup",
             };
             let answer = self.call(name, true, |world| perform(world, call)).await;
             answers.push(answer.and_then(|settled| settled));
@@ -122,7 +122,7 @@ impl Targets for Sandbox {
         self.call("elasticloadbalancing.DescribeTargetHealth", false, look).await
     }
 
-    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Settled, Fault>> {
+    async fn perform(&self, calls: &[TargetCall]) -> Vec<Result<Outcome, Fault>> {
         let name = match calls.first() {
             Some(TargetCall::Deregister(_)) => "elasticloadbalancing.DeregisterTargets",
             Some(TargetCall::Register(_)) => "elasticloadbalancing.RegisterTargets",
@@ -131,7 +131,7 @@ impl Targets for Sandbox {
         // One call on AWS, which works as a whole or not at all.
         let effect = |world: &mut World| -> Vec<_> {
             let settle = |call: &TargetCall| {
-                world.show(Deed::Target(call));
+                world.show(WorkerCall::Target(call));
                 let done = match call {
                     TargetCall::Deregister(key) => {
                         world.deregister_targets(&key.group, &[(key.instance.clone(), key.port)])
@@ -141,7 +141,7 @@ impl Targets for Sandbox {
                     }
                 };
                 // Neither a target group nor an instance that is gone will come back.
-                Ok(if done.is_ok() { Settled::Done } else { Settled::Gone })
+                Ok(if done.is_ok() { Outcome::Done } else { Outcome::Gone })
             };
             calls.iter().map(settle).collect()
         };
@@ -153,49 +153,49 @@ impl Targets for Sandbox {
 }
 
 impl Sessions for Sandbox {
-    fn groups(&self, home: &Home) -> Result<Arc<dyn Groups>, Fault> {
-        self.check(home)?;
+    fn groups(&self, account_region: &AccountRegion) -> Result<Arc<dyn Groups>, Fault> {
+        self.check(account_region)?;
         Ok(Arc::new(self.clone()))
     }
 
-    fn targets(&self, home: &Home) -> Result<Arc<dyn Targets>, Fault> {
-        self.check(home)?;
+    fn targets(&self, account_region: &AccountRegion) -> Result<Arc<dyn Targets>, Fault> {
+        self.check(account_region)?;
         Ok(Arc::new(self.clone()))
     }
 }
 
 impl Sandbox {
     /// There is one account with one Region. An event that names neither is from here.
-    fn check(&self, home: &Home) -> Result<(), Fault> {
+    fn check(&self, account_region: &AccountRegion) -> Result<(), Fault> {
         let (account, region) =
             self.peek(|world| (world.events.account.clone(), world.events.region.clone()));
-        if home.account.as_ref().is_some_and(|wanted| *wanted != account)
-            || home.region.as_ref().is_some_and(|wanted| *wanted != region)
+        if account_region.account.as_ref().is_some_and(|wanted| *wanted != account)
+            || account_region.region.as_ref().is_some_and(|wanted| *wanted != region)
         {
             return Err(Fault::Denied(format!(
-                "no credentials for {home:?}: the sandbox is {account} {region}"
+                "no credentials for {account_region:?}: the sandbox is {account} {region}"
             )));
         }
         Ok(())
     }
 }
 
-fn perform(world: &mut World, call: &GroupCall) -> Result<Settled, Fault> {
-    world.show(Deed::Group(call));
+fn perform(world: &mut World, call: &GroupCall) -> Result<Outcome, Fault> {
+    world.show(WorkerCall::Group(call));
     let done = match call {
         GroupCall::Heartbeat(id, key) => world.heartbeat(&answer(id, key)),
-        GroupCall::Complete(id, key) => world.complete_action(&answer(id, key), ActionResult::Continue),
+        GroupCall::CompleteHook(id, key) => world.complete_action(&answer(id, key), ActionResult::Continue),
         GroupCall::Detach(id, group) => world.detach(group, std::slice::from_ref(id), false),
-        GroupCall::Terminate(id, _) => world.terminate_in_group(id, false),
+        GroupCall::TerminateThroughGroup(id, _) => world.terminate_in_group(id, false),
     };
     use groups::Refusal;
     match done {
-        Ok(()) => Ok(Settled::Done),
+        Ok(()) => Ok(Outcome::Done),
         // Already on its way out, or out: what was asked for is so (`aws.md` 3).
-        Err(Refusal::NotInService(_) | Refusal::NotPartOf(..)) => Ok(Settled::Done),
+        Err(Refusal::NotInService(_) | Refusal::NotPartOf(..)) => Ok(Outcome::Done),
         Err(
             Refusal::NoActionOf(_) | Refusal::NoActionWith(_) | Refusal::NoGroup(_) | Refusal::NoMember(_),
-        ) => Ok(Settled::Gone),
+        ) => Ok(Outcome::Gone),
         Err(
             refusal @ (Refusal::NothingNamed
             | Refusal::NoHook(_)

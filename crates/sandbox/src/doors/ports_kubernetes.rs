@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use offramp_core::{
-    BudgetName, ClusterName, InstanceId, Node, NodeName, Pod, PodOrigin, PodRef, Record, Seen,
+    BudgetName, ClusterName, InstanceId, Node, NodeName, Outcome, Pod, PodOrigin, PodRef, Record, Seen,
 };
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, Fault, InWords, RECORD_ANNOTATION, Seats, Settled, node_owner,
-    read_record, write_record,
+    Announcement, Cluster, ClusterCall, Fault, InWords, RECORD_ANNOTATION, Seats, node_owner, read_record,
+    write_record,
 };
 use tokio::sync::watch;
 
-use crate::witness::Deed;
+use crate::witness::WorkerCall;
 use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NodePatch};
 use crate::{Sandbox, World};
 
@@ -71,15 +71,15 @@ impl ClusterDoor {
         }
     }
 
-    async fn patch(&self, call: &ClusterCall, node: &NodeName, patch: NodePatch) -> Result<Settled, Fault> {
+    async fn patch(&self, call: &ClusterCall, node: &NodeName, patch: NodePatch) -> Result<Outcome, Fault> {
         let effect = |world: &mut World| {
-            world.show(Deed::Cluster(&self.name, call));
+            world.show(WorkerCall::Cluster(&self.name, call));
             world.patch_node(&self.name, node, patch)
         };
         match self.sandbox.call("kubernetes.PATCH node", true, effect).await? {
-            Ok(_) => Ok(Settled::Done),
-            Err(ApiError::NotFound) => Ok(Settled::Gone),
-            Err(ApiError::Conflict(_)) => Ok(Settled::Changed),
+            Ok(_) => Ok(Outcome::Done),
+            Err(ApiError::NotFound) => Ok(Outcome::Gone),
+            Err(ApiError::Conflict(_)) => Ok(Outcome::Changed),
             Err(error) => Err(self.refused(&format!("patching node {node}"), &error)),
         }
     }
@@ -89,33 +89,33 @@ impl ClusterDoor {
         call: &ClusterCall,
         pod: &PodRef,
         grace: Option<Duration>,
-    ) -> Result<Settled, Fault> {
+    ) -> Result<Outcome, Fault> {
         let effect = |world: &mut World| {
-            world.show(Deed::Cluster(&self.name, call));
+            world.show(WorkerCall::Cluster(&self.name, call));
             world.evict_pod(&self.name, &pod.namespace, &pod.name, Some(&pod.uid), grace)
         };
         let answer = self.sandbox.call("kubernetes.POST eviction", true, effect).await?;
         self.settled(&format!("evicting pod {}", pod.in_words()), answer)
     }
 
-    async fn delete(&self, call: &ClusterCall, pod: &PodRef, grace: Duration) -> Result<Settled, Fault> {
+    async fn delete(&self, call: &ClusterCall, pod: &PodRef, grace: Duration) -> Result<Outcome, Fault> {
         let effect = |world: &mut World| {
-            world.show(Deed::Cluster(&self.name, call));
+            world.show(WorkerCall::Cluster(&self.name, call));
             world.ask_to_delete_pod(&self.name, &pod.namespace, &pod.name, Some(grace), Some(&pod.uid))
         };
         let answer = self.sandbox.call("kubernetes.DELETE pod", true, effect).await?;
         self.settled(&format!("deleting pod {}", pod.in_words()), answer)
     }
 
-    fn settled(&self, what: &str, answer: Result<(), ApiError>) -> Result<Settled, Fault> {
+    fn settled(&self, what: &str, answer: Result<(), ApiError>) -> Result<Outcome, Fault> {
         match answer {
-            Ok(()) => Ok(Settled::Done),
+            Ok(()) => Ok(Outcome::Done),
             // Another pod of the same name: the one that was meant is gone.
-            Err(ApiError::NotFound | ApiError::Conflict(_)) => Ok(Settled::Gone),
+            Err(ApiError::NotFound | ApiError::Conflict(_)) => Ok(Outcome::Gone),
             Err(ApiError::TooManyRequests { budget, .. }) => {
-                Ok(Settled::Blocked { budget: Some(BudgetName(budget)) })
+                Ok(Outcome::Blocked { budget: Some(BudgetName(budget)) })
             }
-            Err(ApiError::Vetoed(by)) => Ok(Settled::Vetoed { by }),
+            Err(ApiError::Vetoed(by)) => Ok(Outcome::Vetoed { by }),
             Err(error @ (ApiError::Several | ApiError::Away)) => Err(self.refused(what, &error)),
         }
     }
@@ -182,7 +182,7 @@ impl Cluster for ClusterDoor {
         self.seats.as_deref()
     }
 
-    async fn perform(&self, call: &ClusterCall) -> Result<Settled, Fault> {
+    async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault> {
         match call {
             ClusterCall::Isolate { node, exclude, record, guard } => {
                 let patch = NodePatch { unschedulable: Some(true), ..recorded(record, *exclude, guard)? };
@@ -191,8 +191,8 @@ impl Cluster for ClusterDoor {
             ClusterCall::Exclude { node, record, guard } => {
                 self.patch(call, node, recorded(record, true, guard)?).await
             }
-            ClusterCall::Release { node, record, resource_version } => {
-                self.patch(call, node, released(record, resource_version)?).await
+            ClusterCall::Release { node, record, guard } => {
+                self.patch(call, node, released(record, guard)?).await
             }
             ClusterCall::Evict { pod, grace } => self.evict(call, pod, *grace).await,
             ClusterCall::Delete { pod, grace } => self.delete(call, pod, *grace).await,
@@ -211,13 +211,13 @@ fn recorded(record: &Record, exclude: bool, guard: &str) -> Result<NodePatch, Fa
     })
 }
 
-fn released(record: &Record, resource_version: &str) -> Result<NodePatch, Fault> {
+fn released(record: &Record, guard: &str) -> Result<NodePatch, Fault> {
     let label = record.excluded.then(|| (EXCLUDE_LABEL.to_owned(), None));
     Ok(NodePatch {
         unschedulable: record.cordoned.then_some(false),
         labels: label.into_iter().collect(),
         annotations: BTreeMap::from([(RECORD_ANNOTATION.to_owned(), None)]),
-        resource_version: Some(version(resource_version)?),
+        resource_version: Some(version(guard)?),
         ..NodePatch::default()
     })
 }

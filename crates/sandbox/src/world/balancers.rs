@@ -130,10 +130,10 @@ impl World {
     /// zones by default, application balancers always do (NLB UG, "Cross-zone load balancing").
     pub fn create_target_group(&mut self, name: &str, kind: BalancerKind, port: u16) -> TargetGroupArn {
         let id = format!("{:016x}", self.random.u64(..));
-        let home = &self.events;
+        let account_region = &self.events;
         let arn = TargetGroupArn::new(format!(
             "arn:aws:elasticloadbalancing:{}:{}:targetgroup/{name}/{id}",
-            home.region, home.account
+            account_region.region, account_region.account
         ));
         let group = TargetGroup {
             arn: arn.clone(),

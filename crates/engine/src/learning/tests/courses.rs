@@ -23,7 +23,13 @@ fn a_failed_write_rests_whatever_wakes_the_job() {
     let deregister = Action::Deregister(target_key());
     let tries = |job: &Job, after| step_at(job, &seen, after).actions.contains(&deregister);
     assert!(tries(&job, 10));
-    learning::learn_of_outcome(&mut job.memory, &deregister, &Outcome::Retry, &untouched(), AT + seconds(10));
+    learning::learn_of_outcome(
+        &mut job.memory,
+        &deregister,
+        &Err(Failure::Retry),
+        &untouched(),
+        AT + seconds(10),
+    );
     assert!(!tries(&job, 12));
     assert_eq!(step_at(&job, &seen, 12).wake_at, AT + seconds(13));
     assert!(tries(&job, 13));
@@ -35,7 +41,13 @@ fn a_cordon_whose_answer_was_lost_is_waited_for() {
     let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
     let isolate = step_at(&job, &untouched(), 0).actions.remove(0);
     assert_eq!(step_at(&job, &seen, 61).stage, None);
-    learning::learn_of_outcome(&mut job.memory, &isolate, &Outcome::Retry, &untouched(), AT + seconds(55));
+    learning::learn_of_outcome(
+        &mut job.memory,
+        &isolate,
+        &Err(Failure::Retry),
+        &untouched(),
+        AT + seconds(55),
+    );
     assert_eq!(step_at(&job, &seen, 61).stage, Some(Stage::Isolate), "it may have happened");
     assert_eq!(step_at(&job, &seen, 116).stage, None, "a watch would have shown it");
 }
@@ -46,7 +58,9 @@ fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
     let seen = untouched();
     let isolate = step_at(&job, &seen, 0).actions.remove(0);
     let isolates = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
-    for (outcome, repeated) in [(Outcome::Retry, true), (Outcome::Done, false), (Outcome::Changed, false)] {
+    for (outcome, repeated) in
+        [(Err(Failure::Retry), true), (Ok(Outcome::Done), false), (Ok(Outcome::Changed), false)]
+    {
         job.memory = Memory::default();
         learning::learn_of_outcome(&mut job.memory, &isolate, &outcome, &untouched(), AT);
         let step = step_at(&job, &seen, 1);
@@ -64,16 +78,16 @@ fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
 fn the_memory_learns_what_observations_do_not_show() {
     let mut memory = Memory::default();
     let evict = Action::Evict { pod: pod("web").pod, grace: None };
-    learning::learn_of_outcome(&mut memory, &evict, &Outcome::Blocked { budget: None }, &untouched(), AT);
+    learning::learn_of_outcome(&mut memory, &evict, &Ok(Outcome::Blocked { budget: None }), &untouched(), AT);
     assert!(memory.pods.values().all(|answer| answer.refused));
     let rests = Cooldown { times: 1, until: AT + seconds(5) };
     assert_eq!(memory.cooldowns.get(&Key::Pod(PodUid::new("uid-web"))), Some(&rests));
-    learning::learn_of_outcome(&mut memory, &evict, &Outcome::Done, &untouched(), AT + seconds(5));
+    learning::learn_of_outcome(&mut memory, &evict, &Ok(Outcome::Done), &untouched(), AT + seconds(5));
     assert!(memory.pods.values().all(|answer| !answer.refused));
     learning::learn_of_outcome(
         &mut memory,
         &Action::CompleteHook(hook_key()),
-        &Outcome::Retry,
+        &Err(Failure::Retry),
         &untouched(),
         AT,
     );
@@ -110,7 +124,7 @@ fn a_hook_is_kept_alive_before_it_is_given_up() {
         learning::learn_of_outcome(
             &mut job.memory,
             &Action::Heartbeat(hook_key()),
-            &Outcome::Retry,
+            &Err(Failure::Retry),
             &untouched(),
             AT + seconds(after),
         );
@@ -123,7 +137,7 @@ fn a_hook_is_kept_alive_before_it_is_given_up() {
     learning::learn_of_outcome(
         &mut job.memory,
         &Action::Heartbeat(hook_key()),
-        &Outcome::Done,
+        &Ok(Outcome::Done),
         &untouched(),
         AT + seconds(15),
     );
@@ -161,7 +175,7 @@ fn a_hook_walks_from_the_cordon_to_its_answer() {
     learning::learn_of_outcome(
         &mut job.memory,
         &Action::CompleteHook(hook_key()),
-        &Outcome::Done,
+        &Ok(Outcome::Done),
         &seen,
         AT + seconds(140),
     );
@@ -181,7 +195,7 @@ fn a_new_root_volume_brings_the_instance_back() {
     learning::learn_of_outcome(
         &mut job.memory,
         &Action::CompleteHook(hook_key()),
-        &Outcome::Done,
+        &Ok(Outcome::Done),
         &seen,
         AT + seconds(6),
     );

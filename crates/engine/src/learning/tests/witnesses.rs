@@ -24,7 +24,7 @@ fn ready(pods: Vec<Pod>) -> Observation {
     }
 }
 
-fn learn(job: &mut Job, action: &Action, outcome: &Outcome, seen: &Observation, after: u64) {
+fn learn(job: &mut Job, action: &Action, outcome: &ActionResult, seen: &Observation, after: u64) {
     learning::learn_of_outcome(&mut job.memory, action, outcome, seen, AT + seconds(after));
 }
 
@@ -48,12 +48,12 @@ fn a_refused_answer_is_given_again_while_the_group_holds_the_instance() {
         assert_eq!(step.stage, Some(Stage::Complete), "at {after} s: {step:?}");
         if step.actions.contains(&complete()) {
             asked.push(after);
-            learn(&mut job, &complete(), &Outcome::Gone, &seen, after);
+            learn(&mut job, &complete(), &Ok(Outcome::Gone), &seen, after);
             assert_eq!(step_at(&job, &seen, after).reason, Reason::AnswerRefused);
         }
     }
     assert_eq!(asked, [10, 13, 19, 31, 55, 79], "with growing pauses");
-    learn(&mut job, &complete(), &Outcome::Done, &seen, 100);
+    learn(&mut job, &complete(), &Ok(Outcome::Done), &seen, 100);
     assert_eq!(step_at(&job, &seen, 101).reason, Reason::Confirming);
     let left = step_at(&job, &with_state(member(LifecycleState::TerminatingProceed)), 101);
     assert_eq!((left.stage, left.reason), (None, Reason::Over(Ended::Answered)));
@@ -65,11 +65,11 @@ fn a_refused_heartbeat_ends_nothing() {
     let mut job = job([hook()]);
     let beat = Action::Heartbeat(hook_key());
     assert!(step_at(&job, &seen, 150).actions.contains(&beat));
-    learn(&mut job, &beat, &Outcome::Gone, &seen, 150);
+    learn(&mut job, &beat, &Ok(Outcome::Gone), &seen, 150);
     let step = step_at(&job, &seen, 160);
     assert_eq!(step.stage, Some(Stage::Drain));
     assert!(step.actions.contains(&beat), "it does not count as sent: {step:?}");
-    learn(&mut job, &beat, &Outcome::Done, &seen, 160);
+    learn(&mut job, &beat, &Ok(Outcome::Done), &seen, 160);
     let unrefused = job.memory.hooks[&hook_key()];
     assert_eq!((unrefused.refused, unrefused.newest), (None, AT + seconds(160)));
 }
@@ -81,7 +81,7 @@ fn refused_heartbeats_leave_half_of_the_timeout_after_the_first_receipt() {
     let late = Delivery { at: AT + seconds(400), redelivered: true };
     let mut job = Job::new(hook(), late);
     for after in [400, 403, 409] {
-        learn(&mut job, &Action::Heartbeat(hook_key()), &Outcome::Gone, &seen, after);
+        learn(&mut job, &Action::Heartbeat(hook_key()), &Ok(Outcome::Gone), &seen, after);
     }
     let deadline = step_at(&job, &seen, 410).deadline.unwrap();
     assert_eq!(deadline, AT + seconds(400 + 150) - policy().deadline_margin);
@@ -98,7 +98,7 @@ fn an_absence_ends_no_removal_however_long_it_takes() {
     let absent = Observation { membership: Seen::Gone, ..seen.clone() };
     let late = 2 * 3600;
     let mut job = job([hook()]);
-    learn(&mut job, &Action::Heartbeat(hook_key()), &Outcome::Done, &seen, late);
+    learn(&mut job, &Action::Heartbeat(hook_key()), &Ok(Outcome::Done), &seen, late);
     learning::learn_of_observation(&mut job.memory, &job.instance, &seen, AT + seconds(late));
     assert!(step_at(&job, &absent, late + 10).stage.is_some(), "the hook is open for 300 s more");
     assert_eq!(step_at(&job, &absent, late + 400).reason, Reason::Over(Ended::LeftIsolated));
@@ -115,7 +115,7 @@ fn a_refusal_before_a_root_volume_is_replaced_leaves_nothing_isolated() {
     let rebooting = LifecycleState::Other("ReplacingRootVolume".to_owned());
     for redelivered in [false, true] {
         let mut job = Job::new(notice.clone(), Delivery { at: AT + seconds(5), redelivered });
-        learn(&mut job, &complete(), &Outcome::Gone, &held, 10);
+        learn(&mut job, &complete(), &Ok(Outcome::Gone), &held, 10);
         let seen = Observation { membership: member(rebooting.clone()), ..held.clone() };
         assert!(step_at(&job, &seen, 400).stage.is_some(), "it comes back");
         let back = Observation { membership: member(LifecycleState::InService), ..held.clone() };
@@ -126,7 +126,7 @@ fn a_refusal_before_a_root_volume_is_replaced_leaves_nothing_isolated() {
 #[test]
 fn what_cannot_be_open_any_more_ends_without_our_answer() {
     let seen = ready(vec![]);
-    let check = |redelivered: bool, hooks: &[&str], outcome: Outcome, expect: Ended| {
+    let check = |redelivered: bool, hooks: &[&str], outcome: ActionResult, expect: Ended| {
         let seen = Observation { group: Seen::Known(group(hooks)), ..seen.clone() };
         let mut job = Job::new(hook(), Delivery { at: AT + seconds(5), redelivered });
         learn(&mut job, &complete(), &outcome, &seen, 10);
@@ -134,11 +134,11 @@ fn what_cannot_be_open_any_more_ends_without_our_answer() {
         assert!(step_at(&job, &seen, 334).stage.is_some());
         assert_eq!(step_at(&job, &seen, 335).reason, Reason::Over(expect));
     };
-    check(false, &["offramp"], Outcome::Gone, Ended::WithoutOurAnswer);
-    check(false, &["offramp", "ship-logs"], Outcome::Gone, Ended::WithoutOurAnswer);
-    check(true, &["offramp"], Outcome::Gone, Ended::WasNotOpen);
+    check(false, &["offramp"], Ok(Outcome::Gone), Ended::WithoutOurAnswer);
+    check(false, &["offramp", "ship-logs"], Ok(Outcome::Gone), Ended::WithoutOurAnswer);
+    check(true, &["offramp"], Ok(Outcome::Gone), Ended::WasNotOpen);
     // With one hook the state has to move after a 200.
-    check(false, &["offramp"], Outcome::Done, Ended::WithoutOurAnswer);
+    check(false, &["offramp"], Ok(Outcome::Done), Ended::WithoutOurAnswer);
 }
 
 #[test]
@@ -147,10 +147,10 @@ fn beside_other_hooks_a_200_and_the_refusal_of_its_repeat_are_enough() {
     let check = |hooks: Seen<Group>, expect: Option<Stage>| {
         let seen = seen(hooks);
         let mut job = job([hook()]);
-        learn(&mut job, &complete(), &Outcome::Done, &seen, 10);
+        learn(&mut job, &complete(), &Ok(Outcome::Done), &seen, 10);
         assert_eq!(step_at(&job, &seen, 19).actions, [], "not before ten seconds");
         assert_eq!(step_at(&job, &seen, 20).actions, [complete()]);
-        learn(&mut job, &complete(), &Outcome::Gone, &seen, 20);
+        learn(&mut job, &complete(), &Ok(Outcome::Gone), &seen, 20);
         assert_eq!(step_at(&job, &seen, 21).stage, expect);
     };
     check(Seen::Known(group(&["offramp", "ship-logs"])), None);
@@ -168,11 +168,11 @@ fn of_two_actions_of_one_hook_the_one_that_is_taken_is_open() {
     let seen = ready(vec![pod("web")]);
     let mut job = job([of("old"), of("new")]);
     for after in [150, 153, 159] {
-        learn(&mut job, &Action::Heartbeat(token("old")), &Outcome::Gone, &seen, after);
+        learn(&mut job, &Action::Heartbeat(token("old")), &Ok(Outcome::Gone), &seen, after);
     }
     let deadline = |job: &Job| step_at(job, &seen, 170).deadline.unwrap();
-    learn(&mut job, &Action::Heartbeat(token("new")), &Outcome::Done, &seen, 160);
-    learn(&mut job, &Action::Heartbeat(token("old")), &Outcome::Gone, &seen, 165);
+    learn(&mut job, &Action::Heartbeat(token("new")), &Ok(Outcome::Done), &seen, 160);
+    learn(&mut job, &Action::Heartbeat(token("old")), &Ok(Outcome::Gone), &seen, 165);
     assert_eq!(deadline(&job), AT + policy().hook_limit - policy().deadline_margin);
     let beats: Vec<Action> = step_at(&job, &seen, 400).actions;
     assert!(beats.contains(&Action::Heartbeat(token("new"))), "{beats:?}");
@@ -196,9 +196,9 @@ fn a_hook_that_is_refused_presses_no_other() {
         ..ready(vec![pod("web")])
     };
     let mut job = job([hook(), hook_of("drain", Passage::Ending)]);
-    learn(&mut job, &Action::Heartbeat(key("drain")), &Outcome::Done, &seen, 290);
+    learn(&mut job, &Action::Heartbeat(key("drain")), &Ok(Outcome::Done), &seen, 290);
     for after in [290, 293, 299] {
-        learn(&mut job, &Action::Heartbeat(key("offramp")), &Outcome::Gone, &seen, after);
+        learn(&mut job, &Action::Heartbeat(key("offramp")), &Ok(Outcome::Gone), &seen, after);
         let now = AT + seconds(after);
         let step = step(&job, &seen, &policy, now);
         assert!(!step.actions.contains(&Action::Heartbeat(key("drain"))), "it was heard: {step:?}");
@@ -214,20 +214,20 @@ fn a_hook_that_was_deleted_cannot_be_answered() {
     let gone = Observation { group: Seen::Known(group(&["ship-logs"])), ..ready(vec![]) };
     let mut job = job([hook()]);
     assert_eq!(step_at(&job, &gone, 10).actions, [complete()], "as long as nothing else says so");
-    learn(&mut job, &complete(), &Outcome::Gone, &gone, 10);
+    learn(&mut job, &complete(), &Ok(Outcome::Gone), &gone, 10);
     assert_eq!(step_at(&job, &gone, 11).reason, Reason::Over(Ended::WithoutOurAnswer));
 }
 
 #[test]
 fn an_instance_that_is_not_listed_is_answered_only_after_a_200() {
     let unlisted = with_state(Seen::Gone);
-    let check = |outcome: Outcome, expect: Option<Stage>| {
+    let check = |outcome: ActionResult, expect: Option<Stage>| {
         let mut job = job([hook()]);
         learn(&mut job, &complete(), &outcome, &ready(vec![]), 70);
         assert_eq!(step_at(&job, &unlisted, 71).stage, expect, "{outcome:?}");
     };
-    check(Outcome::Done, None);
-    check(Outcome::Gone, Some(Stage::Complete));
+    check(Ok(Outcome::Done), None);
+    check(Ok(Outcome::Gone), Some(Stage::Complete));
 }
 
 // === The group disagrees: undo
@@ -294,7 +294,7 @@ fn evictions_of(template: &Pod, created_late_by: Duration) -> usize {
             assert_eq!(step.actions, [complete()], "it is not waited for either");
             return round.try_into().unwrap();
         }
-        learn(&mut job, &evict(&back), &Outcome::Done, &seen, after);
+        learn(&mut job, &evict(&back), &Ok(Outcome::Done), &seen, after);
         // The watch shows its deletion, with the API server's time.
         let deleted_at = Some(AT + seconds(after) - created_late_by);
         let ending = ready(vec![Pod { deleted_at, ends_at: Some(AT + seconds(after + 30)), ..back }]);
@@ -324,7 +324,7 @@ fn an_ingress_daemon_set_is_evicted_once() {
     let mut job = job([hook()]);
     let seen = ready(vec![first.clone()]);
     assert_eq!(step(&job, &seen, &policy, AT + seconds(10)).actions, [evict(&first)]);
-    learn(&mut job, &evict(&first), &Outcome::Done, &seen, 10);
+    learn(&mut job, &evict(&first), &Ok(Outcome::Done), &seen, 10);
     assert_eq!(step(&job, &ready(vec![again]), &policy, AT + seconds(12)).actions, [complete()]);
 }
 
@@ -335,8 +335,8 @@ fn pods_from_before_the_cordon_are_evicted_whatever_they_tolerate() {
     let mut job = job([hook()]);
     let seen = ready(vec![one.clone(), two.clone()]);
     assert_eq!(step_at(&job, &seen, 10).actions, [evict(&one), evict(&two)]);
-    learn(&mut job, &evict(&one), &Outcome::Done, &seen, 10);
-    learn(&mut job, &evict(&two), &Outcome::Blocked { budget: None }, &seen, 10);
+    learn(&mut job, &evict(&one), &Ok(Outcome::Done), &seen, 10);
+    learn(&mut job, &evict(&two), &Ok(Outcome::Blocked { budget: None }), &seen, 10);
     // The second was made long before the eviction of the first; a third comes in place of that.
     let third = Pod { created: AT + seconds(11), ..tolerant("web-3") };
     let step = step_at(&job, &ready(vec![two.clone(), third]), 15);
@@ -350,7 +350,7 @@ fn the_deadline_forces_no_pod_that_came_back() {
     let mut job = job([spot()]);
     let node = Seen::Known(isolated(&["spot"], true, &[]));
     let seen = |pods| Observation { node: node.clone(), ..ready(pods) };
-    learn(&mut job, &evict(&first), &Outcome::Done, &seen(vec![first.clone()]), 10);
+    learn(&mut job, &evict(&first), &Ok(Outcome::Done), &seen(vec![first.clone()]), 10);
     let deletes = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Delete { .. }));
     assert!(!deletes(step_at(&job, &seen(vec![back]), 110)));
     assert!(deletes(step_at(&job, &seen(vec![pod("web")]), 75)), "another pod is");
@@ -360,7 +360,7 @@ fn the_deadline_forces_no_pod_that_came_back() {
 fn a_veto_counts_as_a_refusal_with_a_name() {
     let seen = ready(vec![pod("kafka-0")]);
     let mut job = job([hook()]);
-    let vetoed = Outcome::Vetoed { by: "rolled by the operator".to_owned() };
+    let vetoed = Ok(Outcome::Vetoed { by: "rolled by the operator".to_owned() });
     learn(&mut job, &evict(&pod("kafka-0")), &vetoed, &seen, 10);
     let Reason::Draining(left) = step_at(&job, &seen, 11).reason else { panic!("not draining") };
     assert_eq!((left.refused, left.vetoed), (1, 1));
@@ -374,7 +374,7 @@ fn a_deletion_that_is_refused_rests() {
     let seen = Observation { node, ..ready(vec![pod("kafka-0")]) };
     let mut job = job([spot()]);
     job.memory.detached = true;
-    for refusal in [Outcome::Vetoed { by: "rolled by the operator".to_owned() }, Outcome::Denied] {
+    for refusal in [Ok(Outcome::Vetoed { by: "rolled by the operator".to_owned() }), Err(Failure::Denied)] {
         learn(&mut job, &evict(&pod("kafka-0")), &refusal, &seen, 70);
         let deletion = Action::Delete { pod: pod("kafka-0").pod, grace: seconds(30) };
         assert_eq!(

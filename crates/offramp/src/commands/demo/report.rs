@@ -64,7 +64,7 @@ impl Report {
             Fact::Isolated { instance, since_received, .. } => {
                 self.isolated.insert(instance.clone(), *since_received);
             }
-            Fact::Acted { instance, action, outcome: Outcome::Done, .. } => match action {
+            Fact::Acted { instance, action, outcome: Ok(Outcome::Done), .. } => match action {
                 Action::Evict { .. } | Action::Delete { .. } => {
                     *self.moved.entry(instance.clone()).or_default() += 1;
                 }

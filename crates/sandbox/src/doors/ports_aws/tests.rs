@@ -135,7 +135,7 @@ async fn instances_out_of_service_are_listed_with_what_takes_them_away() {
     assert_eq!(sandbox.terminations(&group).await, Ok(BTreeMap::new()));
 
     let began = sandbox.now();
-    Groups::perform(&sandbox, &[GroupCall::Terminate(id.clone(), group.clone())]).await;
+    Groups::perform(&sandbox, &[GroupCall::TerminateThroughGroup(id.clone(), group.clone())]).await;
     let later = began + Duration::from_secs(2);
     sandbox.with(|world| world.advance(later));
     let states = sandbox.out_of_service().await.unwrap().into_iter().map(|(id, member)| (id, member.state));
@@ -146,7 +146,7 @@ async fn instances_out_of_service_are_listed_with_what_takes_them_away() {
     assert_eq!(sandbox.terminations(&GroupName::new("none")).await, Ok(BTreeMap::new()));
 
     let key = HookKey { group: group.clone(), name: HookName::new("drain"), token: None };
-    Groups::perform(&sandbox, &[GroupCall::Complete(id, key)]).await;
+    Groups::perform(&sandbox, &[GroupCall::CompleteHook(id, key)]).await;
     sandbox.with(|world| world.advance(later + Duration::from_secs(120)));
     assert_eq!(sandbox.out_of_service().await, Ok(Vec::new()));
     assert_eq!(sandbox.terminations(&group).await, Ok(BTreeMap::new()), "it is over");
@@ -174,8 +174,8 @@ async fn terminate_wait_complete_through_the_ports() {
     let (sandbox, queue) = sandbox();
     let id = member(&sandbox);
     let group = GroupName::new("blue");
-    let terminate = GroupCall::Terminate(id.clone(), group.clone());
-    assert_eq!(Groups::perform(&sandbox, &[terminate]).await, [Ok(Settled::Done)]);
+    let terminate = GroupCall::TerminateThroughGroup(id.clone(), group.clone());
+    assert_eq!(Groups::perform(&sandbox, &[terminate]).await, [Ok(Outcome::Done)]);
     let message = queue.receive(1, Duration::from_secs(20), VISIBILITY).await.unwrap().remove(0);
     assert!(message.body.contains("LifecycleActionToken"));
     let seen = sandbox.instances(std::slice::from_ref(&id)).await.unwrap();
@@ -186,19 +186,19 @@ async fn terminate_wait_complete_through_the_ports() {
     let calls = [
         GroupCall::Detach(id.clone(), group.clone()),
         GroupCall::Heartbeat(id.clone(), key.clone()),
-        GroupCall::Complete(id.clone(), key.clone()),
-        GroupCall::Complete(id, key),
+        GroupCall::CompleteHook(id.clone(), key.clone()),
+        GroupCall::CompleteHook(id, key),
     ];
     let answers = Groups::perform(&sandbox, &calls).await;
-    assert_eq!(answers, [Ok(Settled::Done), Ok(Settled::Done), Ok(Settled::Done), Ok(Settled::Gone)]);
+    assert_eq!(answers, [Ok(Outcome::Done), Ok(Outcome::Done), Ok(Outcome::Done), Ok(Outcome::Gone)]);
     assert_eq!(sandbox.group(&GroupName::new("none")).await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn ports_exist_for_the_sandbox_s_own_account_only() {
     let (sandbox, _) = sandbox();
-    assert!(Sessions::groups(&sandbox, &Home::default()).is_ok());
-    let elsewhere = Home { account: Some("444455556666".into()), region: None };
+    assert!(Sessions::groups(&sandbox, &AccountRegion::default()).is_ok());
+    let elsewhere = AccountRegion { account: Some("444455556666".into()), region: None };
     assert!(matches!(Sessions::targets(&sandbox, &elsewhere), Err(Fault::Denied(_))));
 }
 

@@ -65,7 +65,7 @@ async fn a_node_is_isolated_drained_and_released_through_the_port() {
         record: record.clone(),
         guard: before.resource_version.clone(),
     };
-    assert_eq!(door.perform(&isolate).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&isolate).await, Ok(Outcome::Done));
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     let node = seen(&door, &instance);
@@ -79,7 +79,7 @@ async fn a_node_is_isolated_drained_and_released_through_the_port() {
     assert!(here["kube"].node_critical && !here["api"].node_critical);
 
     let evict = ClusterCall::Evict { pod: here["api"].pod.clone(), grace: None };
-    assert_eq!(door.perform(&evict).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&evict).await, Ok(Outcome::Done));
     assert!(changes.has_changed().unwrap());
     assert_eq!(pods(&door, &node)["api"].ends_at, Some(sandbox.now() + Duration::from_secs(30)));
     let other = sandbox.peek(|world| {
@@ -87,25 +87,21 @@ async fn a_node_is_isolated_drained_and_released_through_the_port() {
         let api = pods.filter(|pod| pod.labels["app"] == "api" && pod.ready && pod.deletion.is_none());
         api.map(|pod| pod.pod.clone()).next().unwrap()
     });
-    let blocked = Settled::Blocked { budget: Some(BudgetName("api".to_owned())) };
+    let blocked = Outcome::Blocked { budget: Some(BudgetName("api".to_owned())) };
     let evict_other = ClusterCall::Evict { pod: other, grace: None };
     assert_eq!(door.perform(&evict_other).await, Ok(blocked));
 
     let delete = ClusterCall::Delete { pod: here["web"].pod.clone(), grace: Duration::from_secs(3) };
-    assert_eq!(door.perform(&delete).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&delete).await, Ok(Outcome::Done));
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(pods(&door, &node).len(), 1);
-    assert_eq!(door.perform(&evict).await, Ok(Settled::Gone));
+    assert_eq!(door.perform(&evict).await, Ok(Outcome::Gone));
 
     let version = before.resource_version.clone();
-    let release = |resource_version| ClusterCall::Release {
-        node: node.name.clone(),
-        record: record.clone(),
-        resource_version,
-    };
-    assert_eq!(door.perform(&release(version)).await, Ok(Settled::Changed));
+    let release = |guard| ClusterCall::Release { node: node.name.clone(), record: record.clone(), guard };
+    assert_eq!(door.perform(&release(version)).await, Ok(Outcome::Changed));
     let version = seen(&door, &instance).resource_version;
-    assert_eq!(door.perform(&release(version)).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&release(version)).await, Ok(Outcome::Done));
     let after = seen(&door, &instance);
     assert!(!after.cordoned && !after.excluded && after.record.is_none());
 }
@@ -132,7 +128,7 @@ async fn what_is_not_there_is_gone_only_while_the_api_server_answers() {
     assert!(matches!(door.perform(&call).await, Err(Fault::Retry(_))));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(door.in_sync());
-    assert_eq!(door.perform(&call).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&call).await, Ok(Outcome::Done));
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,7 +165,7 @@ async fn calls_are_counted_and_go_wrong_as_planned() {
         ClusterCall::Exclude { node: node.name, record: record(&instance), guard: node.resource_version };
     assert!(matches!(door.perform(&call).await, Err(Fault::Retry(_))));
     assert!(!seen(&door, &instance).excluded);
-    assert_eq!(door.perform(&call).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&call).await, Ok(Outcome::Done));
     assert!(seen(&door, &instance).excluded);
     sandbox.peek(|world| assert_eq!(world.calls["kubernetes.PATCH node"], 2));
 }
@@ -208,13 +204,13 @@ async fn a_late_watch_shows_the_past_and_a_write_meets_the_present() {
         record: record(&instance),
         guard: guard.to_owned(),
     };
-    assert_eq!(door.perform(&isolate(&before.resource_version)).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&isolate(&before.resource_version)).await, Ok(Outcome::Done));
     assert_eq!(seen(&door, &instance), before);
-    assert_eq!(door.perform(&isolate(&before.resource_version)).await, Ok(Settled::Changed));
+    assert_eq!(door.perform(&isolate(&before.resource_version)).await, Ok(Outcome::Changed));
 
     let api = pods(&door, &before)["api"].clone();
     let evict = ClusterCall::Evict { pod: api.pod.clone(), grace: None };
-    assert_eq!(door.perform(&evict).await, Ok(Settled::Done));
+    assert_eq!(door.perform(&evict).await, Ok(Outcome::Done));
     assert_eq!(pods(&door, &before)["api"], api);
     pass(&sandbox, 999).await;
     assert!(!changes.has_changed().unwrap());
@@ -230,7 +226,7 @@ async fn a_late_watch_shows_the_past_and_a_write_meets_the_present() {
     assert!(after.cordoned && after.record.is_some() && after.resource_version != before.resource_version);
     // Its process takes six seconds to end, and the watch one more to say so.
     pass(&sandbox, 3_000).await;
-    assert_eq!(door.perform(&evict).await, Ok(Settled::Gone));
+    assert_eq!(door.perform(&evict).await, Ok(Outcome::Gone));
     assert!(pods(&door, &before).contains_key("api"));
     pass(&sandbox, 1_000).await;
     assert!(!pods(&door, &before).contains_key("api"));

@@ -53,7 +53,7 @@ fn target_groups(world: &World, form: &Form) -> Answer {
             BalancerKind::Application => ("HTTP", "app"),
             BalancerKind::Network => ("TCP", "net"),
         };
-        let home = &world.events;
+        let account_region = &world.events;
         member.text("TargetGroupArn", group.arn.as_str());
         member.text("TargetGroupName", &group.name);
         member.text("Protocol", protocol);
@@ -70,7 +70,7 @@ fn target_groups(world: &World, form: &Form) -> Answer {
             "LoadBalancerArns",
             [format!(
                 "arn:aws:elasticloadbalancing:{}:{}:loadbalancer/{kind}/{}/50dc6c495c0c9188",
-                home.region, home.account, group.name
+                account_region.region, account_region.account, group.name
             )],
         );
         member.text("TargetType", "instance");

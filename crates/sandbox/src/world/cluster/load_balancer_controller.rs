@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{ClusterName, InstanceId, TargetGroupArn};
+use offramp_engine::InWords;
 
 use super::Due;
 use crate::world::World;
@@ -45,7 +46,7 @@ impl World {
             let registered = self.registered(&group);
             let surplus: Vec<_> = registered.difference(&wanted).cloned().collect();
             if self.deregister_targets(&group, &surplus).is_err() {
-                self.tell(format!("controller of {name}: there is no target group {}", group.short()));
+                self.tell(format!("controller of {name}: there is no target group {}", group.in_words()));
                 continue;
             }
             // One by one: an instance that ends at this moment must not keep the others out.

@@ -144,7 +144,7 @@ fn every_event_reads_as_the_notice_it_stands_for() {
         })
         .collect();
     assert!(notices.iter().all(|notice| notice.instance == id));
-    assert!(notices.iter().all(|notice| notice.home.account == Some("111122223333".into())));
+    assert!(notices.iter().all(|notice| notice.account_region.account == Some("111122223333".into())));
     assert_eq!(notices[0].kind, NoticeKind::Rebalance);
     assert_eq!(notices[1].kind, NoticeKind::Spot(SpotAction::Terminate));
     assert_eq!(notices[1].at, now, "this world began at a whole second");
