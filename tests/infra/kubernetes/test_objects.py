@@ -249,7 +249,7 @@ def test_the_image_is_what_was_asked_for():
         return container_of(render(laid_over(LEAST, {"image": values})))["image"]
 
     digest = "sha256:" + "0" * 64
-    assert image() == "registry.example.com/offramp:0.1.1"
+    assert image() == "registry.example.com/offramp:0.2.0"
     assert image(tag="1.2.3") == "registry.example.com/offramp:1.2.3"
     assert image(tag="1.2.3", digest=digest) == f"registry.example.com/offramp@{digest}"
 

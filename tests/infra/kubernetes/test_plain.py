@@ -109,7 +109,7 @@ def test_each_configuration_is_a_configmap_of_its_own(tmp_path):
     before = config_map(kustomize(folder))
     assert before == config_map(kustomize())
     # Another image alone is no other configuration.
-    for name, words, others in [("install.yaml", ":0.1.1", ":0.1.2"), ("offramp.yaml", "name: blue", "name: green")]:
+    for name, words, others in [("install.yaml", ":0.2.0", ":0.2.1"), ("offramp.yaml", "name: blue", "name: green")]:
         text = (folder / name).read_text()
         assert words in text
         (folder / name).write_text(text.replace(words, others))
