@@ -144,13 +144,15 @@ fn what_each_trigger_demands_is_explained() {
         ("spot, terminate", NoticeKind::Spot(SpotAction::Terminate)),
         ("spot, stop", NoticeKind::Spot(SpotAction::Stop)),
         ("spot, hibernate", NoticeKind::Spot(SpotAction::Hibernate)),
+        ("capacity reservation", NoticeKind::CapacityReservation),
         ("rebalance", NoticeKind::Rebalance),
     ];
     let yes_or_no = |demanded: bool| if demanded { "yes" } else { "no" };
     let row = |(name, kind): &(&str, NoticeKind)| {
         // A kind that is missing above does not compile here.
         match kind {
-            NoticeKind::Hook(_) | NoticeKind::Spot(_) | NoticeKind::Rebalance => {}
+            NoticeKind::Hook(_) | NoticeKind::Spot(_) => {}
+            NoticeKind::CapacityReservation | NoticeKind::Rebalance => {}
         }
         let Demands { isolate, deregister, drain, detach, quiesce, at_the_end } = demands(kind);
         let (drain, quiesce) = (yes_or_no(drain), yes_or_no(quiesce));

@@ -335,7 +335,7 @@ impl Checks {
         let away = away.is_some_and(|cluster| cluster.is_away(world.now()));
         match &notice.kind {
             NoticeKind::Hook(hook) => self.is_open(world, id, hook).then(|| "its hook is open".to_owned()),
-            NoticeKind::Spot(action) => {
+            NoticeKind::Spot(_) | NoticeKind::CapacityReservation => {
                 if world.now() > notice.at + seconds(120) {
                     return None;
                 }
@@ -347,7 +347,7 @@ impl Checks {
                     return Some(format!("it is a target: {:?}", targets_left(world, id)));
                 }
                 let pods = pods_left(world, id);
-                let drains = *action != SpotAction::Hibernate;
+                let drains = notice.kind != NoticeKind::Spot(SpotAction::Hibernate);
                 (drains && !pods.is_empty()).then(|| format!("pods are left: {pods:?}"))
             }
             NoticeKind::Rebalance => {

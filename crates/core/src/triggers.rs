@@ -1,6 +1,7 @@
 //! From notices to claims: one file for each kind of notice, with what it is entitled to, what it demands, and
 //! by when. What holds for all of them is here: what is ours to touch.
 
+mod capacity_reservation;
 pub(crate) mod hook;
 mod rebalance;
 mod spot;
@@ -21,6 +22,8 @@ pub enum NoticeKind {
     Hook(Hook),
     /// EC2 takes a spot instance back; at [`Notice::at`] + 120 s it *begins* to.
     Spot(SpotAction),
+    /// EC2 takes back what runs in a reservation or block of capacity; at [`Notice::at`] + 120 s it begins to.
+    CapacityReservation,
     /// EC2 sees an elevated risk of interruption. The interruption may never follow.
     Rebalance,
 }
@@ -42,6 +45,7 @@ pub(crate) const fn row(kind: &NoticeKind) -> Row {
         NoticeKind::Spot(SpotAction::Terminate) => spot::TERMINATE,
         NoticeKind::Spot(SpotAction::Stop) => spot::STOP,
         NoticeKind::Spot(SpotAction::Hibernate) => spot::HIBERNATE,
+        NoticeKind::CapacityReservation => capacity_reservation::ROW,
         NoticeKind::Rebalance => rebalance::ROW,
     }
 }

@@ -9,22 +9,26 @@ pub enum Trigger {
     Hook,
     /// A spot interruption notice.
     Spot,
+    /// The warning that an instance of a capacity reservation or block is taken back.
+    CapacityReservation,
     /// A rebalance recommendation.
     Rebalance,
 }
 
 impl Trigger {
     /// Every trigger. Of several in one job the first names it: a hook waits for an answer.
-    pub const ALL: [Self; 3] = [Self::Hook, Self::Spot, Self::Rebalance];
+    pub const ALL: [Self; 4] = [Self::Hook, Self::Spot, Self::CapacityReservation, Self::Rebalance];
 
-    /// The same by what presses most: a hook has an hour, spot two minutes.
-    pub(crate) const BY_PRESSURE: [Self; 3] = [Self::Spot, Self::Hook, Self::Rebalance];
+    /// The same by what presses most: a hook has an hour, what EC2 takes back two minutes.
+    pub(crate) const BY_PRESSURE: [Self; 4] =
+        [Self::Spot, Self::CapacityReservation, Self::Hook, Self::Rebalance];
 
     /// What a notice of this kind came from.
     pub const fn of(kind: &NoticeKind) -> Self {
         match kind {
             NoticeKind::Hook(_) => Self::Hook,
             NoticeKind::Spot(_) => Self::Spot,
+            NoticeKind::CapacityReservation => Self::CapacityReservation,
             NoticeKind::Rebalance => Self::Rebalance,
         }
     }
@@ -34,6 +38,7 @@ impl Trigger {
         match self {
             Self::Hook => "hook",
             Self::Spot => "spot",
+            Self::CapacityReservation => "capacity_reservation",
             Self::Rebalance => "rebalance",
         }
     }

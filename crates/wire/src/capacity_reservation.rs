@@ -1,11 +1,11 @@
 //! "EC2 Capacity Reservation Instance Interruption Warning": two minutes before EC2 takes an instance back
-//! that runs in an interruptible Capacity Reservation or in a Capacity Block. It is served like a spot
-//! interruption notice, whose fields it has.
+//! that runs in an interruptible Capacity Reservation or in a Capacity Block. It has the fields of a spot
+//! interruption notice, and one action alone: the instance is terminated.
 //!
 //! Pages on docs.aws.amazon.com/AWSEC2/latest/UserGuide: monitor-interruptible-cr.html,
 //! capacity-blocks-monitor.html. The first of them has had another detail-type; both are read.
 
-use offramp_core::Notice;
+use offramp_core::{Notice, NoticeKind};
 
 use crate::envelope::Event;
 use crate::error::ParseError;
@@ -22,5 +22,6 @@ const PLACE: Place = Place::of("a capacity reservation interruption warning");
 
 /// Reads the warning about one instance.
 pub(crate) fn of_event(event: &Event<'_>) -> Result<Notice, ParseError> {
-    spot::interruption(event, PLACE)
+    let notice = spot::interruption(event, PLACE)?;
+    Ok(Notice { kind: NoticeKind::CapacityReservation, ..notice })
 }

@@ -88,6 +88,7 @@ fn notice_in_words(notice: &Notice) -> String {
             )
         }
         NoticeKind::Spot(action) => format!("spot {action:?}"),
+        NoticeKind::CapacityReservation => "capacity_reservation".to_owned(),
         NoticeKind::Rebalance => "rebalance".to_owned(),
     };
     let account = notice.account_region.account.as_ref().map_or("none", |account| account.as_str());
@@ -132,10 +133,11 @@ fn messages_of_a_later_version_are_not_ignored() {
 }
 
 #[test]
-fn a_capacity_reservation_gives_notice_like_spot() {
+fn a_capacity_reservation_gives_notice() {
     let mut event = sample("ec2-capacity-reservation-interruption");
-    let kind = NoticeKind::Spot(offramp_core::SpotAction::Terminate);
+    let kind = NoticeKind::CapacityReservation;
     assert_eq!(notice(&event.to_string()).kind, kind);
+    assert_eq!(notice(&sample("ec2-capacity-block-interruption").to_string()).kind, kind);
     event["detail-type"] = json!("EC2 Interruptible Capacity Reservation Instance Interruption Warning");
     assert_eq!(notice(&event.to_string()).kind, kind);
     event["detail"]["instance-id"] = json!(7);

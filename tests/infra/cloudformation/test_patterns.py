@@ -19,7 +19,12 @@ PARSED = (
 # The hook of the samples, which is a parameter of the stack.
 HOOK = "drain-before-terminate"
 
-RULE_OF_TRIGGER = {"hook": "LifecycleRule", "spot": "SpotRule", "rebalance": "RebalanceRule"}
+RULE_OF_TRIGGER = {
+    "hook": "LifecycleRule",
+    "spot": "SpotRule",
+    "capacity_reservation": "SpotRule",
+    "rebalance": "RebalanceRule",
+}
 # Passages of a hook that this version serves: an instance that ends, goes back to the warm pool, or gets a new
 # root volume. Launch hooks are none of ours.
 SERVED_PASSAGES = {"Ending", "ToWarmPool", "RootVolume"}
@@ -30,7 +35,7 @@ def parsed():
     results = {}
     for block in re.split(r"\n(?=\S)", PARSED.read_text().split("---\n", 2)[2].strip()):
         name, first, *rest = block.splitlines()
-        found = re.match(r"\s+(hook|spot|rebalance)(?: (\w+))?", first)
+        found = re.match(r"\s+(hook|spot|capacity_reservation|rebalance)(?: (\w+))?", first)
         account = re.search(r"account (\w+), region ([\w-]+)", block)
         results[name] = (found, account)
     return results

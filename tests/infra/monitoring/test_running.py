@@ -68,7 +68,7 @@ def test_variables_have_values(runs, board, variable):
         "namespace": {"ops"},
         "job": {"offramp"},
         "cluster": {"blue", "green", "unknown"},
-        "trigger": {"hook", "spot", "rebalance"},
+        "trigger": {"hook", "spot", "capacity_reservation", "rebalance"},
     }
     assert values == expected[variable]
 
