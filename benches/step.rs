@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use offramp_core::*;
-use offramp_engine::{learn_of_observation, learn_of_outcome};
+use offramp_engine::{default_policy, learn_of_observation, learn_of_outcome};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -117,7 +117,7 @@ impl World {
                 learn_of_outcome(&mut job.memory, &evict, &refused, &seen, AT + Duration::from_secs(38));
             }
         }
-        let policy = Policy { hook_names: BTreeSet::from([HookName::new("offramp")]), ..Policy::default() };
+        let policy = Policy { hook_names: BTreeSet::from([HookName::new("offramp")]), ..default_policy() };
         Self { job, seen, policy }
     }
 }
@@ -152,7 +152,7 @@ fn spot() -> Notice {
 fn node(record: Option<(&[Notice], BTreeSet<TargetKey>)>) -> Node {
     let begun = record.is_some();
     let record = record.map(|(notices, targets)| Record {
-        notices: notices.iter().map(|notice| notice.id.clone()).collect(),
+        entries: notices.iter().map(entry).collect(),
         cordoned: true,
         excluded: true,
         targets,
@@ -170,6 +170,14 @@ fn node(record: Option<(&[Notice], BTreeSet<TargetKey>)>) -> Node {
         selected: true,
         resource_version: "1234567".to_owned(),
     }
+}
+
+fn entry(notice: &Notice) -> (Claimant, Entry) {
+    let claimant = match notice.hook() {
+        Some(hook) => Claimant::Hook(hook.key.group.clone(), hook.key.name.clone()),
+        None => Claimant::Trigger(Trigger::of(&notice.kind)),
+    };
+    (claimant, Entry { end: AT + Duration::from_secs(3_600), ended: None })
 }
 
 fn group() -> Group {

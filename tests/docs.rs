@@ -15,7 +15,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use offramp_core::{Demands, Hook, HookKey, NoticeKind, Passage, Policy, SpotAction, demands};
-use offramp_engine::{EventReason, JobOutcome, Metrics, RECORD_ANNOTATION, Settings, in_words, stage_name};
+use offramp_engine::{
+    EventReason, JobOutcome, Metrics, RECORD_ANNOTATION, Settings, default_policy, in_words, stage_name,
+};
 use offramp_wire::Ignored;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
@@ -431,7 +433,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         clusters: _,
         rebalance: _,
         ingress_daemon_sets: _,
-    } = Policy::default();
+    } = default_policy();
     let Settings { receives, permits, most_jobs, foreign, lease, target_groups: _ } = Settings::default();
     let times: [(&str, Duration); 12] = [
         ("timing.deadline_margin", deadline_margin),

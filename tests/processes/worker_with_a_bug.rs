@@ -15,6 +15,7 @@ use axum::routing::get;
 use offramp_core::{AccountRegion, ClusterName, InstanceId, Node, NodeName, Outcome, Pod, Policy, Seen};
 use offramp_engine::{
     Announcement, Clock, Cluster, ClusterCall, Engine, Fault, Journal, Metrics, Ports, Settings,
+    default_policy,
 };
 use offramp_sandbox::doors::aws_router;
 use offramp_sandbox::doors::ports_aws::QueueDoor;
@@ -80,7 +81,7 @@ async fn main() {
         sessions: Arc::new(sandbox.clone()),
         clusters: vec![Arc::new(WithABug(ClusterDoor::new(&sandbox, &blue)))],
     };
-    let policy = Policy { clusters: [blue].into(), ..Policy::default() };
+    let policy = Policy { clusters: [blue].into(), ..default_policy() };
     let (engine, _) = Engine::new(ports, policy, Settings::default(), clock, journal);
 
     let page = move || async move { TextEncoder::new().encode_to_string(&registry.gather()).unwrap() };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use offramp_core::{AccountRegion, ClusterName, GroupName, InstanceId, Policy, Timestamp};
 use offramp_engine::{
     Broken, Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Seats, Settings,
+    default_policy,
 };
 use offramp_sandbox::doors::ports_aws::QueueDoor;
 use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
@@ -58,7 +59,7 @@ impl Scene {
         let (listener, facts) = mpsc::unbounded_channel();
         Self {
             sandbox,
-            policy: Policy { clusters, ..Policy::default() },
+            policy: Policy { clusters, ..default_policy() },
             settings: Settings { target_groups, ..Settings::default() },
             seats: None,
             workers: Vec::new(),

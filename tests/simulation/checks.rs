@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use offramp_core::{
     ClusterName, Hook, HookKey, InstanceId, NodeName, Notice, NoticeKind, PodRef, Policy, SpotAction,
-    TargetKey, Timestamp, hook_is_ours,
+    TargetKey, Timestamp, Trigger, hook_is_ours,
 };
-use offramp_engine::{ClusterCall, GroupCall, InWords, TargetCall, Trigger};
+use offramp_engine::{ClusterCall, GroupCall, InWords, TargetCall, trigger_name};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::WorkerCall;
 use offramp_sandbox::world::balancers::TargetState;
@@ -309,7 +309,7 @@ impl Checks {
                     if let Some(owed) = self.owed(world, &notice) {
                         let text = format!(
                             "the {} message of {} goes, but {owed}",
-                            Trigger::of(&notice.kind).as_str(),
+                            trigger_name(Trigger::of(&notice.kind)),
                             notice.instance
                         );
                         self.break_it(world, "2 a message goes last", text);

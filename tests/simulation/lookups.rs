@@ -25,7 +25,9 @@ pub(crate) struct Recorded {
 pub(crate) fn record(node: &Node) -> Option<Recorded> {
     let value: Value = serde_json::from_str(node.annotations.get(RECORD)?).ok()?;
     let targets = value["targets"].as_array().into_iter().flatten();
-    let targets = targets.filter_map(|target| target["group"].as_str().map(str::to_owned)).collect();
+    // What all ARNs of the partition begin with is left out.
+    let arn = |group: &str| format!("arn:aws:elasticloadbalancing:{group}");
+    let targets = targets.filter_map(|target| target["group"].as_str().map(arn)).collect();
     let since = value["since"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let since = since.map(|since| Timestamp::from_millis(since.as_millisecond()));
     Some(Recorded { since, targets })

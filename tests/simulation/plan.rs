@@ -226,7 +226,7 @@ fn policy(random: &mut Rng, all: &[&str], served: &[&str]) -> Policy {
             _ => RebalancePolicy::Automatic,
         },
         hook_limit: pick(random, &[1_200, 3_600]),
-        ..Policy::default()
+        ..offramp_engine::default_policy()
     }
 }
 

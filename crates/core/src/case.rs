@@ -65,22 +65,41 @@ impl<'a> Case<'a> {
     }
 
     pub(crate) fn is_isolated(&self, node: &Node) -> bool {
-        // A record that cannot be read stays as it is, so our notices never show in it.
-        let claims =
-            |record: &Record| record.is_foreign() || self.isolating().all(|id| record.notices.contains(id));
+        let policy = self.facts.policy;
+        let holds = |record: &Record| {
+            self.isolating().all(|notice| {
+                let (claimant, end) = triggers::claimant(notice, policy);
+                record.holds(&claimant, end, &notice.id)
+            })
+        };
         let labelled = self.demands.isolate == Isolation::Cordon || node.excluded;
-        node.cordoned && node.record.as_ref().is_some_and(claims) && labelled
+        node.cordoned && node.record.as_ref().is_some_and(holds) && labelled
     }
 
-    fn isolating(&self) -> impl Iterator<Item = &'a NoticeId> {
-        self.claims.iter().filter(|claim| claim.isolates()).map(|claim| &claim.notice.id)
+    fn isolating(&self) -> impl Iterator<Item = &'a Notice> {
+        self.claims.iter().filter(|claim| claim.isolates()).map(|claim| claim.notice)
     }
 
-    /// The node's record with this job's notices in it.
+    /// The node's record with this job's claims in it.
     pub(crate) fn record(&self, node: &Node) -> Record {
         let mut record = node.record.clone().unwrap_or_else(|| Record::new(self.facts.now));
-        record.notices.extend(self.isolating().cloned());
+        for notice in self.isolating() {
+            let (claimant, end) = triggers::claimant(notice, self.facts.policy);
+            record.add(claimant, end, &notice.id);
+        }
         record
+    }
+
+    /// The record without this job's claims.
+    pub(crate) fn others(&self, record: &Record) -> Record {
+        let mut others = record.clone();
+        for notice in &self.facts.job.notices {
+            let (claimant, end) = triggers::claimant(notice, self.facts.policy);
+            others.entries.retain(|who, entry| {
+                *who != Claimant::Notice(notice.id.clone()) && (*who != claimant || entry.end > end)
+            });
+        }
+        others
     }
 
     /// Whether AWS may be told to end traffic, and if so, whether the node carries our writes.

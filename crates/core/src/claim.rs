@@ -11,8 +11,6 @@ pub(crate) struct Claim<'a> {
     pub(crate) demands: Demands,
     /// When the node has to be empty and the answer given, where something says so.
     pub(crate) until: Option<Deadline>,
-    /// For how long the gate may hold it back, where it may.
-    pub(crate) gated: Option<Timestamp>,
 }
 
 /// What a notice entitles us to at this moment.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::stages::*;
 use crate::*;
 
 /// What a job is for.
@@ -29,10 +28,10 @@ impl Goal {
 }
 
 /// A stage and what decides it, given the stages before it that are open. Several rows may have the same stage.
-pub(crate) type Row = (Stage, fn(&Case<'_>, &[Stage]) -> Condition);
+pub(crate) type StageRow = (Stage, fn(&Case<'_>, &[Stage]) -> Condition);
 
 /// The group or the notice itself has confirmed that the instance goes.
-const LEAVE: &[Row] = &[
+const LEAVE: &[StageRow] = &[
     (Stage::Isolate, isolate),
     (Stage::Deregister, deregister),
     (Stage::Drain, drain),
@@ -42,20 +41,23 @@ const LEAVE: &[Row] = &[
     (Stage::Complete, confirm),
     (Stage::Complete, await_others),
 ];
-/// Only fresh events say so.
-const ISOLATE: &[Row] =
-    &[(Stage::Isolate, isolate), (Stage::Isolate, unconfirmed), (Stage::Complete, confirm)];
+/// Only fresh events say so. They never finish a job: the group has to speak.
+const ISOLATE: &[StageRow] = &[
+    (Stage::Isolate, isolate),
+    (Stage::Isolate, |case, _| wait(case.facts.recheck(), Reason::Unsettled)),
+    (Stage::Complete, confirm),
+];
 /// All is done, and AWS took our answers.
-const CONFIRM: &[Row] = &[(Stage::Complete, confirm)];
+const CONFIRM: &[StageRow] = &[(Stage::Complete, confirm)];
 /// No claim is left, and only our notices are in the record.
-const RETURN: &[Row] = &[(Stage::Register, register), (Stage::Release, release)];
+const RETURN: &[StageRow] = &[(Stage::Register, register), (Stage::Release, release)];
 /// No claim is left, and others are in the record.
-const WITHDRAW: &[Row] = &[(Stage::Release, withdraw)];
+const WITHDRAW: &[StageRow] = &[(Stage::Release, withdraw)];
 
 /// What follows from the claims of a job.
 pub(crate) enum Course {
     /// These stages are walked; `done` is why nothing is left, once all of them hold.
-    Stages { goal: Goal, rows: &'static [Row], done: Reason },
+    Stages { goal: Goal, rows: &'static [StageRow], done: Reason },
     /// Nothing is done until the world says more.
     Wait(Stage, Reason),
     /// Nothing is left.
@@ -126,11 +128,8 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     // There may be something to undo: an hour more than the longest patience, then the sweep.
     let patient = now < job.since() + policy.patience * 2;
     match &seen.node {
-        Seen::Known(Node { record: Some(record), .. }) if ours(record, case) == record.notices.len() => {
-            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done })
-        }
-        Seen::Known(Node { record: Some(record), .. }) if ours(record, case) > 0 => {
-            Some(Course::Stages { goal: Goal::Return, rows: WITHDRAW, done })
+        Seen::Known(Node { record: Some(record), .. }) if let Some(rows) = rows_of_undo(record, case) => {
+            Some(Course::Stages { goal: Goal::Return, rows, done })
         }
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
         Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, Reason::NodeUnknown)),
@@ -141,8 +140,12 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     }
 }
 
-/// How many of the record's notices are this job's.
-fn ours(record: &Record, case: &Case<'_>) -> usize {
-    let has = |id: &&crate::NoticeId| case.facts.job.notices.iter().any(|notice| notice.id == **id);
-    record.notices.iter().filter(has).count()
+/// Others may be in the record, and all of it may be theirs.
+fn rows_of_undo(record: &Record, case: &Case<'_>) -> Option<&'static [StageRow]> {
+    let others = case.others(record).entries.len();
+    match record.foreign {
+        Some(_) => None,
+        None if others == 0 => Some(RETURN),
+        None => (others < record.entries.len()).then_some(WITHDRAW),
+    }
 }

@@ -69,8 +69,9 @@ fn is_refused_beside_others(hook: &Hook, calls: &HookCalls, seen: &Observation) 
 /// for the last time. A group that could not terminate an instance tries again with a new action.
 fn is_superseded(key: &HookKey, job: &Job) -> bool {
     let same_hook = |other: &HookKey| (&other.group, &other.name) == (&key.group, &key.name);
-    let own = job.memory.hook(key).taken_at();
-    job.memory.hooks.iter().any(|(other, calls)| same_hook(other) && calls.taken_at() > own)
+    let taken_at = |calls: &HookCalls| calls.heard.max(calls.continued);
+    let own = taken_at(&job.memory.hook(key));
+    job.memory.hooks.iter().any(|(other, calls)| same_hook(other) && taken_at(calls) > own)
 }
 
 /// The hook or its group does not exist any more.

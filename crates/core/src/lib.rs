@@ -28,6 +28,7 @@ mod notice;
 mod observation;
 mod policy;
 mod reason;
+mod record;
 mod repeat;
 mod stages;
 mod time;
@@ -39,26 +40,9 @@ extern crate self as offramp_core;
 #[cfg(test)]
 mod tests;
 
-pub use action::*;
-pub use came_back::{AcceptedEnd, Evictions};
-pub use claim::{AtTheEnd, Demands, Deregistration, Detachment, Isolation};
-pub use ended::*;
-pub use eviction::{Left, PodClass, classify};
-pub use goals::Goal;
-pub use ids::*;
-pub use job::*;
-pub use memory::*;
-pub use notice::*;
-pub use observation::*;
-pub use policy::*;
-pub use reason::Reason;
-pub use repeat::*;
-pub use stages::Stage;
-pub use time::Timestamp;
-pub use triggers::{NoticeKind, demands, hook_is_ours, left_alone};
-pub use walk::{Step, step};
-
-use case::Case;
-use claim::{Claim, Deadline, Entitlement};
-use facts::Facts;
-use stages::Condition;
+/// One vocabulary: what is not public in its module stays inside the crate.
+pub use {
+    action::*, came_back::*, claim::*, ended::*, eviction::*, goals::*, ids::*, job::*, memory::*, notice::*,
+    observation::*, policy::*, reason::*, record::*, repeat::*, stages::*, time::*, triggers::*, walk::*,
+};
+use {case::*, facts::*};

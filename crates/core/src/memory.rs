@@ -108,10 +108,3 @@ impl Memory {
         write.map(|write| now.since(write.at))
     }
 }
-
-impl HookCalls {
-    /// When AWS took a call for the last time.
-    pub(crate) fn taken_at(&self) -> Option<Timestamp> {
-        self.heard.max(self.continued)
-    }
-}

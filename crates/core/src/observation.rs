@@ -1,6 +1,5 @@
 //! What was read about one instance at one moment.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::*;
@@ -82,47 +81,6 @@ pub enum NodeOwner {
     Karpenter,
     /// EKS Auto Mode (`eks.amazonaws.com/compute-type: auto`).
     AutoMode,
-}
-
-/// The annotation on a node: what we changed that could be undone, for whom, since when.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// When the node was first isolated by us.
-    pub since: Timestamp,
-    /// The notices that it is for.
-    pub notices: BTreeSet<NoticeId>,
-    /// The cordon is ours.
-    pub cordoned: bool,
-    /// The exclude label is ours.
-    pub excluded: bool,
-    /// The targets that we deregister.
-    pub targets: BTreeSet<TargetKey>,
-    /// Of a record of a later version: when the last of its claims ends, where it says so.
-    pub foreign_until: Option<Timestamp>,
-}
-
-/// Stands among the notices of a record that cannot be read. No job has a notice of this name, because no
-/// name that is parsed has a control character.
-const FOREIGN: &str = "\nrecord of another version";
-
-impl Record {
-    /// A record that names nothing yet.
-    pub fn new(since: Timestamp) -> Self {
-        Self { since, ..Self::default() }
-    }
-
-    /// Stands for a record that cannot be read: damaged, or of a newer version that runs beside this one
-    /// during an upgrade. It is left on the node as it is, because an undo that somebody else owes depends
-    /// on it. So it has a notice that no job has, and counts as a claim: the node is leaving (the gate does
-    /// not rely on it), and nothing of it is ever taken away by us.
-    pub fn foreign(since: Timestamp) -> Self {
-        Self { notices: BTreeSet::from([NoticeId::from(FOREIGN)]), ..Self::new(since) }
-    }
-
-    /// The annotation on the node is not ours to write.
-    pub fn is_foreign(&self) -> bool {
-        self.notices.iter().any(|notice| notice.as_str() == FOREIGN)
-    }
 }
 
 /// A pod bound to the node, trimmed to what matters here.

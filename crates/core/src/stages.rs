@@ -12,7 +12,7 @@ pub(crate) use complete::{await_others, complete, confirm};
 pub(crate) use deregister::deregister;
 pub(crate) use detach::detach;
 pub(crate) use drain::drain;
-pub(crate) use isolate::{isolate, unconfirmed};
+pub(crate) use isolate::isolate;
 pub(crate) use quiesce::quiesce;
 pub(crate) use undo::{register, release, withdraw};
 
@@ -48,10 +48,10 @@ pub(crate) enum Condition {
     Open { actions: Vec<Action>, wake_at: Option<Timestamp>, reason: Reason },
 }
 
-fn wait(until: Timestamp, reason: Reason) -> Condition {
+pub(crate) fn wait(until: Timestamp, reason: Reason) -> Condition {
     Condition::Open { actions: Vec::new(), wake_at: Some(until), reason }
 }
 
-fn todo(actions: Vec<Action>, reason: Reason) -> Condition {
+pub(crate) fn todo(actions: Vec<Action>, reason: Reason) -> Condition {
     Condition::Open { actions, wake_at: None, reason }
 }

@@ -28,8 +28,34 @@ pub enum NoticeKind {
     Rebalance,
 }
 
+/// What a notice came from. Of several in one job the first names it: a hook waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trigger {
+    /// An Auto Scaling lifecycle action.
+    Hook,
+    /// A spot interruption notice.
+    Spot,
+    /// The warning that an instance of a capacity reservation or block is taken back.
+    CapacityReservation,
+    /// A rebalance recommendation.
+    Rebalance,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 4] = [Self::Hook, Self::Spot, Self::CapacityReservation, Self::Rebalance];
+
+    /// What a notice of this kind came from.
+    pub const fn of(kind: &NoticeKind) -> Self {
+        row(kind).trigger
+    }
+}
+
 /// One trigger: what a notice of its kind means.
 pub(crate) struct Row {
+    pub(crate) trigger: Trigger,
+    /// How long after its event a notice has a claim at the latest.
+    pub(crate) lasts: fn(&Policy) -> Duration,
     /// What such a notice is entitled to, where the instance is ours to touch.
     pub(crate) entitlement: fn(&Notice, Facts<'_>) -> Entitlement,
     /// What it demands where it acts.
@@ -55,17 +81,22 @@ pub const fn demands(kind: &NoticeKind) -> Demands {
     row(kind).demands
 }
 
+/// Whom a record names for a notice, and until when.
+pub(crate) fn claimant(notice: &Notice, policy: &Policy) -> (Claimant, Timestamp) {
+    let row = row(&notice.kind);
+    let of_hook = |hook: &Hook| Claimant::Hook(hook.key.group.clone(), hook.key.name.clone());
+    let claimant = notice.hook().map_or(Claimant::Trigger(row.trigger), of_hook);
+    (claimant, notice.at + (row.lasts)(policy))
+}
+
 /// What one notice of the job claims now.
 pub(crate) fn claim<'a>(notice: &'a Notice, facts: Facts<'a>) -> Claim<'a> {
     let row = row(&notice.kind);
     let entitlement = entitlement(&row, notice, facts);
-    let claim = Claim { notice, entitlement, demands: Demands::default(), until: None, gated: None };
-    if entitlement != Entitlement::Acts {
-        return claim;
-    }
-    let gated =
-        (row.demands.deregister == Deregistration::Gated).then_some(notice.at + facts.policy.gate_limit);
-    Claim { demands: row.demands, until: (row.until)(notice, facts), gated, ..claim }
+    let acts = entitlement == Entitlement::Acts;
+    let demands = if acts { row.demands } else { Demands::default() };
+    let until = if acts { (row.until)(notice, facts) } else { None };
+    Claim { notice, entitlement, demands, until }
 }
 
 fn entitlement(row: &Row, notice: &Notice, facts: Facts<'_>) -> Entitlement {

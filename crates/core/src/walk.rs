@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::goals::{Course, Row, course};
 use crate::*;
 
 /// What should happen now.
@@ -43,7 +42,7 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
     step.deadline = case.deadline.map(|deadline| deadline.answer);
     let held = step.actions.iter().filter_map(|action| job.memory.held_until(action, now)).min();
     step.actions.retain(|action| job.memory.held_until(action, now).is_none());
-    let changes = job.notices.iter().map(|notice| notice.at + triggers::FRESH);
+    let changes = job.notices.iter().map(|notice| notice.at + FRESH);
     let next_change = changes.filter(|at| *at > now).map(|at| at + MOMENT).min();
     step.wake_at = [held, next_change].into_iter().flatten().fold(step.wake_at, Timestamp::min);
     step
@@ -54,7 +53,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 /// Walks the rows: the first open one gives label and reason, all open ones give actions, and the earliest wish
 /// to look again wins. A reason that says "the deadline has come" goes before all.
-fn walk(rows: &[Row], case: &Case<'_>, over: Step) -> Step {
+fn walk(rows: &[StageRow], case: &Case<'_>, over: Step) -> Step {
     let mut step = over;
     let mut open = Vec::new();
     for (stage, decide) in rows {

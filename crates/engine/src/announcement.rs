@@ -1,11 +1,11 @@
 //! What a node's Events tell, so that `kubectl describe node` answers "what is happening to it". The one
 //! place that turns what a job does into announcements.
 
-use offramp_core::{Action, ActionResult, Failure, Outcome, PodRef, Reason, Stage};
+use offramp_core::{Action, ActionResult, Failure, Outcome, PodRef, Reason, Stage, Trigger};
 
 use std::time::Duration;
 
-use crate::labels::{JobOutcome, Trigger, action_name};
+use crate::labels::{JobOutcome, action_name, trigger_name};
 use crate::texts::{InWords, in_words};
 
 /// One Event of a node.
@@ -126,7 +126,7 @@ impl Announcement {
     }
 
     pub(crate) fn isolated(trigger: Trigger, since_event: Duration) -> Option<Self> {
-        let text = format!("Cordoned for a {} notice, {} old.", trigger.as_str(), in_words(since_event));
+        let text = format!("Cordoned for a {} notice, {} old.", trigger_name(trigger), in_words(since_event));
         Self::new(EventReason::Isolated, text)
     }
 

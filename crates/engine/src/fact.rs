@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use offramp_core::{
     Action, ActionResult, BalancerKind, ClusterName, Failure, InstanceId, NodeName, Outcome, PodRef, Reason,
-    Stage,
+    Stage, Trigger,
 };
 
-use crate::labels::{JobOutcome, Trigger, stage_name};
+use crate::labels::{JobOutcome, stage_name, trigger_name};
 use crate::ports::{Fault, MessageId};
 use crate::texts::{InWords, in_words};
 
@@ -169,7 +169,7 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received { trigger, age, .. } => {
-                write!(f, "received a {} notice, {} old", trigger.as_str(), in_words(*age))
+                write!(f, "received a {} notice, {} old", trigger_name(*trigger), in_words(*age))
             }
             Self::Ignored { why } => write!(f, "ignored a message: {why}"),
             Self::DeadLettered { why, .. } => write!(f, "dead-lettered a message: {why}"),
@@ -183,8 +183,12 @@ impl fmt::Display for Fact {
             Self::LeaseLost { .. } => {
                 f.write_str("a message is not in flight any more, waiting for its next delivery")
             }
-            Self::Joined { trigger, copy: false, .. } => write!(f, "{} notice taken on", trigger.as_str()),
-            Self::Joined { trigger, copy: true, .. } => write!(f, "copy of a {} notice", trigger.as_str()),
+            Self::Joined { trigger, copy: false, .. } => {
+                write!(f, "{} notice taken on", trigger_name(*trigger))
+            }
+            Self::Joined { trigger, copy: true, .. } => {
+                write!(f, "copy of a {} notice", trigger_name(*trigger))
+            }
             Self::Routed { cluster, node: Some(node), .. } => write!(f, "node {node} of cluster {cluster}"),
             Self::Routed { cluster, node: None, .. } => write!(f, "cluster {cluster}, no node"),
             Self::Stepped { stage, reason, .. } => write!(f, "{}: {}", stage_name(*stage), reason.in_words()),

@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{Delivery, Notice, Timestamp};
+use offramp_core::{Delivery, Notice, Timestamp, Trigger};
 use offramp_wire::{Parsed, parse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,6 @@ use crate::clock::Clock;
 use crate::dead_letters::Unreadable;
 use crate::fact::Fact;
 use crate::journal::Journal;
-use crate::labels::Trigger;
 use crate::lease::{LeaseTimes, Order};
 use crate::ports::{Fault, Message, Queue};
 use crate::retry::{GrowingPauses, timeout};

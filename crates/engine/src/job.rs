@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::select_all;
-use offramp_core::{AccountRegion, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp};
+use offramp_core::{AccountRegion, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp, Trigger};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,6 @@ use crate::arrival::{Alive, Arrival, Input};
 use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::journal::Journal;
-use crate::labels::Trigger;
 use crate::lease::Order;
 use crate::metrics::AtWork;
 use crate::observe::Observer;

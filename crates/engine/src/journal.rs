@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::fact::Fact;
-use crate::labels::{JobOutcome, action_name, stage_name};
+use crate::labels::{JobOutcome, action_name, stage_name, trigger_name};
 use crate::metrics::Metrics;
 
 /// Writes facts down.
@@ -56,7 +56,7 @@ impl fmt::Debug for Journal {
 fn log(fact: &Fact) {
     match fact {
         Fact::Received { instance, trigger, .. } => {
-            tracing::debug!(%instance, trigger = trigger.as_str(), "{fact}");
+            tracing::debug!(%instance, trigger = trigger_name(*trigger), "{fact}");
         }
         Fact::Ignored { .. } | Fact::DeadLetterPostponed { .. } | Fact::LaterVersion { .. } => {
             tracing::debug!("{fact}");

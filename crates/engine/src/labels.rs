@@ -1,47 +1,61 @@
 //! Closed sets, and the one word for each of their members in metrics, logs, Events and answers.
 
-use offramp_core::{Action, Goal, NoticeKind, Stage};
+use offramp_core::{Action, Ended, Goal, LifecycleState, Stage, Trigger};
 
-/// What a notice came from, as a label of metrics and a word of logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trigger {
-    /// An Auto Scaling lifecycle action.
-    Hook,
-    /// A spot interruption notice.
-    Spot,
-    /// The warning that an instance of a capacity reservation or block is taken back.
-    CapacityReservation,
-    /// A rebalance recommendation.
-    Rebalance,
+/// Every trigger by what presses most: a hook has an hour, what EC2 takes back two minutes.
+pub(crate) const BY_PRESSURE: [Trigger; 4] =
+    [Trigger::Spot, Trigger::CapacityReservation, Trigger::Hook, Trigger::Rebalance];
+
+/// A trigger as a label of metrics, a word of logs, and in a node's record.
+pub const fn trigger_name(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Hook => "hook",
+        Trigger::Spot => "spot",
+        Trigger::CapacityReservation => "capacity_reservation",
+        Trigger::Rebalance => "rebalance",
+    }
 }
 
-impl Trigger {
-    /// Every trigger. Of several in one job the first names it: a hook waits for an answer.
-    pub const ALL: [Self; 4] = [Self::Hook, Self::Spot, Self::CapacityReservation, Self::Rebalance];
+/// Every way in which a claim ends and what was done stays done.
+pub(crate) const ENDED: [Ended; 5] =
+    [Ended::WithoutOurAnswer, Ended::Answered, Ended::InstanceEnded, Ended::WasNotOpen, Ended::LeftIsolated];
 
-    /// The same by what presses most: a hook has an hour, what EC2 takes back two minutes.
-    pub(crate) const BY_PRESSURE: [Self; 4] =
-        [Self::Spot, Self::CapacityReservation, Self::Hook, Self::Rebalance];
-
-    /// What a notice of this kind came from.
-    pub const fn of(kind: &NoticeKind) -> Self {
-        match kind {
-            NoticeKind::Hook(_) => Self::Hook,
-            NoticeKind::Spot(_) => Self::Spot,
-            NoticeKind::CapacityReservation => Self::CapacityReservation,
-            NoticeKind::Rebalance => Self::Rebalance,
-        }
+/// How a claim ended, as a word in a node's record.
+pub(crate) const fn ended_name(ended: Ended) -> &'static str {
+    match ended {
+        Ended::WithoutOurAnswer => "ended_without_our_answer",
+        Ended::Answered => "answered",
+        Ended::InstanceEnded => "instance_ended",
+        Ended::WasNotOpen => "was_not_open",
+        Ended::LeftIsolated => "left_isolated",
     }
+}
 
-    /// The word used for it everywhere.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hook => "hook",
-            Self::Spot => "spot",
-            Self::CapacityReservation => "capacity_reservation",
-            Self::Rebalance => "rebalance",
-        }
+/// The lifecycle states that have a name of their own in the code, as Auto Scaling writes them.
+const STATES: [(LifecycleState, &str); 9] = [
+    (LifecycleState::InService, "InService"),
+    (LifecycleState::Standby, "Standby"),
+    (LifecycleState::TerminatingWait, "Terminating:Wait"),
+    (LifecycleState::TerminatingProceed, "Terminating:Proceed"),
+    (LifecycleState::Terminating, "Terminating"),
+    (LifecycleState::Terminated, "Terminated"),
+    (LifecycleState::WarmedPendingWait, "Warmed:Pending:Wait"),
+    (LifecycleState::Warmed, "Warmed"),
+    (LifecycleState::ReplacingRootVolumeWait, "ReplacingRootVolume:Wait"),
+];
+
+/// A lifecycle state as a word in a node's record.
+pub(crate) fn state_name(state: &LifecycleState) -> &str {
+    if let LifecycleState::Other(text) = state {
+        return text;
     }
+    STATES.iter().find(|(named, _)| named == state).map_or("", |(_, name)| name)
+}
+
+/// The state of this name.
+pub(crate) fn state_named(name: &str) -> LifecycleState {
+    let named = STATES.into_iter().find(|(_, known)| *known == name);
+    named.map_or_else(|| LifecycleState::Other(name.to_owned()), |(state, _)| state)
 }
 
 /// What a look at a configured target group found.

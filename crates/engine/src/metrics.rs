@@ -7,11 +7,13 @@ mod declare;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{ActionResult, BalancerKind, ClusterName, Failure, Goal, Outcome, Stage, Timestamp};
+use offramp_core::{
+    ActionResult, BalancerKind, ClusterName, Failure, Goal, Outcome, Stage, Timestamp, Trigger,
+};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::fact::Fact;
-use crate::labels::{ConfiguredTargetGroup, JobOutcome, Trigger, action_name, stage_name};
+use crate::labels::{ConfiguredTargetGroup, JobOutcome, action_name, stage_name, trigger_name};
 use crate::ports::{Depth, Fault};
 
 pub use calls::{Call, CallResult};
@@ -96,7 +98,7 @@ impl Metrics {
         let clusters = [&configured[..], &[UNKNOWN.to_owned()]].concat();
         let stages = Goal::ALL.into_iter().flat_map(Goal::stages).map(stage_name);
 
-        let trigger = Labels::one("trigger", Trigger::ALL.map(Trigger::as_str));
+        let trigger = Labels::one("trigger", Trigger::ALL.map(trigger_name));
         let fault = Labels::one("fault", FAULTS);
         let cluster = Labels::one("cluster", clusters.iter().cloned());
         let stage = Labels::one("stage", stages.clone());
@@ -272,7 +274,7 @@ impl Metrics {
     pub(crate) fn count(&self, fact: &Fact) {
         match fact {
             Fact::Received { trigger, age, .. } => {
-                self.received.with_label_values(&[trigger.as_str()]).inc();
+                self.received.with_label_values(&[trigger_name(*trigger)]).inc();
                 self.message_age.observe(age.as_secs_f64());
             }
             Fact::Ignored { why } => self.ignored.with_label_values(&[why]).inc(),
@@ -282,7 +284,7 @@ impl Metrics {
             Fact::QueueFaulted { fault } => self.queue_faults.with_label_values(&[fault_name(fault)]).inc(),
             Fact::LeaseLost { .. } => self.leases_lost.inc(),
             Fact::Joined { copy: true, .. } => self.copies.inc(),
-            Fact::Joined { trigger, .. } => self.notices.with_label_values(&[trigger.as_str()]).inc(),
+            Fact::Joined { trigger, .. } => self.notices.with_label_values(&[trigger_name(*trigger)]).inc(),
             Fact::Stepped { left_stage, .. } => self.left(*left_stage),
             Fact::Acted { action, outcome, balancer, .. } => {
                 let outcome = outcome_name(outcome);
@@ -293,12 +295,12 @@ impl Metrics {
             }
             Fact::Faulted { fault, .. } => self.faults.with_label_values(&[fault_name(fault)]).inc(),
             Fact::Isolated { cluster, trigger, since_event, since_received, .. } => {
-                let labels = [label(cluster.as_ref()), trigger.as_str()];
+                let labels = [label(cluster.as_ref()), trigger_name(*trigger)];
                 self.isolation.with_label_values(&labels).observe(since_event.as_secs_f64());
                 self.isolation_own.with_label_values(&labels).observe(since_received.as_secs_f64());
             }
             Fact::Finished { cluster, trigger, outcome, took, left_stage, time_left, .. } => {
-                let (cluster, trigger) = (label(cluster.as_ref()), trigger.as_str());
+                let (cluster, trigger) = (label(cluster.as_ref()), trigger_name(*trigger));
                 self.left(*left_stage);
                 self.finished.with_label_values(&[cluster, trigger, outcome.as_str()]).inc();
                 self.job_seconds.with_label_values(&[outcome.as_str()]).observe(took.as_secs_f64());
@@ -337,7 +339,7 @@ impl Metrics {
         {
             let at = earliest.get(&(cluster.clone(), trigger));
             let unix_seconds = at.map_or(0, |at| at.as_millis() / 1000);
-            self.earliest_deadline.with_label_values(&[cluster, trigger.as_str()]).set(unix_seconds);
+            self.earliest_deadline.with_label_values(&[cluster, trigger_name(trigger)]).set(unix_seconds);
         }
     }
 

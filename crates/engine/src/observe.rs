@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use offramp_core::{
-    AccountRegion, Deregistration, GroupName, Job, Node, Observation, Record, Seen, Target, TargetGroup,
+    AccountRegion, Deregistration, GroupName, Job, Node, Observation, Seen, Target, TargetGroup,
     TargetGroupArn, TargetHealth, demands,
 };
 
@@ -163,11 +163,11 @@ impl Observer {
 }
 
 fn has_foreign_record(node: &Node) -> bool {
-    node.record.as_ref().is_some_and(Record::is_foreign)
+    node.record.as_ref().is_some_and(|record| record.foreign.is_some())
 }
 
 fn unreadable_record(node: &Node) -> Fault {
-    let until = node.record.as_ref().and_then(|record| record.foreign_until);
+    let until = node.record.as_ref().and_then(|record| record.foreign?.until);
     let whose = match until {
         Some(_) => "is of a later version of offramp, which still has to end its work on it",
         None => "is damaged or of another version of offramp",

@@ -1,40 +1,34 @@
 //! The annotation on a node that says what offramp changed there: JSON with a format version. It is the
 //! engine's, because every adapter has to write and read the same: replicas of two versions may work side
 //! by side during an upgrade, and one undoes what another did.
+//!
+//! Version 1 is that of offramp 0.1. Its notices are read as claimants of their own, and the next write makes a
+//! version 2 of it. Offramp 0.1.1 beside this one reads of version 2 what its outline tells, and leaves it alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use offramp_core::{InstanceId, NoticeId, Record, TargetGroupArn, TargetKey, Timestamp};
+use offramp_core::{
+    Claimant, Entry, EntryEnd, Foreign, InstanceId, LifecycleState, NoticeId, Record, TargetGroupArn,
+    TargetKey, Timestamp, Trigger,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::labels::{ENDED, ended_name, state_name, state_named, trigger_name};
 
 /// The annotation's key.
 pub const RECORD_ANNOTATION: &str = "offramp.sh/record";
 
-/// The version that this program writes and understands.
-const VERSION: u32 = 1;
+/// Longer annotations are not ours: a record with 32 entries of the longest names and 200 targets has 55 KB.
+const LONGEST: usize = 64 * 1024;
 
-/// Format version 1.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    v: u32,
-    /// RFC 3339, because people read it.
-    since: String,
-    notices: BTreeSet<String>,
-    cordoned: bool,
-    excluded: bool,
-    targets: Vec<WrittenTarget>,
-}
+/// A notice in a record of version 1 has a claim for this long at most: `timing.hook_limit` and `timing.patience` are
+/// an hour each where nobody chose otherwise, and a second notice may have joined as late as that.
+const OF_VERSION_1: Duration = Duration::from_secs(2 * 3_600);
 
-#[derive(Serialize, Deserialize)]
-struct WrittenTarget {
-    group: String,
-    instance: String,
-    port: u16,
-}
-
-/// What can be told of a record of any version: later ones keep these fields, so that an older worker beside
-/// them knows since when, until when, and what of the node offramp changed.
+/// What every version says. Later ones keep these fields, so that an older worker beside them knows since when, until
+/// when, and what of the node offramp changed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Outline {
@@ -45,29 +39,131 @@ struct Outline {
     entries: Vec<Value>,
 }
 
+/// Format version 1.
+#[derive(Deserialize)]
+struct Version1 {
+    since: String,
+    notices: BTreeSet<String>,
+    cordoned: bool,
+    excluded: bool,
+    targets: Vec<Target1>,
+}
+
+#[derive(Deserialize)]
+struct Target1 {
+    group: String,
+    instance: String,
+    port: u16,
+}
+
+/// Format version 2. Times are RFC 3339, because people read them.
+#[derive(Serialize, Deserialize)]
+struct Version2 {
+    v: u32,
+    since: String,
+    cordoned: bool,
+    excluded: bool,
+    entries: Vec<Entry2>,
+    /// The instance whose targets these are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    instance: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    targets: Vec<Target2>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    maintenance: Option<Maintenance2>,
+}
+
+/// One for each claimant: a hook by group and name, another trigger by its word alone, a notice of version 1 by its id.
+#[derive(Serialize, Deserialize)]
+struct Entry2 {
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    hook: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    notice: Option<String>,
+    end: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ended: Option<Ended2>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ended2 {
+    outcome: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    state: Option<String>,
+    at: String,
+}
+
+/// A target group by what follows `arn:PARTITION:elasticloadbalancing:` in its ARN, with the port. A classic balancer,
+/// which has neither, is for a later version.
+#[derive(Serialize, Deserialize)]
+struct Target2 {
+    group: String,
+    port: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Maintenance2 {
+    start: String,
+}
+
 /// The annotation's text, or nothing for a record that stands for one that could not be read: that
 /// annotation is to be left as it is.
 pub fn write_record(record: &Record) -> Option<String> {
-    let Record { since, notices, cordoned, excluded, targets, foreign_until: _ } = record;
-    let target = |target: &TargetKey| WrittenTarget {
-        group: target.group.as_str().to_owned(),
-        instance: target.instance.as_str().to_owned(),
-        port: target.port,
-    };
-    let written = Written {
-        v: VERSION,
+    let Record { since, entries, cordoned, excluded, targets, maintenance, foreign } = record;
+    let written = Version2 {
+        v: 2,
         since: time_in_words(*since),
-        notices: notices.iter().map(|notice| notice.as_str().to_owned()).collect(),
         cordoned: *cordoned,
         excluded: *excluded,
-        targets: targets.iter().map(target).collect(),
+        entries: entries.iter().map(|(claimant, entry)| written_entry(claimant, entry)).collect(),
+        instance: targets.first().map(|target| target.instance.as_str().to_owned()),
+        targets: targets.iter().map(written_target).collect(),
+        maintenance: maintenance.map(|start| Maintenance2 { start: time_in_words(start) }),
     };
     // Texts, numbers and lists can always be written.
-    if record.is_foreign() { None } else { serde_json::to_string(&written).ok() }
+    if foreign.is_some() { None } else { serde_json::to_string(&written).ok() }
 }
 
-/// Reads the annotation. One that is damaged or of another version becomes [`Record::foreign`], with what its
-/// outline tells.
+fn written_entry(claimant: &Claimant, entry: &Entry) -> Entry2 {
+    let ended = entry.ended.as_ref().map(|ended| Ended2 {
+        outcome: ended_name(ended.outcome).to_owned(),
+        state: ended.state.as_ref().map(|state| state_name(state).to_owned()),
+        at: time_in_words(ended.at),
+    });
+    let of = |kind: &str| Entry2 {
+        kind: kind.to_owned(),
+        group: None,
+        hook: None,
+        notice: None,
+        end: time_in_words(entry.end),
+        ended,
+    };
+    match claimant {
+        Claimant::Hook(group, hook) => Entry2 {
+            group: Some(group.as_str().to_owned()),
+            hook: Some(hook.as_str().to_owned()),
+            ..of(trigger_name(Trigger::Hook))
+        },
+        Claimant::Trigger(trigger) => of(trigger_name(*trigger)),
+        Claimant::Notice(notice) => Entry2 { notice: Some(notice.as_str().to_owned()), ..of(NOTICE) },
+    }
+}
+
+/// The kind of a claimant that a record of version 1 left.
+const NOTICE: &str = "notice";
+
+fn written_target(target: &TargetKey) -> Target2 {
+    Target2 { group: target.group.as_str().replacen(ARN, "", 1), port: target.port }
+}
+
+/// What every ARN of a target group begins with in the partition `aws`; in others the whole ARN is written.
+const ARN: &str = "arn:aws:elasticloadbalancing:";
+
+/// Reads the annotation. One that is damaged, or of a version that this program does not know, becomes a foreign
+/// record with what its outline tells.
 pub fn read_record(text: &str) -> Record {
     understood(text).unwrap_or_else(|| {
         let outline: Outline = serde_json::from_str(text).unwrap_or_default();
@@ -76,16 +172,32 @@ pub fn read_record(text: &str) -> Record {
         Record {
             cordoned: outline.cordoned.as_bool().unwrap_or(false),
             excluded: outline.excluded.as_bool().unwrap_or(false),
-            foreign_until: ends.max(),
-            ..Record::foreign(time_of(&outline.since).unwrap_or(Timestamp::from_millis(0)))
+            foreign: Some(Foreign { until: ends.max() }),
+            ..Record::new(time_of(&outline.since).unwrap_or(Timestamp::from_millis(0)))
         }
     })
 }
 
 fn understood(text: &str) -> Option<Record> {
-    let written: Written = serde_json::from_str(text).ok()?;
-    let Written { v: VERSION, since, notices, cordoned, excluded, targets } = written else { return None };
-    let target = |target: WrittenTarget| {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    if text.len() > LONGEST {
+        return None;
+    }
+    match serde_json::from_str::<Version>(text).ok()?.v {
+        1 => read_version_1(serde_json::from_str(text).ok()?),
+        2 => read_version_2(serde_json::from_str(text).ok()?),
+        _ => None,
+    }
+}
+
+fn read_version_1(written: Version1) -> Option<Record> {
+    let since = time(&written.since)?;
+    let entry =
+        |id: String| (Claimant::Notice(NoticeId::new(id)), Entry { end: since + OF_VERSION_1, ended: None });
+    let target = |target: Target1| {
         Some(TargetKey {
             group: TargetGroupArn::new(target.group),
             instance: InstanceId::parse(&target.instance)?,
@@ -93,13 +205,50 @@ fn understood(text: &str) -> Option<Record> {
         })
     };
     Some(Record {
-        since: time(&since)?,
-        notices: notices.into_iter().map(NoticeId::new).collect(),
-        cordoned,
-        excluded,
-        targets: targets.into_iter().map(target).collect::<Option<_>>()?,
-        foreign_until: None,
+        entries: written.notices.into_iter().map(entry).collect(),
+        cordoned: written.cordoned,
+        excluded: written.excluded,
+        targets: written.targets.into_iter().map(target).collect::<Option<_>>()?,
+        ..Record::new(since)
     })
+}
+
+fn read_version_2(written: Version2) -> Option<Record> {
+    let instance =
+        written.instance.as_deref().map(|text| InstanceId::parse(text).ok_or(())).transpose().ok()?;
+    let target = |target: Target2| {
+        let prefix = if target.group.starts_with("arn:") { "" } else { ARN };
+        let group = TargetGroupArn::new(format!("{prefix}{}", target.group));
+        Some(TargetKey { group, instance: instance.clone()?, port: target.port })
+    };
+    let start = |maintenance: Maintenance2| time(&maintenance.start).ok_or(());
+    Some(Record {
+        entries: written.entries.into_iter().map(read_entry).collect::<Option<BTreeMap<_, _>>>()?,
+        cordoned: written.cordoned,
+        excluded: written.excluded,
+        targets: written.targets.into_iter().map(target).collect::<Option<_>>()?,
+        maintenance: written.maintenance.map(start).transpose().ok()?,
+        ..Record::new(time(&written.since)?)
+    })
+}
+
+/// Nothing for a kind that a later version knows: then the whole record is left to it.
+fn read_entry(entry: Entry2) -> Option<(Claimant, Entry)> {
+    let claimant = match (entry.kind.as_str(), entry.group, entry.hook, entry.notice) {
+        ("hook", Some(group), Some(hook), _) => Claimant::Hook(group.as_str().into(), hook.as_str().into()),
+        ("hook", ..) => return None,
+        (NOTICE, _, _, Some(notice)) => Claimant::Notice(NoticeId::new(notice)),
+        (kind, ..) => {
+            Claimant::Trigger(Trigger::ALL.into_iter().find(|trigger| trigger_name(*trigger) == kind)?)
+        }
+    };
+    let ended = |ended: Ended2| {
+        let outcome = ENDED.into_iter().find(|outcome| ended_name(*outcome) == ended.outcome)?;
+        let state: Option<LifecycleState> = ended.state.as_deref().map(state_named);
+        Some(EntryEnd { outcome, state, at: time(&ended.at)? })
+    };
+    let ended = entry.ended.map(|end| ended(end).ok_or(())).transpose().ok()?;
+    Some((claimant, Entry { end: time(&entry.end)?, ended }))
 }
 
 fn time(text: &str) -> Option<Timestamp> {
@@ -113,64 +262,4 @@ fn time_in_words(time: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record() -> Record {
-        Record {
-            since: Timestamp::from_millis(1_774_000_000_123),
-            notices: BTreeSet::from([NoticeId::from("a"), NoticeId::from("b")]),
-            cordoned: true,
-            excluded: false,
-            targets: BTreeSet::from([TargetKey {
-                group: TargetGroupArn::from("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1"),
-                instance: InstanceId::parse("i-0b1c2d3e4f5061728").unwrap(),
-                port: 30_080,
-            }]),
-            foreign_until: None,
-        }
-    }
-
-    #[test]
-    fn what_is_written_reads_back() {
-        assert_eq!(read_record(&write_record(&record()).unwrap()), record());
-    }
-
-    #[test]
-    fn the_format_is_stable() {
-        assert_eq!(
-            write_record(&record()).unwrap(),
-            r#"{"v":1,"since":"2026-03-20T09:46:40.123Z","notices":["a","b"],"cordoned":true,"excluded":false,"targets":[{"group":"arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1","instance":"i-0b1c2d3e4f5061728","port":30080}]}"#
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_not_ours_to_write_or_to_undo() {
-        let check = |text: &str, since: i64| {
-            let mut read = read_record(text);
-            assert!(read.is_foreign() && read.since == Timestamp::from_millis(since), "{text}");
-            assert!(read.targets.is_empty(), "{text}");
-            read.notices.insert(NoticeId::from("ours"));
-            assert_eq!(write_record(&read), None, "{text}");
-        };
-        let text = write_record(&record()).unwrap();
-        check(&text.replace("\"v\":1", "\"v\":2"), 1_774_000_000_123);
-        check(&text.replace("i-0b1c2d3e4f5061728", "somewhere"), 1_774_000_000_123);
-        check(&text.replace("2026-", "spring "), 0);
-        check(&text[..text.len() - 1], 0);
-        check(r#"{"v":2,"since":"2026-03-20T09:46:40Z"}"#, 1_774_000_000_000);
-        check("", 0);
-        check("true", 0);
-    }
-
-    #[test]
-    fn a_record_of_a_later_version_is_a_claim_with_an_end() {
-        let text = r#"{"v":2,"since":"2026-03-20T09:46:40Z","cordoned":true,"excluded":true,"targets":"of another form",
-            "entries":[{"kind":"spot","end":"2026-03-20T09:48:40Z"},{"kind":"hook","end":"2026-03-20T10:46:40Z"},{}]}"#;
-        let read = read_record(text);
-        let until = Timestamp::from_millis(1_774_003_600_000);
-        assert!(read.is_foreign() && read.cordoned && read.excluded);
-        assert_eq!(read.foreign_until, Some(until));
-        assert_eq!(write_record(&read), None, "it stays as it is");
-    }
-}
+mod tests;

@@ -167,7 +167,7 @@ fn worker(bug: &'static str) -> (Engine, Registry, Arc<World>) {
     };
     let (clock, registry) = (Clock::starting_at(NOW), Registry::new());
     let journal = Journal::new(clock, Metrics::register(&registry, [&blue]).unwrap());
-    let policy = Policy { clusters: [blue].into(), ..Policy::default() };
+    let policy = Policy { clusters: [blue].into(), ..default_policy() };
     let (engine, _) = Engine::new(ports, policy, Settings::default(), clock, journal);
     (engine, registry, world)
 }

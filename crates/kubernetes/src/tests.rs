@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offramp_core::{
-    ClusterName, InstanceId, NodeName, NoticeId, Outcome, PodRef, PodUid, Record, Seen, Timestamp,
+    Claimant, ClusterName, Entry, Foreign, InstanceId, NodeName, Outcome, PodRef, PodUid, Record, Seen,
+    Timestamp, Trigger,
 };
 use offramp_engine::{
     Announcement, Cluster, ClusterCall, EventReason, Fault, InWords, Metrics, RECORD_ANNOTATION, write_record,
@@ -217,12 +218,15 @@ fn service(policy: &str) -> Value {
 fn a_record() -> Record {
     Record {
         since: Timestamp::from_millis(1_774_000_000_000),
-        notices: [NoticeId::from("notice-1")].into(),
+        entries: [(Claimant::Trigger(Trigger::Spot), an_entry())].into(),
         cordoned: true,
         excluded: true,
-        targets: [].into(),
-        foreign_until: None,
+        ..Record::default()
     }
+}
+
+fn an_entry() -> Entry {
+    Entry { end: Timestamp::from_millis(1_774_000_120_000), ended: None }
 }
 
 fn a_pod() -> PodRef {
@@ -615,17 +619,18 @@ async fn evictions_that_hang_hold_nothing_else_up() {
 #[tokio::test]
 async fn a_record_of_another_version_stays_as_it_is() {
     let server = ApiServer::start().await;
-    let newer = r#"{"v":2,"since":"2026-03-20T09:46:40Z","changed":["cordon"]}"#;
+    let newer = r#"{"v":3,"since":"2026-03-20T09:46:40Z","changed":["cordon"]}"#;
     let mut upgraded = node(1);
     upgraded["metadata"]["annotations"] = json!({ RECORD_ANNOTATION: newer });
     server.put("nodes", upgraded);
     let running = Running::synced(&server).await;
     let seen = running.cluster.node(&instance(1)).known().unwrap().clone();
     let mut record = seen.record.unwrap();
-    assert_eq!(record, Record::foreign(Timestamp::from_millis(1_774_000_000_000)));
+    let since = Timestamp::from_millis(1_774_000_000_000);
+    assert_eq!(record, Record { foreign: Some(Foreign { until: None }), ..Record::new(since) });
 
     // What a job then writes has its own notice in it.
-    record.notices.insert(NoticeId::from("notice-1"));
+    record.entries.insert(Claimant::Trigger(Trigger::Spot), an_entry());
     let (node, guard) = (seen.name, seen.resource_version);
     let isolate = ClusterCall::Isolate {
         node: node.clone(),

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
 use offramp_core::Timestamp;
-use offramp_engine::{JobStatus, Trigger, goal_name, stage_name};
+use offramp_engine::{JobStatus, goal_name, stage_name, trigger_name};
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 use serde::Serialize;
@@ -125,7 +125,7 @@ impl From<JobStatus> for JobView {
             goal: goal_name(goal),
             stage: stage.map(stage_name),
             reason,
-            triggers: triggers.into_iter().map(Trigger::as_str).collect(),
+            triggers: triggers.into_iter().map(trigger_name).collect(),
             since: rfc_3339(since),
             wake_at: rfc_3339(wake_at),
             deadline: deadline.map(rfc_3339),

@@ -1,5 +1,6 @@
 //! How long things take: the one table of what the demo shortens against AWS.
 
+use offramp_engine::default_policy;
 use std::time::Duration;
 
 use offramp_core::{Policy, Propagation};
@@ -78,7 +79,7 @@ impl Delays {
     /// The worker's policy for a world with these delays: what it waits for keeps its proportion to what
     /// the world takes.
     pub fn policy(&self) -> Policy {
-        let (aws, usual) = (Self::aws(), Policy::default());
+        let (aws, usual) = (Self::aws(), default_policy());
         let scaled = |usual: Duration, here: Duration, there: Duration| {
             usual.mul_f64(here.as_secs_f64() / there.as_secs_f64())
         };

@@ -1,6 +1,5 @@
 //! Our hooks are answered, and what was announced has happened.
 
-use super::{Condition, todo, wait};
 use crate::triggers::hook::next_heartbeat;
 use crate::*;
 

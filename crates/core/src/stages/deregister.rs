@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::{Condition, todo, wait};
 use crate::*;
 
 /// Label before deregistration, the gate before both.
@@ -50,7 +49,7 @@ fn exclude(case: &Case<'_>, node: &Node, registered: &BTreeSet<TargetKey>) -> Op
     // What was deregistered while the node could not be written is named as soon as it can be.
     let targets: BTreeSet<TargetKey> =
         case.facts.job.memory.deregistered.union(registered).cloned().collect();
-    let names = |record: &Record| record.is_foreign() || targets.is_subset(&record.targets);
+    let names = |record: &Record| record.foreign.is_some() || targets.is_subset(&record.targets);
     if node.excluded && node.record.as_ref().is_some_and(names) {
         return None;
     }
@@ -63,13 +62,14 @@ fn exclude(case: &Case<'_>, node: &Node, registered: &BTreeSet<TargetKey>) -> Op
 
 /// The gate holds back for a while. It holds nothing that has no time to give.
 fn gated(case: &Case<'_>) -> Option<Condition> {
-    let Facts { job, seen, now, .. } = case.facts;
+    let Facts { job, seen, policy, now } = case.facts;
     if case.demands.deregister == Deregistration::AtOnce || case.machine_ended {
         return None;
     }
     let Seen::Known(node) = &seen.node else { return None };
     let since = node.record.as_ref().map_or(now, |record| record.since);
-    let until = case.acting().filter_map(|claim| claim.gated).min()?;
+    let gated = case.acting().filter(|claim| claim.demands.deregister == Deregistration::Gated);
+    let until = gated.map(|claim| claim.notice.at).min()? + policy.gate_limit;
     let group = gate::closed_by(&job.instance, since, seen)?;
     (now < until).then(|| {
         let reason = Reason::GateClosed { group: group.clone(), left: now.until(until) };

@@ -1,6 +1,5 @@
 //! The group no longer counts on the instance.
 
-use super::{Condition, todo, wait};
 use crate::*;
 
 /// Asked for where a replacement should start before the instance ends. A hook's instance is on its way out

@@ -1,6 +1,5 @@
 //! No evictable pod is left on the node.
 
-use super::{Condition, wait};
 use crate::*;
 
 /// Evicts in order of class, and ever harder towards the deadline.

@@ -1,6 +1,5 @@
 //! Cordon and record, and the exclude label where it has to come with them, are on the node.
 
-use super::{Condition, todo, wait};
 use crate::*;
 
 /// They are on it, or there is no node.
@@ -20,9 +19,4 @@ pub(crate) fn isolate(case: &Case<'_>, _: &[Stage]) -> Condition {
             todo(vec![Action::Isolate { exclude, record, guard }], Reason::Isolating)
         }
     }
-}
-
-/// A fresh event alone never finishes a job: the group has to speak.
-pub(crate) fn unconfirmed(case: &Case<'_>, _: &[Stage]) -> Condition {
-    wait(case.facts.recheck(), Reason::Unsettled)
 }

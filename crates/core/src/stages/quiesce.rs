@@ -1,6 +1,5 @@
 //! Every target is `unused`: the last request has been answered.
 
-use super::{Condition, wait};
 use crate::*;
 
 /// Waits for the deregistration delay of each target.

@@ -1,6 +1,5 @@
 //! What our record names is undone.
 
-use super::{Condition, todo, wait};
 use crate::*;
 
 /// The targets that the record names are registered again.
@@ -42,8 +41,7 @@ pub(crate) fn withdraw(case: &Case<'_>, _: &[Stage]) -> Condition {
     let Seen::Known(Node { record: Some(record), resource_version, .. }) = &case.facts.seen.node else {
         return Condition::Holds;
     };
-    let mut record = record.clone();
-    record.notices.retain(|id| case.facts.job.notices.iter().all(|notice| notice.id != *id));
+    let record = case.others(record);
     let guard = resource_version.clone();
     let reason = Reason::Returning(case.undo_reason());
     todo(vec![Action::Isolate { exclude: false, record, guard }], reason)

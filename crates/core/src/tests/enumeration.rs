@@ -277,7 +277,7 @@ fn invariant_6_and_8_label_and_record_come_first(case: &Case<'_>) {
 
 /// Takes this job's notices out of a record that others are in.
 fn withdraws(job: &Job, record: &Record) -> bool {
-    job.notices.iter().all(|notice| !record.notices.contains(&notice.id))
+    job.notices.iter().all(|notice| !record.entries.contains_key(&claimant_of(notice.id.as_str())))
 }
 
 fn invariant_7_detach_only_in_service(case: &Case<'_>) {
@@ -297,7 +297,9 @@ fn invariant_8_only_what_the_record_names_is_undone(case: &Case<'_>) {
     }
     let record = case.seen.node.known().and_then(|node| node.record.as_ref());
     let ours = |record: &Record| {
-        record.notices.iter().all(|id| case.job.notices.iter().any(|notice| notice.id == *id))
+        let of_job =
+            |who: &Claimant| case.job.notices.iter().any(|notice| claimant_of(notice.id.as_str()) == *who);
+        record.entries.keys().all(of_job)
     };
     case.require(record.is_some_and(ours), "8: undone for somebody else's notice");
     let of_hook = case.job.notices.iter().any(|notice| notice.id.as_str() == "offramp");

@@ -433,14 +433,14 @@ fn a_stopped_instance_gets_its_node_back_as_it_was() {
 
 #[test]
 fn a_record_that_cannot_be_read_holds_nothing_up_and_is_never_undone() {
-    let foreign = |excluded| Node { record: Some(Record::foreign(AT)), ..isolated(&[], excluded, &[]) };
+    let foreign = |excluded| Node { record: Some(foreign_record()), ..isolated(&[], excluded, &[]) };
     let seen = |node| Observation { node: Seen::Known(node), ..ready_to_drain(vec![pod("web")]) };
     for notice in [hook(), spot()] {
         let job = job([notice]);
         let open = Node { cordoned: false, ..foreign(false) };
         let isolate = step_at(&job, &seen(open), 1).actions.remove(0);
         let Action::Isolate { record, .. } = isolate else { panic!("{isolate:?}") };
-        assert!(record.is_foreign(), "so that the adapter knows");
+        assert!(record.foreign.is_some(), "so that the adapter knows");
         // Cordon and label are there: the drain goes on as if the record named this job.
         assert_eq!(words(&step_at(&job, &seen(foreign(true)), 6)), ["evict default/web"]);
     }
@@ -474,7 +474,7 @@ fn the_last_notice_out_of_a_record_undoes_it() {
     let ours = job([hook()]);
     let step = step_at(&ours, &seen(&["offramp", "of another worker"]), 100);
     let [Action::Isolate { exclude: false, record, .. }] = &step.actions[..] else { panic!("{step:?}") };
-    assert_eq!(record.notices, [NoticeId::new("of another worker")].into());
+    assert_eq!(record.entries.keys().collect::<Vec<_>>(), [&claimant_of("of another worker")]);
     assert_eq!(step_at(&ours, &seen(&["of another worker"]), 101).stage, None);
     assert_eq!(words(&step_at(&ours, &seen(&["offramp"]), 101)), ["uncordon and forget"]);
 }
@@ -493,4 +493,73 @@ fn an_unread_target_group_holds_the_end_back_and_nothing_else() {
     seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
     let step = step_at(&job([hook()]), &seen, 6);
     assert_eq!((step.stage, step.reason), (Some(Stage::Deregister), Reason::TargetsUnknown));
+}
+
+// === Records
+
+/// The entries of the record that a step writes.
+fn written(step: &Step) -> Vec<Claimant> {
+    let record = step.actions.iter().find_map(|action| match action {
+        Action::Isolate { record, .. } | Action::Exclude { record, .. } => Some(record),
+        _ => None,
+    });
+    record.map_or_else(Vec::new, |record| record.entries.keys().cloned().collect())
+}
+
+fn recorded(node: Node, entries: Vec<(Claimant, Entry)>) -> Observation {
+    let record = Record { entries: entries.into_iter().collect(), ..node.record.clone().unwrap() };
+    Observation { node: Seen::Known(Node { record: Some(record), ..node }), ..untouched() }
+}
+
+#[test]
+fn a_record_of_version_1_holds_a_claim_by_its_notice_and_becomes_one_of_version_2() {
+    let of_version_1 =
+        |id: &str| (Claimant::Notice(NoticeId::new(id)), Entry { end: AT + seconds(7_200), ended: None });
+    let node = isolated(&[], false, &[]);
+    let seen = recorded(node.clone(), vec![of_version_1("offramp"), of_version_1("of another worker")]);
+    let step = step_at(&job([hook()]), &seen, 10);
+    assert_eq!(words(&step)[0], "exclude, recording 1 target", "it is isolated");
+    let kept = of_version_1("of another worker").0;
+    assert_eq!(written(&step), [claimant_of("offramp"), kept.clone()]);
+    // Whose message is in another worker's hands is not undone by this one.
+    let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
+    assert_eq!(written(&step_at(&job([hook()]), &reprieved, 100)), [kept]);
+    let alone = recorded(node, vec![of_version_1("offramp")]);
+    let alone = Observation { membership: member(LifecycleState::InService), ..alone };
+    assert_eq!(words(&step_at(&job([hook()]), &alone, 100)), ["uncordon and forget"]);
+}
+
+#[test]
+fn a_claim_that_finds_no_place_in_a_record_is_held_by_its_message_alone() {
+    let other = |number: usize| {
+        let hook = Claimant::Hook(GroupName::new("workers"), HookName::new(format!("hook-{number}")));
+        (hook, Entry { end: AT + seconds(3_600), ended: None })
+    };
+    let seen = recorded(isolated(&[], false, &[]), (0..MOST_ENTRIES).map(other).collect());
+    let step = step_at(&job([hook()]), &seen, 10);
+    assert_eq!(words(&step)[0], "exclude, recording 1 target", "it counts as isolated");
+    assert_eq!(written(&step).len(), MOST_ENTRIES, "and nobody is pushed out");
+    let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
+    let step = step_at(&job([hook()]), &reprieved, 100);
+    assert_eq!((step.stage, step.actions), (None, vec![]), "nothing is undone for others");
+}
+
+/// A group that could not terminate an instance begins a new action of the same hook.
+#[test]
+fn an_older_event_of_a_hook_does_not_undo_for_a_newer_one() {
+    let newer = (claimant_of("offramp"), Entry { end: AT + seconds(3_900), ended: None });
+    let seen = recorded(isolated(&[], false, &[]), vec![newer]);
+    let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
+    let step = step_at(&job([hook()]), &reprieved, 100);
+    assert_eq!((step.stage, step.actions), (None, vec![]));
+}
+
+#[test]
+fn a_claim_that_begins_again_renews_its_entry() {
+    let ended = EntryEnd { outcome: Ended::LeftIsolated, state: None, at: AT };
+    let over = (claimant_of("offramp"), Entry { end: AT + seconds(3_600), ended: Some(ended) });
+    let seen = recorded(isolated(&[], false, &[]), vec![over]);
+    let step = step_at(&job([hook()]), &seen, 10);
+    let [Action::Isolate { record, .. }, ..] = &step.actions[..] else { panic!("{step:?}") };
+    assert_eq!(record.entries[&claimant_of("offramp")].ended, None);
 }

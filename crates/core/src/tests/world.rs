@@ -25,8 +25,18 @@ pub(crate) fn other() -> InstanceId {
 pub(crate) fn policy() -> Policy {
     Policy {
         hook_names: BTreeSet::from([HookName::new("offramp")]),
+        scoped: false,
         clusters: BTreeSet::from([ClusterName::new("blue")]),
-        ..Policy::default()
+        rebalance: RebalancePolicy::Automatic,
+        deadline_margin: seconds(15),
+        node_shutdown_grace: Duration::ZERO,
+        hook_limit: seconds(3_600),
+        patience: seconds(3_600),
+        gate_limit: seconds(600),
+        propagation: Propagation { application: seconds(30), network: seconds(150) },
+        settle: seconds(5),
+        recheck: seconds(10),
+        ingress_daemon_sets: BTreeSet::new(),
     }
 }
 
@@ -94,13 +104,36 @@ pub(crate) fn node() -> Node {
 pub(crate) fn isolated(ids: &[&str], excluded: bool, targets: &[TargetKey]) -> Node {
     let record = Record {
         since: AT,
-        notices: ids.iter().map(|id| NoticeId::new(*id)).collect(),
+        entries: ids.iter().map(|id| (claimant_of(id), entry(id))).collect(),
         cordoned: true,
         excluded,
         targets: targets.iter().cloned().collect(),
-        foreign_until: None,
+        ..Record::default()
     };
     Node { cordoned: true, excluded, record: Some(record), ..node() }
+}
+
+/// A record that cannot be read.
+pub(crate) fn foreign_record() -> Record {
+    Record { foreign: Some(Foreign { until: None }), ..Record::new(AT) }
+}
+
+/// Whom the record names for the notices of these tests.
+pub(crate) fn claimant_of(id: &str) -> Claimant {
+    match id {
+        "spot" => Claimant::Trigger(Trigger::Spot),
+        "rebalance" | "again" => Claimant::Trigger(Trigger::Rebalance),
+        "offramp" | "other-hook" | "somebody-elses" => {
+            Claimant::Hook(GroupName::new("workers"), HookName::new(id))
+        }
+        other => Claimant::Notice(NoticeId::new(other)),
+    }
+}
+
+fn entry(id: &str) -> Entry {
+    // A second recommendation came later.
+    let at = if id == "again" { AT + seconds(100) } else { AT };
+    Entry { end: at + seconds(3_600), ended: None }
 }
 
 pub(crate) fn pod(name: &str) -> Pod {

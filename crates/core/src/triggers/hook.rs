@@ -2,10 +2,11 @@
 //! authorises nothing by itself but a fresh cordon: the group has to report the matching Wait state.
 
 use crate::hook_action::{action_closes_at, after_our_calls, is_past, spec_of};
-use crate::triggers::Row;
 use crate::*;
 
 pub(super) const ROW: Row = Row {
+    trigger: Trigger::Hook,
+    lasts: |policy| policy.hook_limit,
     entitlement,
     demands: Demands {
         isolate: Isolation::Cordon,
@@ -26,8 +27,8 @@ fn entitlement(notice: &Notice, facts: Facts<'_>) -> Entitlement {
     let served = notice.hook().and_then(|hook| Some((hook, hook.passage.wait_state()?)));
     let Some((hook, wait_state)) = served else { return Entitlement::Undo(UndoReason::NotServed) };
     // A message that is older than the patience is read for a while, too: its first reading may be a bad one.
-    let patient = now < (notice.at + policy.patience).max(job.delivery_of(notice).at + triggers::FRESH);
-    let fresh = now <= notice.at + triggers::FRESH;
+    let patient = now < (notice.at + policy.patience).max(job.delivery_of(notice).at + FRESH);
+    let fresh = now <= notice.at + FRESH;
     match after_our_calls(notice, hook, facts) {
         // The instance comes back, whoever answered.
         Some(Entitlement::Ended(_)) if hook.passage == Passage::RootVolume => {

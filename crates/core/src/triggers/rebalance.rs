@@ -1,9 +1,10 @@
 //! EC2 sees an elevated risk of interruption: the node gets no new pods, and the interruption may follow or not.
 
-use crate::triggers::Row;
 use crate::*;
 
 pub(super) const ROW: Row = Row {
+    trigger: Trigger::Rebalance,
+    lasts: |policy| policy.patience,
     entitlement,
     demands: Demands {
         isolate: Isolation::Cordon,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::triggers::Row;
 use crate::*;
 
 /// EC2 begins to shut a spot instance down two minutes after the notice's time (EC2 UG,
@@ -13,6 +12,9 @@ const LEAD: Duration = Duration::from_secs(120);
 const STALE: Duration = Duration::from_secs(60);
 
 pub(super) const TERMINATE: Row = Row {
+    trigger: Trigger::Spot,
+    // A stopped instance may come back.
+    lasts: |policy| policy.patience,
     entitlement,
     demands: Demands {
         isolate: Isolation::CordonAndLabel,

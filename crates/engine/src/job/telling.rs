@@ -2,14 +2,14 @@
 
 use offramp_core::{
     Action, ActionResult, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, Stage, Step,
-    Timestamp,
+    Timestamp, Trigger,
 };
 
 use super::Task;
 use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
-use crate::labels::{Trigger, action_name};
+use crate::labels::{BY_PRESSURE, action_name};
 use crate::ports::Fault;
 use crate::texts::InWords;
 
@@ -61,7 +61,7 @@ impl JobStatus {
 
     /// Whose deadline it is. A hook that joins a spot notice has an hour; the two minutes are the spot's.
     pub(crate) fn pressed_by(&self) -> Trigger {
-        self.first_of(Trigger::BY_PRESSURE)
+        self.first_of(BY_PRESSURE)
     }
 
     fn first_of(&self, order: impl IntoIterator<Item = Trigger>) -> Trigger {

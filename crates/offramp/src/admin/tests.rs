@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt;
-use offramp_core::{ClusterName, Goal, InstanceId, Stage};
+use offramp_core::{ClusterName, Goal, InstanceId, Stage, Trigger};
 use prometheus::{IntCounter, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

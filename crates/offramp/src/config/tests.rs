@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{ClusterName, HookName, IngressDaemonSet, Propagation, RebalancePolicy, TargetGroupArn};
-use offramp_engine::{ForeignMessages, LeaseTimes};
+use offramp_engine::{ForeignMessages, LeaseTimes, default_policy};
 use offramp_kubernetes::Access;
 
 use super::*;
@@ -375,7 +375,7 @@ fn a_configured_region_goes_before_that_of_the_queue() {
 #[test]
 fn an_empty_section_has_its_defaults_and_so_has_the_policy() {
     let config = load(Some(&format!("{BASE}timing:\nlog:\naws:\n")), &pod()).unwrap();
-    let expect = Policy { clusters: BTreeSet::from([ClusterName::new("blue")]), ..Policy::default() };
+    let expect = Policy { clusters: BTreeSet::from([ClusterName::new("blue")]), ..default_policy() };
     assert_eq!(config.policy, expect);
     assert!(config.admin_listen.ip().is_loopback());
     assert_eq!(config.engine, Settings::default());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use offramp_core::{ClusterName, HookName, Policy, Propagation, RebalancePolicy};
-use offramp_engine::{ForeignMessages, LeaseTimes, Settings, in_words};
+use offramp_engine::{ForeignMessages, LeaseTimes, Settings, default_policy, in_words};
 use offramp_kubernetes::{Access, ClusterOptions, ClusterSource};
 
 use super::environment::{CLUSTER_NAME, Environment, QUEUE_URL};
@@ -244,7 +244,7 @@ impl Check<'_> {
             settle,
             recheck,
         } = raw;
-        let default = Policy::default();
+        let default = default_policy();
         let recheck_given = recheck.clone();
         let timing = Policy {
             deadline_margin: self.duration(

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use offramp_core::{NoticeId, TargetGroupArn, TargetKey, Timestamp};
+use offramp_core::{Claimant, Entry, TargetGroupArn, TargetKey, Timestamp, Trigger};
 use offramp_engine::Clock;
 
 use super::*;
@@ -42,11 +42,14 @@ fn record(instance: &InstanceId) -> Record {
     let group = TargetGroupArn::new("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1");
     Record {
         since: Timestamp::from_millis(1_774_000_000_123),
-        notices: BTreeSet::from([NoticeId::new("one")]),
+        entries: BTreeMap::from([(
+            Claimant::Trigger(Trigger::Spot),
+            Entry { end: Timestamp::from_millis(1_774_000_120_123), ended: None },
+        )]),
         cordoned: true,
         excluded: true,
         targets: BTreeSet::from([TargetKey { group, instance: instance.clone(), port: 30_080 }]),
-        foreign_until: None,
+        ..Record::default()
     }
 }
 
@@ -270,13 +273,13 @@ async fn a_record_that_cannot_be_read_is_not_written_over() {
     let (sandbox, door) = sandbox();
     let instance = instance(&sandbox);
     let name = seen(&door, &instance).name;
-    let newer = r#"{"v":2,"since":"2026-03-20T09:46:40Z"}"#;
+    let newer = r#"{"v":3,"since":"2026-03-20T09:46:40Z"}"#;
     let annotations = BTreeMap::from([(RECORD_ANNOTATION.to_owned(), Some(newer.to_owned()))]);
     let patch = NodePatch { annotations, ..NodePatch::default() };
     sandbox.with(|world| world.patch_node(&door.name, &name, patch)).unwrap();
     let before = seen(&door, &instance);
     let record = before.record.unwrap();
-    assert!(record.is_foreign());
+    assert!(record.foreign.is_some());
     let guard = before.resource_version;
     door.perform(&ClusterCall::Isolate { node: name.clone(), exclude: true, record, guard }).await.unwrap();
     let after = seen(&door, &instance);
