@@ -177,7 +177,7 @@ fn entry(notice: &Notice) -> (Claimant, Entry) {
         Some(hook) => Claimant::Hook(hook.key.group.clone(), hook.key.name.clone()),
         None => Claimant::Trigger(Trigger::of(&notice.kind)),
     };
-    (claimant, Entry { end: AT + Duration::from_secs(3_600), ended: None })
+    (claimant, Entry { at: AT, end: AT + Duration::from_secs(3_600), ended: None })
 }
 
 fn group() -> Group {

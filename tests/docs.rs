@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use offramp_core::{Demands, Hook, HookKey, NoticeKind, Passage, Policy, SpotAction, demands};
+use offramp_core::{Demands, Hook, HookKey, NoticeKind, Passage, Policy, SpotAction, Trigger, demands};
 use offramp_engine::{
     EventReason, JobOutcome, Metrics, RECORD_ANNOTATION, Settings, default_policy, in_words, stage_name,
 };
@@ -150,6 +150,9 @@ fn what_each_trigger_demands_is_explained() {
         ("rebalance", NoticeKind::Rebalance),
     ];
     let yes_or_no = |demanded: bool| if demanded { "yes" } else { "no" };
+    for (_, kind) in &kinds {
+        assert!(Trigger::ALL.contains(&Trigger::of(kind)), "{kind:?}");
+    }
     let row = |(name, kind): &(&str, NoticeKind)| {
         // A kind that is missing above does not compile here.
         match kind {

@@ -65,13 +65,7 @@ impl<'a> Case<'a> {
     }
 
     pub(crate) fn is_isolated(&self, node: &Node) -> bool {
-        let policy = self.facts.policy;
-        let holds = |record: &Record| {
-            self.isolating().all(|notice| {
-                let (claimant, end) = triggers::claimant(notice, policy);
-                record.holds(&claimant, end, &notice.id)
-            })
-        };
+        let holds = |record: &Record| self.isolating().all(|notice| record.holds(notice));
         let labelled = self.demands.isolate == Isolation::Cordon || node.excluded;
         node.cordoned && node.record.as_ref().is_some_and(holds) && labelled
     }
@@ -83,22 +77,17 @@ impl<'a> Case<'a> {
     /// The node's record with this job's claims in it.
     pub(crate) fn record(&self, node: &Node) -> Record {
         let mut record = node.record.clone().unwrap_or_else(|| Record::new(self.facts.now));
-        for notice in self.isolating() {
-            let (claimant, end) = triggers::claimant(notice, self.facts.policy);
-            record.add(claimant, end, &notice.id);
-        }
+        self.isolating().for_each(|notice| record.add(notice, self.facts.policy));
         record
     }
 
-    /// The record without this job's claims.
+    /// The record without this job's claims. A hook that is not ours has never had one.
     pub(crate) fn others(&self, record: &Record) -> Record {
+        use UndoReason::{NotOurs, NotServed};
         let mut others = record.clone();
-        for notice in &self.facts.job.notices {
-            let (claimant, end) = triggers::claimant(notice, self.facts.policy);
-            others.entries.retain(|who, entry| {
-                *who != Claimant::Notice(notice.id.clone()) && (*who != claimant || entry.end > end)
-            });
-        }
+        let is_foreign =
+            |claim: &&Claim<'_>| matches!(claim.entitlement, Entitlement::Undo(NotOurs | NotServed));
+        self.claims.iter().filter(|claim| !is_foreign(claim)).for_each(|claim| others.remove(claim.notice));
         others
     }
 

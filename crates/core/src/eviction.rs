@@ -6,7 +6,7 @@ use crate::*;
 
 /// What a pod is to a drain. The order is that of leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PodClass {
+pub(crate) enum PodClass {
     /// Goes first. Bare pods, Jobs and pods with emptyDir are ordinary too.
     Ordinary,
     /// `system-cluster-critical`: after the ordinary ones.
@@ -20,7 +20,7 @@ pub enum PodClass {
 }
 
 /// The class of a pod.
-pub fn classify(pod: &Pod, policy: &Policy) -> PodClass {
+pub(crate) fn classify(pod: &Pod, policy: &Policy) -> PodClass {
     if pod.mirror || pod.finished {
         return PodClass::Stays;
     }

@@ -49,10 +49,8 @@ const ISOLATE: &[StageRow] = &[
 ];
 /// All is done, and AWS took our answers.
 const CONFIRM: &[StageRow] = &[(Stage::Complete, confirm)];
-/// No claim is left, and only our notices are in the record.
+/// No claim is left. Where others have one, only ours is taken out of the record.
 const RETURN: &[StageRow] = &[(Stage::Register, register), (Stage::Release, release)];
-/// No claim is left, and others are in the record.
-const WITHDRAW: &[StageRow] = &[(Stage::Release, withdraw)];
 
 /// What follows from the claims of a job.
 pub(crate) enum Course {
@@ -76,7 +74,7 @@ pub(crate) fn course(case: &Case<'_>) -> Course {
 }
 
 fn leave(case: &Case<'_>) -> Option<Course> {
-    let course = Course::Stages { goal: Goal::Leave, rows: LEAVE, done: Reason::SpotServed };
+    let course = Course::Stages { goal: Goal::Leave, rows: LEAVE, done: Reason::Served };
     case.claims.iter().any(|claim| claim.acts()).then_some(course)
 }
 
@@ -128,8 +126,8 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     // There may be something to undo: an hour more than the longest patience, then the sweep.
     let patient = now < job.since() + policy.patience * 2;
     match &seen.node {
-        Seen::Known(Node { record: Some(record), .. }) if let Some(rows) = rows_of_undo(record, case) => {
-            Some(Course::Stages { goal: Goal::Return, rows, done })
+        Seen::Known(Node { record: Some(record), .. }) if is_ours(record, case) => {
+            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done })
         }
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
         Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, Reason::NodeUnknown)),
@@ -140,12 +138,8 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     }
 }
 
-/// Others may be in the record, and all of it may be theirs.
-fn rows_of_undo(record: &Record, case: &Case<'_>) -> Option<&'static [StageRow]> {
+/// Some of the record is this job's, or nobody's.
+fn is_ours(record: &Record, case: &Case<'_>) -> bool {
     let others = case.others(record).entries.len();
-    match record.foreign {
-        Some(_) => None,
-        None if others == 0 => Some(RETURN),
-        None => (others < record.entries.len()).then_some(WITHDRAW),
-    }
+    record.foreign.is_none() && (others == 0 || others < record.entries.len())
 }

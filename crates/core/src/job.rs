@@ -44,7 +44,11 @@ impl Job {
         let copy = |have: &Notice| {
             have.id == notice.id || have.hook().zip(notice.hook()).is_some_and(|(a, b)| same(a, b))
         };
-        if self.notices.iter().any(copy) {
+        if let Some(have) = self.notices.iter_mut().find(|have| copy(have)) {
+            // By another route it may name the Region that the first delivery did not.
+            if have.account_region.region.is_none() {
+                have.account_region = notice.account_region;
+            }
             return false;
         }
         self.deliveries.insert(notice.id.clone(), delivery);

@@ -74,8 +74,8 @@ pub enum Reason {
     AwaitingReturn,
     /// What the record names is being undone.
     Returning(UndoReason),
-    /// Everything owed for the spot notice is done.
-    SpotServed,
+    /// Everything owed for the interruption is done.
+    Served,
     /// Nothing is owed any more, and what was done stays done.
     Over(Ended),
     /// Nothing is owed any more, and nothing is left of what was done.

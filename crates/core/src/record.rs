@@ -40,7 +40,10 @@ pub enum Claimant {
 /// One claim on the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// When it is over at the latest. Of several notices of one claimant the latest counts.
+    /// The time of its latest event. What is more than [`FRESH`] older is another claim: events of one claimant come by
+    /// two routes with times of their own.
+    pub at: Timestamp,
+    /// When it should be over by the operator's limits, so that somebody looks whether it is.
     pub end: Timestamp,
     /// How it ended, where the node outlives it.
     pub ended: Option<EntryEnd>,
@@ -74,20 +77,33 @@ impl Record {
         Self { since, ..Self::default() }
     }
 
-    /// The claim is in it, or need not be.
-    pub(crate) fn holds(&self, claimant: &Claimant, end: Timestamp, notice: &NoticeId) -> bool {
-        let entry = self.entries.get(claimant);
-        entry.map_or(self.entries.len() >= MOST_ENTRIES, |entry| entry.end >= end && entry.ended.is_none())
-            || self.entries.contains_key(&Claimant::Notice(notice.clone()))
+    /// The notice is in it, or need not be.
+    pub(crate) fn holds(&self, notice: &Notice) -> bool {
+        let claimant = triggers::claimant(notice);
+        let last = self.entries.last_key_value().filter(|_| self.entries.len() >= MOST_ENTRIES);
+        let has_no_place = last.is_some_and(|(last, _)| *last < claimant);
+        let covers = |entry: &Entry| entry.at + FRESH >= notice.at && entry.ended.is_none();
+        self.entries.get(&claimant).map_or(has_no_place, covers)
+            || self.entries.contains_key(&Claimant::Notice(notice.id.clone()))
             || self.foreign.is_some()
     }
 
-    /// Puts a claim in it, where it fits.
-    pub(crate) fn add(&mut self, claimant: Claimant, end: Timestamp, notice: &NoticeId) {
-        self.entries.remove(&Claimant::Notice(notice.clone()));
-        let end = self.entries.get(&claimant).map_or(end, |entry| entry.end.max(end));
-        if self.entries.len() < MOST_ENTRIES || self.entries.contains_key(&claimant) {
-            self.entries.insert(claimant, Entry { end, ended: None });
+    /// Puts a notice in it. Where there are too many, the last in the order of claimants finds no place.
+    pub(crate) fn add(&mut self, notice: &Notice, policy: &Policy) {
+        self.entries.remove(&Claimant::Notice(notice.id.clone()));
+        let new = Entry { at: notice.at, end: triggers::expected_end(notice, policy), ended: None };
+        let entry = self.entries.entry(triggers::claimant(notice)).or_insert_with(|| new.clone());
+        *entry = Entry { at: entry.at.max(new.at), end: entry.end.max(new.end), ended: None };
+        if self.entries.len() > MOST_ENTRIES {
+            self.entries.pop_last();
         }
+    }
+
+    /// Takes a notice out of it, but not a newer one of the same claimant.
+    pub(crate) fn remove(&mut self, notice: &Notice) {
+        let claimant = triggers::claimant(notice);
+        self.entries.retain(|who, entry| {
+            *who != Claimant::Notice(notice.id.clone()) && (*who != claimant || entry.at > notice.at + FRESH)
+        });
     }
 }

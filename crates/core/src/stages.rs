@@ -14,7 +14,7 @@ pub(crate) use detach::detach;
 pub(crate) use drain::drain;
 pub(crate) use isolate::isolate;
 pub(crate) use quiesce::quiesce;
-pub(crate) use undo::{register, release, withdraw};
+pub(crate) use undo::{register, release};
 
 use crate::*;
 

@@ -13,7 +13,7 @@ use crate::*;
 /// For this long a hook's event alone allows the cordon, and another state of the group counts as not
 /// known yet: DescribeAutoScalingInstances may lag behind the event (by how much, only a live account
 /// could tell). A cordon can be undone, so a minute is generous.
-pub(crate) const FRESH: Duration = Duration::from_secs(60);
+pub const FRESH: Duration = Duration::from_secs(60);
 
 /// What a notice says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Trigger {
 /// One trigger: what a notice of its kind means.
 pub(crate) struct Row {
     pub(crate) trigger: Trigger,
-    /// How long after its event a notice has a claim at the latest.
+    /// How long after its event a notice has a claim, by the operator's limits.
     pub(crate) lasts: fn(&Policy) -> Duration,
     /// What such a notice is entitled to, where the instance is ours to touch.
     pub(crate) entitlement: fn(&Notice, Facts<'_>) -> Entitlement,
@@ -81,12 +81,15 @@ pub const fn demands(kind: &NoticeKind) -> Demands {
     row(kind).demands
 }
 
-/// Whom a record names for a notice, and until when.
-pub(crate) fn claimant(notice: &Notice, policy: &Policy) -> (Claimant, Timestamp) {
-    let row = row(&notice.kind);
+/// Whom a record names for a notice.
+pub(crate) fn claimant(notice: &Notice) -> Claimant {
     let of_hook = |hook: &Hook| Claimant::Hook(hook.key.group.clone(), hook.key.name.clone());
-    let claimant = notice.hook().map_or(Claimant::Trigger(row.trigger), of_hook);
-    (claimant, notice.at + (row.lasts)(policy))
+    notice.hook().map_or(Claimant::Trigger(Trigger::of(&notice.kind)), of_hook)
+}
+
+/// When a notice should have no claim any more, by the operator's limits. What cannot be read may hold it longer.
+pub(crate) fn expected_end(notice: &Notice, policy: &Policy) -> Timestamp {
+    notice.at + (row(&notice.kind).lasts)(policy)
 }
 
 /// What one notice of the job claims now.
@@ -121,7 +124,7 @@ pub fn hook_is_ours(name: &HookName, cluster_hint: Option<&ClusterName>, policy:
 
 /// Why the instance is not to be touched, if so. The node decides about the cordon; the group, once
 /// read, about everything else.
-pub fn left_alone(seen: &Observation, policy: &Policy) -> Option<LeftAlone> {
+pub(crate) fn left_alone(seen: &Observation, policy: &Policy) -> Option<LeftAlone> {
     let by_node = seen.node.known().and_then(|node| match node.owner {
         NodeOwner::Karpenter => Some(LeftAlone::Karpenter),
         NodeOwner::AutoMode => Some(LeftAlone::AutoMode),

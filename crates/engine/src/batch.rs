@@ -382,12 +382,12 @@ where
     fn flush(&mut self, in_flight: &mut FuturesUnordered<BoxFuture<'static, Returned<K, V>>>) {
         let now = self.clock.now();
         self.called_at = now;
-        let mut by_home: BTreeMap<AccountRegion, Vec<K>> = BTreeMap::new();
+        let mut by_account_region: BTreeMap<AccountRegion, Vec<K>> = BTreeMap::new();
         for ((account_region, key), replies) in std::mem::take(&mut self.pending) {
-            by_home.entry(account_region.clone()).or_default().push(key.clone());
+            by_account_region.entry(account_region.clone()).or_default().push(key.clone());
             self.asked.entry((account_region, key)).or_default().extend(replies);
         }
-        for (account_region, keys) in by_home {
+        for (account_region, keys) in by_account_region {
             for keys in keys.chunks(self.terms.most) {
                 let (account_region, keys) = (account_region.clone(), keys.to_vec());
                 let call = (self.call)(account_region.clone(), keys.clone());

@@ -167,10 +167,10 @@ impl Engine {
         journal: Journal,
     ) -> (Self, Handle) {
         let (asks_sender, asks) = mpsc::channel(16);
-        let (intake_health, pulse_receiver) =
+        let (intake_health, intake_health_receiver) =
             watch::channel(IntakeHealth { at: clock.now(), fault: None, connected: false });
         let engine = Self { ports, policy, settings, clock, journal, intake_health, asks };
-        (engine, Handle { asks: asks_sender, intake_health: pulse_receiver })
+        (engine, Handle { asks: asks_sender, intake_health: intake_health_receiver })
     }
 
     /// Works until `stop`, then finishes the tick, hands the messages back and returns: seconds, not the

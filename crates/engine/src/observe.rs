@@ -21,7 +21,7 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// What the watches know, without a call: enough to isolate. `sure` says that "not there" is to be
+    /// What the watches know, without a call: enough to isolate. `absence_is_proven` says that "not there" is to be
     /// believed: no other cluster may have the node, and it will not join a little later.
     pub(crate) fn read_watches(
         &self,

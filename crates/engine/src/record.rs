@@ -20,8 +20,9 @@ use crate::labels::{ENDED, ended_name, state_name, state_named, trigger_name};
 /// The annotation's key.
 pub const RECORD_ANNOTATION: &str = "offramp.sh/record";
 
-/// Longer annotations are not ours: a record with 32 entries of the longest names and 200 targets has 55 KB.
-const LONGEST: usize = 64 * 1024;
+/// Longer annotations are not ours: all annotations of an object together may have so many bytes (Kubernetes, API
+/// validation). A record with 32 entries of the longest names and 200 targets has less than 64 KiB.
+const LONGEST: usize = 256 * 1024;
 
 /// A notice in a record of version 1 has a claim for this long at most: `timing.hook_limit` and `timing.patience` are
 /// an hour each where nobody chose otherwise, and a second notice may have joined as late as that.
@@ -83,6 +84,7 @@ struct Entry2 {
     hook: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     notice: Option<String>,
+    at: String,
     end: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     ended: Option<Ended2>,
@@ -96,7 +98,7 @@ struct Ended2 {
     at: String,
 }
 
-/// A target group by what follows `arn:PARTITION:elasticloadbalancing:` in its ARN, with the port. A classic balancer,
+/// A target group by what follows [`ARN`] in its ARN, with the port. A classic balancer,
 /// which has neither, is for a later version.
 #[derive(Serialize, Deserialize)]
 struct Target2 {
@@ -138,6 +140,7 @@ fn written_entry(claimant: &Claimant, entry: &Entry) -> Entry2 {
         group: None,
         hook: None,
         notice: None,
+        at: time_in_words(entry.at),
         end: time_in_words(entry.end),
         ended,
     };
@@ -156,7 +159,8 @@ fn written_entry(claimant: &Claimant, entry: &Entry) -> Entry2 {
 const NOTICE: &str = "notice";
 
 fn written_target(target: &TargetKey) -> Target2 {
-    Target2 { group: target.group.as_str().replacen(ARN, "", 1), port: target.port }
+    let arn = target.group.as_str();
+    Target2 { group: arn.strip_prefix(ARN).unwrap_or(arn).to_owned(), port: target.port }
 }
 
 /// What every ARN of a target group begins with in the partition `aws`; in others the whole ARN is written.
@@ -195,8 +199,9 @@ fn understood(text: &str) -> Option<Record> {
 
 fn read_version_1(written: Version1) -> Option<Record> {
     let since = time(&written.since)?;
-    let entry =
-        |id: String| (Claimant::Notice(NoticeId::new(id)), Entry { end: since + OF_VERSION_1, ended: None });
+    let entry = |id: String| {
+        (Claimant::Notice(NoticeId::new(id)), Entry { at: since, end: since + OF_VERSION_1, ended: None })
+    };
     let target = |target: Target1| {
         Some(TargetKey {
             group: TargetGroupArn::new(target.group),
@@ -248,7 +253,7 @@ fn read_entry(entry: Entry2) -> Option<(Claimant, Entry)> {
         Some(EntryEnd { outcome, state, at: time(&ended.at)? })
     };
     let ended = entry.ended.map(|end| ended(end).ok_or(())).transpose().ok()?;
-    Some((claimant, Entry { end: time(&entry.end)?, ended }))
+    Some((claimant, Entry { at: time(&entry.at)?, end: time(&entry.end)?, ended }))
 }
 
 fn time(text: &str) -> Option<Timestamp> {

@@ -101,7 +101,7 @@ impl InWords for Reason {
             }
             Self::AwaitingReturn => "waiting for the instance to come back".to_owned(),
             Self::Returning(why) => format!("undoing what was done: {}", why.in_words()),
-            Self::SpotServed => "everything owed for the spot notice is done".to_owned(),
+            Self::Served => "everything owed for the interruption is done".to_owned(),
             Self::Over(ended) => ended.in_words(),
             Self::Undone(why) => why.in_words(),
         }
@@ -150,7 +150,7 @@ impl InWords for UndoReason {
         let text = match self {
             Self::NotOurs => "the hook is somebody else's",
             Self::InService => "the group says that the instance is not held by this hook",
-            Self::Stale => "the spot notice is over and the node still works",
+            Self::Stale => "the interruption did not come and the node still works",
             Self::LeftAlone(LeftAlone::Karpenter) => "left alone: Karpenter removes this node",
             Self::LeftAlone(LeftAlone::AutoMode) => "left alone: EKS Auto Mode removes this node",
             Self::LeftAlone(LeftAlone::NotSelected) => "left alone: the node selector does not match",

@@ -226,7 +226,11 @@ fn a_record() -> Record {
 }
 
 fn an_entry() -> Entry {
-    Entry { end: Timestamp::from_millis(1_774_000_120_000), ended: None }
+    Entry {
+        at: Timestamp::from_millis(1_774_000_000_000),
+        end: Timestamp::from_millis(1_774_000_120_000),
+        ended: None,
+    }
 }
 
 fn a_pod() -> PodRef {

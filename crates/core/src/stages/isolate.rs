@@ -10,11 +10,9 @@ pub(crate) fn isolate(case: &Case<'_>, _: &[Stage]) -> Condition {
         Seen::Known(node) if case.is_isolated(node) => Condition::Holds,
         Seen::Known(node) => {
             let exclude = case.demands.isolate == Isolation::CordonAndLabel;
-            let record = Record {
-                cordoned: node.record.as_ref().is_some_and(|r| r.cordoned) || !node.cordoned,
-                excluded: node.record.as_ref().is_some_and(|r| r.excluded) || (exclude && !node.excluded),
-                ..case.record(node)
-            };
+            let mut record = case.record(node);
+            record.cordoned |= !node.cordoned;
+            record.excluded |= exclude && !node.excluded;
             let guard = node.resource_version.clone();
             todo(vec![Action::Isolate { exclude, record, guard }], Reason::Isolating)
         }

@@ -10,7 +10,10 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
         return Condition::Holds;
     }
     let record = seen.node.known().and_then(|node| node.record.as_ref());
-    let Some(record) = record.filter(|record| !record.targets.is_empty()) else { return Condition::Holds };
+    let alone = |record: &&Record| case.others(record).entries.is_empty();
+    let Some(record) = record.filter(|record| !record.targets.is_empty()).filter(alone) else {
+        return Condition::Holds;
+    };
     let reason = Reason::Returning(case.undo_reason());
     let Some(groups) = seen.target_groups.known().filter(|_| seen.unread_target_groups == 0) else {
         return wait(case.facts.recheck(), reason);
@@ -23,26 +26,21 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     if actions.is_empty() { Condition::Holds } else { todo(actions, reason) }
 }
 
-/// Label, cordon and record are taken away: last, because the record is all that says what has to be undone.
+/// Label, cordon and record are taken away: last, because the record is all that says what has to be undone. While
+/// others are in it, our claims alone are taken out.
 pub(crate) fn release(case: &Case<'_>, open: &[Stage]) -> Condition {
     match &case.facts.seen.node {
         _ if open.contains(&Stage::Register) => Condition::Holds,
         Seen::Gone | Seen::Known(Node { record: None, .. }) => Condition::Holds,
         Seen::Unknown => wait(case.facts.recheck(), Reason::NodeUnknown),
         Seen::Known(Node { record: Some(record), resource_version, .. }) => {
-            let action = Action::Release { record: record.clone(), guard: resource_version.clone() };
+            let (others, guard) = (case.others(record), resource_version.clone());
+            let action = if others.entries.is_empty() {
+                Action::Release { record: record.clone(), guard }
+            } else {
+                Action::Isolate { exclude: false, record: others, guard }
+            };
             todo(vec![action], Reason::Returning(case.undo_reason()))
         }
     }
-}
-
-/// Our notices are taken out of a record that others are in: the last one out undoes what it names.
-pub(crate) fn withdraw(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let Seen::Known(Node { record: Some(record), resource_version, .. }) = &case.facts.seen.node else {
-        return Condition::Holds;
-    };
-    let record = case.others(record);
-    let guard = resource_version.clone();
-    let reason = Reason::Returning(case.undo_reason());
-    todo(vec![Action::Isolate { exclude: false, record, guard }], reason)
 }

@@ -250,7 +250,7 @@ fn invariant_3_unknown_advances_nothing(case: &Case<'_>) {
     if unknown && answers && !(ended && only_pods) {
         case.require(case.deadline_has_come(), "3: a hook is answered on something unknown");
     }
-    let departs = matches!(case.step.reason, Reason::SpotServed);
+    let departs = matches!(case.step.reason, Reason::Served);
     case.require(!(departs && case.seen.node == Seen::Unknown), "3: an unknown node counts as served");
 }
 

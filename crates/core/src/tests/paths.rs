@@ -513,8 +513,9 @@ fn recorded(node: Node, entries: Vec<(Claimant, Entry)>) -> Observation {
 
 #[test]
 fn a_record_of_version_1_holds_a_claim_by_its_notice_and_becomes_one_of_version_2() {
-    let of_version_1 =
-        |id: &str| (Claimant::Notice(NoticeId::new(id)), Entry { end: AT + seconds(7_200), ended: None });
+    let of_version_1 = |id: &str| {
+        (Claimant::Notice(NoticeId::new(id)), Entry { at: AT, end: AT + seconds(7_200), ended: None })
+    };
     let node = isolated(&[], false, &[]);
     let seen = recorded(node.clone(), vec![of_version_1("offramp"), of_version_1("of another worker")]);
     let step = step_at(&job([hook()]), &seen, 10);
@@ -530,24 +531,79 @@ fn a_record_of_version_1_holds_a_claim_by_its_notice_and_becomes_one_of_version_
 }
 
 #[test]
-fn a_claim_that_finds_no_place_in_a_record_is_held_by_its_message_alone() {
+fn the_last_in_order_finds_no_place_in_a_full_record() {
     let other = |number: usize| {
         let hook = Claimant::Hook(GroupName::new("workers"), HookName::new(format!("hook-{number}")));
-        (hook, Entry { end: AT + seconds(3_600), ended: None })
+        (hook, Entry { at: AT, end: AT + seconds(3_600), ended: None })
     };
-    let seen = recorded(isolated(&[], false, &[]), (0..MOST_ENTRIES).map(other).collect());
-    let step = step_at(&job([hook()]), &seen, 10);
+    let of_version_1 =
+        |number: usize| (Claimant::Notice(NoticeId::new(format!("notice-{number}"))), other(number).1);
+    let hooks: Vec<_> = (0..MOST_ENTRIES).map(other).collect();
+    let node = || isolated(&[], true, &[]);
+    let reprieved =
+        |entries: Vec<(Claimant, Entry)>| step_at(&job([spot()]), &recorded(node(), entries), 200);
+    // Spot comes after all hooks: it is held by its message alone, and undoes nothing for others.
+    let step = step_at(&job([spot()]), &recorded(node(), hooks.clone()), 10);
     assert_eq!(words(&step)[0], "exclude, recording 1 target", "it counts as isolated");
-    assert_eq!(written(&step).len(), MOST_ENTRIES, "and nobody is pushed out");
+    assert!(written(&step).len() == MOST_ENTRIES && !written(&step).contains(&claimant_of("spot")));
+    let step = reprieved(hooks);
+    assert_eq!((step.stage, step.actions), (None, vec![]));
+    // Before notices of version 1 it finds one.
+    let older: Vec<_> = (0..MOST_ENTRIES).map(of_version_1).collect();
+    let step = step_at(&job([spot()]), &recorded(node(), older), 10);
+    assert!(
+        written(&step).len() == MOST_ENTRIES && written(&step).contains(&claimant_of("spot")),
+        "{step:?}"
+    );
+}
+
+/// The patience was an hour when the record was written, and is half an hour now.
+#[test]
+fn a_claim_is_ours_whatever_limits_it_was_written_with() {
+    let policy = Policy { patience: seconds(1_800), ..policy() };
+    let node = isolated(&["rebalance"], false, &[]);
+    let seen = Observation { node: Seen::Known(node), ..untouched() };
+    let step = step(&job([rebalance()]), &seen, &policy, AT + seconds(1_801));
+    assert_eq!(words(&step), ["uncordon and forget"]);
+}
+
+/// EventBridge and Auto Scaling give one event times of their own, some hundred milliseconds apart.
+#[test]
+fn two_routes_of_one_event_are_one_claim() {
+    let later = Entry { at: AT + seconds(1), end: AT + seconds(3_601), ended: None };
+    let seen = recorded(isolated(&[], false, &[]), vec![(claimant_of("offramp"), later)]);
+    assert_eq!(
+        words(&step_at(&job([hook()]), &seen, 10))[0],
+        "exclude, recording 1 target",
+        "it is isolated"
+    );
     let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
-    let step = step_at(&job([hook()]), &reprieved, 100);
-    assert_eq!((step.stage, step.actions), (None, vec![]), "nothing is undone for others");
+    assert_eq!(words(&step_at(&job([hook()]), &reprieved, 100)), ["uncordon and forget"]);
+}
+
+/// A message of the same hook whose metadata names nobody, in the hands of another replica.
+#[test]
+fn a_hook_that_is_not_ours_takes_no_claim_out_of_a_record() {
+    let stranger = hook_of("somebody-elses", Passage::Ending);
+    let seen = Observation { node: Seen::Known(isolated(&["somebody-elses"], true, &[])), ..untouched() };
+    let step = step_at(&job([stranger]), &seen, 100);
+    assert_eq!((step.stage, step.actions), (None, vec![]));
+}
+
+#[test]
+fn a_copy_that_names_the_region_gives_it_to_the_notice() {
+    let mut job = job([hook()]);
+    let place = AccountRegion { account: None, region: Some("eu-south-2".into()) };
+    let copy = Notice { id: NoticeId::new("by another route"), account_region: place.clone(), ..hook() };
+    assert!(!job.join(copy, DELIVERED), "it is a copy");
+    assert_eq!(job.notices[0].account_region, place);
 }
 
 /// A group that could not terminate an instance begins a new action of the same hook.
 #[test]
 fn an_older_event_of_a_hook_does_not_undo_for_a_newer_one() {
-    let newer = (claimant_of("offramp"), Entry { end: AT + seconds(3_900), ended: None });
+    let newer =
+        (claimant_of("offramp"), Entry { at: AT + seconds(300), end: AT + seconds(3_900), ended: None });
     let seen = recorded(isolated(&[], false, &[]), vec![newer]);
     let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
     let step = step_at(&job([hook()]), &reprieved, 100);
@@ -557,7 +613,7 @@ fn an_older_event_of_a_hook_does_not_undo_for_a_newer_one() {
 #[test]
 fn a_claim_that_begins_again_renews_its_entry() {
     let ended = EntryEnd { outcome: Ended::LeftIsolated, state: None, at: AT };
-    let over = (claimant_of("offramp"), Entry { end: AT + seconds(3_600), ended: Some(ended) });
+    let over = (claimant_of("offramp"), Entry { at: AT, end: AT + seconds(3_600), ended: Some(ended) });
     let seen = recorded(isolated(&[], false, &[]), vec![over]);
     let step = step_at(&job([hook()]), &seen, 10);
     let [Action::Isolate { record, .. }, ..] = &step.actions[..] else { panic!("{step:?}") };

@@ -133,7 +133,7 @@ pub(crate) fn claimant_of(id: &str) -> Claimant {
 fn entry(id: &str) -> Entry {
     // A second recommendation came later.
     let at = if id == "again" { AT + seconds(100) } else { AT };
-    Entry { end: at + seconds(3_600), ended: None }
+    Entry { at, end: at + seconds(3_600), ended: None }
 }
 
 pub(crate) fn pod(name: &str) -> Pod {

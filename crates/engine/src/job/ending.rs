@@ -82,7 +82,7 @@ impl Task {
 
 fn outcome_of(reason: &Reason) -> JobOutcome {
     match reason {
-        Reason::SpotServed | Reason::Over(Ended::Answered | Ended::InstanceEnded) => JobOutcome::Left,
+        Reason::Served | Reason::Over(Ended::Answered | Ended::InstanceEnded) => JobOutcome::Left,
         Reason::Over(Ended::WithoutOurAnswer) => JobOutcome::EndedWithoutOurAnswer,
         Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
         Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,

@@ -44,7 +44,11 @@ fn record(instance: &InstanceId) -> Record {
         since: Timestamp::from_millis(1_774_000_000_123),
         entries: BTreeMap::from([(
             Claimant::Trigger(Trigger::Spot),
-            Entry { end: Timestamp::from_millis(1_774_000_120_123), ended: None },
+            Entry {
+                at: Timestamp::from_millis(1_774_000_000_123),
+                end: Timestamp::from_millis(1_774_000_120_123),
+                ended: None,
+            },
         )]),
         cordoned: true,
         excluded: true,
