@@ -135,9 +135,11 @@ impl ScaleIn {
     async fn end_well(self) {
         let (stage, what) = (&self.stage, self.what());
         let mut worker = Worker::start(stage);
-        stage
-            .until("the hook is answered and the queue is empty", || stage.answers() > 0 && stage.is_empty())
-            .await;
+        // Where the life before ended between the answer and the deletion, the instance has gone when this worker gets
+        // the message: after the lease (10 s) it believes that no cluster knows it only after `foreign_hold` (60 s).
+        let what_has_to_be = "the hook is answered and the queue is empty";
+        let is_over = || stage.answers() > 0 && stage.is_empty();
+        stage.until_within(Duration::from_secs(120), what_has_to_be, is_over).await;
         worker.line_with("working").await;
         worker.signal("TERM");
         assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.log());

@@ -252,8 +252,13 @@ impl Stage {
     }
 
     /// Waits until something is true of the world.
-    pub(crate) async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + LIMIT;
+    pub(crate) async fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        self.until_within(LIMIT, what, holds).await;
+    }
+
+    /// The same for something that may take so long.
+    pub(crate) async fn until_within(&self, limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + limit;
         while !holds() {
             assert!(Instant::now() < deadline, "never came true: {what}\n{}", self.story().join("\n"));
             sleep(Duration::from_millis(20)).await;

@@ -24,8 +24,10 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     }
     let redelivered = job.delivery_of(notice).redelivered;
     let ended = if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
-        // Refused each time: it was not our answer. Another worker may have given it, before it went away.
-        let may_be_ours = continued || calls.lost || redelivered;
+        // Refused each time: it was not our answer. Another worker may have given it, before it went away, or we
+        // did for a newer action of this hook.
+        let may_be_ours = calls_of_hook(&hook.key, job).any(|calls| calls.continued.is_some() || calls.lost);
+        let may_be_ours = may_be_ours || redelivered;
         if may_be_ours { Ended::Answered } else { Ended::WithoutOurAnswer }
     } else if refused && is_superseded(&hook.key, job) {
         Ended::WasNotOpen
@@ -68,10 +70,15 @@ fn is_refused_beside_others(hook: &Hook, calls: &HookCalls, seen: &Observation) 
 /// A hook has one open action for an instance, and that is another one: its calls are taken, since ours were
 /// for the last time. A group that could not terminate an instance tries again with a new action.
 fn is_superseded(key: &HookKey, job: &Job) -> bool {
-    let same_hook = |other: &HookKey| (&other.group, &other.name) == (&key.group, &key.name);
     let taken_at = |calls: &HookCalls| calls.heard.max(calls.continued);
     let own = taken_at(&job.memory.hook(key));
-    job.memory.hooks.iter().any(|(other, calls)| same_hook(other) && taken_at(calls) > own)
+    calls_of_hook(key, job).any(|calls| taken_at(calls) > own)
+}
+
+/// What came of our calls about any action of this hook.
+fn calls_of_hook<'a>(key: &HookKey, job: &'a Job) -> impl Iterator<Item = &'a HookCalls> {
+    let same_hook = |other: &HookKey| (&other.group, &other.name) == (&key.group, &key.name);
+    job.memory.hooks.iter().filter(move |(other, _)| same_hook(other)).map(|(_, calls)| calls)
 }
 
 /// The hook or its group does not exist any more.

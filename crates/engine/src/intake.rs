@@ -1,5 +1,5 @@
 //! From the queue to a job: receive, parse, hand on. Start reading here, then `job.rs`, core's
-//! `step.rs`, and `act.rs`.
+//! `walk.rs`, and `act.rs`.
 
 use std::panic::catch_unwind;
 use std::sync::Arc;

@@ -230,6 +230,23 @@ fn an_instance_that_is_not_listed_is_answered_only_after_a_200() {
     check(Ok(Outcome::Gone), Some(Stage::Complete));
 }
 
+/// spacelift-io/terraform-aws-spacelift-workerpool-on-ec2#197: a message with an older token is refused, the newer
+/// one is taken. The removal ends by our answer, whatever the older message says.
+#[test]
+fn an_older_action_of_an_answered_hook_does_not_end_without_our_answer() {
+    let mut older = hook();
+    older.id = NoticeId::new("older");
+    let NoticeKind::Hook(hook_of_older) = &mut older.kind else { unreachable!() };
+    hook_of_older.key.token = Some(HookToken::new("an older token"));
+    let old_key = hook_of_older.key.clone();
+    let seen = ready(vec![]);
+    let mut job = job([older, hook()]);
+    learn(&mut job, &Action::Heartbeat(old_key), &Ok(Outcome::Gone), &seen, 5);
+    learn(&mut job, &complete(), &Ok(Outcome::Done), &seen, 10);
+    let past = with_state(member(LifecycleState::TerminatingProceed));
+    assert_eq!(step_at(&job, &past, 20).reason, Reason::Over(Ended::Answered));
+}
+
 // === The group disagrees: undo
 
 #[test]
