@@ -182,10 +182,10 @@ impl Task {
                 Ok(()) => {
                     let absence_is_proven = self.absence_is_proven(now);
                     let (clock, again) = (self.shared.clock, self.isolate_again_at);
-                    let place = place::of_job(&self.job, &self.shared.account_region);
                     let seen = if from_watches {
                         self.shared.observer.read_watches(&self.job, self.cluster.as_ref(), absence_is_proven)
                     } else {
+                        let place = place::of_job(&self.job, &self.shared.account_region);
                         let read = self.shared.observer.observe(
                             &self.job,
                             &place,

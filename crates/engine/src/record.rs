@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use offramp_core::{
-    Claimant, Entry, EntryEnd, Foreign, InstanceId, LifecycleState, NoticeId, Record, TargetGroupArn,
-    TargetKey, Timestamp, Trigger,
+    Claimant, Entry, EntryEnd, Foreign, InstanceId, NoticeId, Record, TargetGroupArn, TargetKey, Timestamp,
+    Trigger,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -219,20 +219,25 @@ fn read_version_1(written: Version1) -> Option<Record> {
 }
 
 fn read_version_2(written: Version2) -> Option<Record> {
-    let instance =
-        written.instance.as_deref().map(|text| InstanceId::parse(text).ok_or(())).transpose().ok()?;
+    let instance = match &written.instance {
+        Some(text) => Some(InstanceId::parse(text)?),
+        None => None,
+    };
+    let maintenance = match &written.maintenance {
+        Some(Maintenance2 { start }) => Some(time(start)?),
+        None => None,
+    };
     let target = |target: Target2| {
         let prefix = if target.group.starts_with("arn:") { "" } else { ARN };
         let group = TargetGroupArn::new(format!("{prefix}{}", target.group));
         Some(TargetKey { group, instance: instance.clone()?, port: target.port })
     };
-    let start = |maintenance: Maintenance2| time(&maintenance.start).ok_or(());
     Some(Record {
         entries: written.entries.into_iter().map(read_entry).collect::<Option<BTreeMap<_, _>>>()?,
         cordoned: written.cordoned,
         excluded: written.excluded,
         targets: written.targets.into_iter().map(target).collect::<Option<_>>()?,
-        maintenance: written.maintenance.map(start).transpose().ok()?,
+        maintenance,
         ..Record::new(time(&written.since)?)
     })
 }
@@ -247,12 +252,13 @@ fn read_entry(entry: Entry2) -> Option<(Claimant, Entry)> {
             Claimant::Trigger(Trigger::ALL.into_iter().find(|trigger| trigger_name(*trigger) == kind)?)
         }
     };
-    let ended = |ended: Ended2| {
-        let outcome = ENDED.into_iter().find(|outcome| ended_name(*outcome) == ended.outcome)?;
-        let state: Option<LifecycleState> = ended.state.as_deref().map(state_named);
-        Some(EntryEnd { outcome, state, at: time(&ended.at)? })
+    let ended = match &entry.ended {
+        Some(Ended2 { outcome, state, at }) => {
+            let outcome = ENDED.into_iter().find(|known| ended_name(*known) == outcome)?;
+            Some(EntryEnd { outcome, state: state.as_deref().map(state_named), at: time(at)? })
+        }
+        None => None,
     };
-    let ended = entry.ended.map(|end| ended(end).ok_or(())).transpose().ok()?;
     Some((claimant, Entry { at: time(&entry.at)?, end: time(&entry.end)?, ended }))
 }
 

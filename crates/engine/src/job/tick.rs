@@ -29,10 +29,10 @@ impl Task {
 
     /// One observe → step → act, after the observing. Says when to look again.
     async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
-        let step = self.decide(seen);
+        let mut step = self.decide(seen);
         self.tell_came_back(seen);
         self.tell(&step, self.shared.clock.now());
-        let again_at = self.act(seen, &step).await;
+        let again_at = self.act(seen, &mut step).await;
         (step, again_at)
     }
 
@@ -43,8 +43,8 @@ impl Task {
         step(&self.job, seen, &self.shared.policy, now)
     }
 
-    /// Does it, and learns what came of it. Says when to look again.
-    async fn act(&mut self, seen: &Observation, step: &Step) -> Timestamp {
+    /// Does it, and learns what came of it; the actions are taken out of the step. Says when to look again.
+    async fn act(&mut self, seen: &Observation, step: &mut Step) -> Timestamp {
         let before = self.job.memory.clone();
         let actor = Actor {
             job: &self.job,
@@ -54,7 +54,8 @@ impl Task {
             calls: &self.shared.observer.calls,
             journal: &self.shared.journal,
         };
-        let results = actor.act(step.actions.clone()).await;
+        let wanted = step.actions.len();
+        let results = actor.act(std::mem::take(&mut step.actions)).await;
         let now = self.shared.clock.now();
         let failures = results.iter().filter(|(_, result)| result.is_err()).count();
         let pause = (failures > 0).then(|| self.pauses.next());
@@ -80,7 +81,7 @@ impl Task {
         let memory = &self.job.memory;
         let learned =
             memory.isolation_failed != before.isolation_failed || (answers > 0 && *memory != before);
-        if learned || results.len() < step.actions.len() {
+        if learned || results.len() < wanted {
             return now;
         }
         pause.map_or(step.wake_at, |pause| step.wake_at.min(now + pause))

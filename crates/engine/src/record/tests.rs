@@ -1,4 +1,4 @@
-use offramp_core::{Ended, GroupName, HookName, MOST_ENTRIES};
+use offramp_core::{Ended, GroupName, HookName, LifecycleState, MOST_ENTRIES};
 
 use super::*;
 
