@@ -173,11 +173,8 @@ fn node(record: Option<(&[Notice], BTreeSet<TargetKey>)>) -> Node {
 }
 
 fn entry(notice: &Notice) -> (Claimant, Entry) {
-    let claimant = match notice.hook() {
-        Some(hook) => Claimant::Hook(hook.key.group.clone(), hook.key.name.clone()),
-        None => Claimant::Trigger(Trigger::of(&notice.kind)),
-    };
-    (claimant, Entry { at: AT, end: AT + Duration::from_secs(3_600), ended: None })
+    let (end, account_region) = (AT + Duration::from_secs(3_600), AccountRegion::default());
+    (Claimant::of(notice, &default_policy()), Entry { at: AT, end, account_region, ended: None })
 }
 
 fn group() -> Group {

@@ -148,6 +148,7 @@ fn what_each_trigger_demands_is_explained() {
         ("spot, hibernate", NoticeKind::Spot(SpotAction::Hibernate)),
         ("capacity reservation", NoticeKind::CapacityReservation),
         ("rebalance", NoticeKind::Rebalance),
+        ("record: nobody looks after it", NoticeKind::Record),
     ];
     let yes_or_no = |demanded: bool| if demanded { "yes" } else { "no" };
     for (_, kind) in &kinds {
@@ -157,7 +158,7 @@ fn what_each_trigger_demands_is_explained() {
         // A kind that is missing above does not compile here.
         match kind {
             NoticeKind::Hook(_) | NoticeKind::Spot(_) => {}
-            NoticeKind::CapacityReservation | NoticeKind::Rebalance => {}
+            NoticeKind::CapacityReservation | NoticeKind::Rebalance | NoticeKind::Record => {}
         }
         let Demands { isolate, deregister, drain, detach, quiesce, at_the_end } = demands(kind);
         let (drain, quiesce) = (yes_or_no(drain), yes_or_no(quiesce));
@@ -431,6 +432,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         propagation,
         settle,
         recheck,
+        installation: _,
         hook_names: _,
         scoped: _,
         clusters: _,

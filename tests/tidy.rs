@@ -55,6 +55,9 @@ const KEPT_OUT: [(&str, &[&str]); 4] = [
     ("offramp-kubernetes", &["aws-sdk-"]),
 ];
 
+/// Files of core that say what there is and decide nothing.
+const WORD_FILES: [&str; 10] =
+    ["action", "ended", "ids", "job", "memory", "notice", "observation", "policy", "reason", "time"];
 const DECISION_FILES: [&str; 3] = ["walk", "claim", "goals"];
 const BANNED_ENDINGS: [&str; 4] = ["manager", "handler", "processor", "helper"];
 const BANNED_MODULES: [&str; 5] = ["util", "utils", "common", "misc", "helpers"];
@@ -63,7 +66,8 @@ const HARD_CAP: usize = 600;
 const DECISION_CAP: usize = 500;
 const TRIGGER_CAP: usize = 120;
 const CORE_FILE_CAP: usize = 250;
-const CORE_CAP: usize = 2_000;
+const CORE_CAP: usize = 1_400;
+const WORDS_CAP: usize = 800;
 const ARCHITECTURE_CAP: usize = 200;
 
 // === The rules on the repository
@@ -191,8 +195,9 @@ fn defined_name(line: &str) -> Option<&str> {
     Some(&rest[..end]).filter(|name| !name.is_empty())
 }
 
-/// A newcomer reads the decision in one sitting: its files together, each trigger, and the crate around them. Its
-/// functions are held to 40 lines by clippy.
+/// A newcomer reads the decision in one sitting: its files together, the crate around them, and the one trigger that
+/// counts. Its functions are held to 40 lines by clippy. The words that it is written in have a limit of their own
+/// (docs/decisions/011).
 fn oversized_decision(files: &[File]) -> Vec<String> {
     let core: Vec<&File> = files
         .iter()
@@ -222,11 +227,18 @@ fn oversized_decision(files: &[File]) -> Vec<String> {
             complaints.push(format!("{} has {lines} lines of code, the limit is {cap}", file.path));
         }
     }
-    let whole: usize = core.iter().map(|file| code(&file.text).count()).sum();
-    if whole > CORE_CAP {
-        complaints.push(format!(
-            "crates/core has {whole} lines of code, the limit is {CORE_CAP}: does all of it decide?"
-        ));
+    let is_words =
+        |file: &File| WORD_FILES.iter().any(|name| file.path == format!("crates/core/src/{name}.rs"));
+    let is_trigger = |file: &File| file.path.starts_with("crates/core/src/triggers/");
+    let (mut words, mut decides) = (0, 0);
+    for file in core.into_iter().filter(|file| !is_trigger(file)) {
+        *if is_words(file) { &mut words } else { &mut decides } += code(&file.text).count();
+    }
+    for (what, lines, cap) in [("words", words, WORDS_CAP), ("code that decides", decides, CORE_CAP)] {
+        if lines > cap {
+            complaints
+                .push(format!("crates/core has {lines} lines of {what}, the limit is {cap}: is it needed?"));
+        }
     }
     complaints
 }
@@ -583,7 +595,9 @@ fn a_decision_that_grows_is_found() {
     assert_eq!(with("crates/core/src/triggers/spot.rs", 120), "");
     assert!(with("crates/core/src/triggers/spot.rs", 121).contains("spot.rs has 121 lines"));
     assert!(with("crates/core/src/reason.rs", 251).contains("reason.rs has 251 lines"));
-    assert!(with("crates/core/src/reason.rs", 1_701).contains("2001 lines"));
+    assert!(with("crates/core/src/reason.rs", 801).contains("801 lines of words"));
+    assert!(with("crates/core/src/gate.rs", 1_101).contains("1401 lines of code that decides"));
+    assert!(!with("crates/core/src/triggers/spot.rs", 1_401).contains("that decides"));
     assert!(oversized_decision(&decision(100)[1..]).join("").contains("walk.rs is not there"));
 }
 

@@ -240,7 +240,10 @@ impl Checks {
         match call {
             ClusterCall::Evict { pod, grace } => self.saw_eviction(world, name, pod, *grace),
             ClusterCall::Delete { pod, grace } => self.saw_force(world, name, pod, *grace),
-            ClusterCall::Isolate { .. } | ClusterCall::Exclude { .. } | ClusterCall::Release { .. } => {}
+            ClusterCall::Isolate { .. }
+            | ClusterCall::Exclude { .. }
+            | ClusterCall::WriteRecord { .. }
+            | ClusterCall::Release { .. } => {}
         }
         if !self.policy.clusters.contains(name) {
             let text = format!("cluster {name} is not served");
@@ -350,6 +353,7 @@ impl Checks {
                 let drains = notice.kind != NoticeKind::Spot(SpotAction::Hibernate);
                 (drains && !pods.is_empty()).then(|| format!("pods are left: {pods:?}"))
             }
+            NoticeKind::Record => None,
             NoticeKind::Rebalance => {
                 let (group, member) = member(world, id)?;
                 let waits = !group.spec.capacity_rebalancing

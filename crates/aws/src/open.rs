@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
-use offramp_core::{AccountId, AccountRegion, Region};
+use offramp_core::{AccountId, AccountRegion, Installation, Region};
 use offramp_engine::Call;
 
 use crate::fault::Reading;
@@ -46,6 +46,7 @@ pub enum DeadLetterPolicy {
 /// What the queue says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
+    pub(crate) installation: Installation,
     pub(crate) account_region: AccountRegion,
     pub(crate) visibility: Option<Duration>,
     pub(crate) most_receives: Option<u32>,
@@ -81,6 +82,7 @@ pub(crate) async fn open(
         }
     };
     Ok(Opened {
+        installation: Installation::new(format!("{}:{}:{}", arn.region, arn.account, arn.name)),
         visibility: attribute(QueueAttributeName::VisibilityTimeout)
             .and_then(|seconds| seconds.parse().ok())
             .map(Duration::from_secs),

@@ -9,7 +9,7 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     Message as Received, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
 };
-use offramp_core::{AccountRegion, Timestamp};
+use offramp_core::{AccountRegion, Installation, Timestamp};
 use offramp_engine::{Call, Depth, Fault, Held, Message, MessageId, Queue, Receipt};
 
 use crate::fault::{Reading, Refusal};
@@ -37,6 +37,11 @@ impl SqsQueue {
     /// The queue's account and Region: where calls go when an event does not say.
     pub fn account_region(&self) -> &AccountRegion {
         &self.opened.account_region
+    }
+
+    /// The workers that share this queue, as records of nodes name them.
+    pub fn installation(&self) -> &Installation {
+        &self.opened.installation
     }
 
     /// How often a message is received before SQS itself moves it to the dead-letter queue. Every

@@ -56,6 +56,13 @@ pub enum Action {
         /// The group it is a member of.
         group: GroupName,
     },
+    /// Write the node's record and change nothing else there.
+    WriteRecord {
+        /// What the annotation will say.
+        record: Record,
+        /// As for [`Action::Isolate`].
+        guard: String,
+    },
     /// Undo a deregistration that the record names.
     Register(TargetKey),
     /// Undo the isolation that the record names, and take the record away.

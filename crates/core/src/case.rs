@@ -65,7 +65,8 @@ impl<'a> Case<'a> {
     }
 
     pub(crate) fn is_isolated(&self, node: &Node) -> bool {
-        let holds = |record: &Record| self.isolating().all(|notice| record.holds(notice));
+        let policy = self.facts.policy;
+        let holds = |record: &Record| self.isolating().all(|notice| record.holds(notice, policy));
         let labelled = self.demands.isolate == Isolation::Cordon || node.excluded;
         node.cordoned && node.record.as_ref().is_some_and(holds) && labelled
     }
@@ -87,8 +88,25 @@ impl<'a> Case<'a> {
         let mut others = record.clone();
         let is_foreign =
             |claim: &&Claim<'_>| matches!(claim.entitlement, Entitlement::Undo(NotOurs | NotServed));
-        self.claims.iter().filter(|claim| !is_foreign(claim)).for_each(|claim| others.remove(claim.notice));
+        for claim in self.claims.iter().filter(|claim| !is_foreign(claim)) {
+            others.remove(claim.notice, self.facts);
+        }
         others
+    }
+
+    /// The record with how this job's claims ended, where the node outlives them: the group neither ends the
+    /// instance nor has done so, or nobody knows.
+    pub(crate) fn with_ends(&self, record: &Record) -> Record {
+        let state = self.facts.seen.membership.known().map(|member| &member.state);
+        let mut with_ends = record.clone();
+        for claim in &self.claims {
+            let Entitlement::Ended(outcome) = claim.entitlement else { continue };
+            if outcome == Ended::LeftIsolated || state.is_some_and(|state| !state.is_leaving()) {
+                let end = EntryEnd { outcome, state: state.cloned(), at: self.facts.now };
+                with_ends.end(claim.notice, &end, self.facts);
+            }
+        }
+        with_ends
     }
 
     /// Whether AWS may be told to end traffic, and if so, whether the node carries our writes.

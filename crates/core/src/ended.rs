@@ -33,6 +33,8 @@ pub enum UndoReason {
     PatienceOver,
     /// The instance is back in service.
     Reprieved,
+    /// Its time was over long ago, nobody worked on it any more, and the instance is in service.
+    Overdue,
     /// A launch hook: this version does not let instances in.
     NotServed,
 }

@@ -49,6 +49,8 @@ const ISOLATE: &[StageRow] = &[
 ];
 /// All is done, and AWS took our answers.
 const CONFIRM: &[StageRow] = &[(Stage::Complete, confirm)];
+/// Every claim has ended, and what was done stays done.
+const ENDED: &[StageRow] = &[(Stage::Complete, write_ends)];
 /// No claim is left. Where others have one, only ours is taken out of the record.
 const RETURN: &[StageRow] = &[(Stage::Register, register), (Stage::Release, release)];
 
@@ -104,7 +106,8 @@ fn stay_gone(case: &Case<'_>) -> Option<Course> {
     let ended = |claim: &Claim<'_>| {
         if let Entitlement::Ended(ended) = claim.entitlement { Some(ended) } else { None }
     };
-    case.claims.iter().filter_map(ended).min().map(|ended| Course::Over(Reason::Over(ended)))
+    let course = |ended| Course::Stages { goal: Goal::Leave, rows: ENDED, done: Reason::Over(ended) };
+    case.claims.iter().filter_map(ended).min().map(course)
 }
 
 fn wait_for_return(case: &Case<'_>) -> Option<Course> {

@@ -71,12 +71,15 @@ names! {
     /// The token of one lifecycle action, 36 characters. It is enough to answer a hook, so it is never a
     /// label and never printed.
     HookToken,
+    /// The workers that share one queue, by that queue: `REGION:ACCOUNT:NAME`, the end of its ARN.
+    Installation,
     /// An EC2 instance: `i-` and 8 to 17 hexadecimal digits.
     InstanceId,
 }
 
 printed! {
-    AccountId, Region, Zone, ClusterName, GroupName, HookName, NodeName, NoticeId, PodUid, TargetGroupArn, InstanceId
+    AccountId, Region, Zone, ClusterName, GroupName, HookName, NodeName, NoticeId, PodUid, TargetGroupArn, Installation,
+    InstanceId
 }
 
 impl fmt::Debug for HookToken {

@@ -40,10 +40,7 @@ impl Job {
     /// Merges a notice about the same instance. Obligations are only added, deadlines only tightened,
     /// and nothing that was done is done again. False for a copy of a notice that the job has.
     pub fn join(&mut self, notice: Notice, delivery: Delivery) -> bool {
-        let same = |a: &Hook, b: &Hook| a.key == b.key && a.key.token.is_some();
-        let copy = |have: &Notice| {
-            have.id == notice.id || have.hook().zip(notice.hook()).is_some_and(|(a, b)| same(a, b))
-        };
+        let copy = |have: &Notice| have.id == notice.id || is_same(have, &notice);
         if let Some(have) = self.notices.iter_mut().find(|have| copy(have)) {
             // By another route it may name the Region that the first delivery did not.
             if have.account_region.region.is_none() {
@@ -70,5 +67,19 @@ impl Job {
     /// The earliest time of any notice.
     pub fn since(&self) -> Timestamp {
         self.notices.iter().map(|notice| notice.at).min().unwrap_or_default()
+    }
+}
+
+/// Two notices say the same, though their ids differ.
+fn is_same(a: &Notice, b: &Notice) -> bool {
+    let apart = a.at.since(b.at).max(b.at.since(a.at));
+    match (&a.kind, &b.kind) {
+        (NoticeKind::Hook(one), NoticeKind::Hook(other)) => match (&one.key.token, &other.key.token) {
+            (Some(_), Some(_)) => one.key == other.key,
+            // A hook has one action at a time. What was seen in the group has no token, and the event may come yet.
+            _ => (&one.key.group, &one.key.name) == (&other.key.group, &other.key.name) && apart <= FRESH,
+        },
+        (NoticeKind::Record, NoticeKind::Record) => true,
+        (_, _) => false,
     }
 }

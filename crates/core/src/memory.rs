@@ -29,6 +29,8 @@ pub struct Memory {
     pub detached: bool,
     /// Our newest write to the node, for the time until a watch shows it.
     pub node_write: Option<NodeWrite>,
+    /// How often the record alone was written, or tried.
+    pub record_writes: u32,
     /// The group was read, and is in scope.
     pub in_scope: bool,
     /// What rests, and until when.
@@ -94,12 +96,10 @@ impl Memory {
             return None;
         }
         let until = Some(self.cooldown(&action.key()).until).filter(|until| *until > now)?;
-        if let Action::Isolate { guard, .. } | Action::Exclude { guard, .. } | Action::Release { guard, .. } =
-            action
-        {
-            return self.written_over(guard, now).map(|_| until.min(now + UNSHOWN));
+        match action.guard() {
+            Some(guard) => self.written_over(guard, now).map(|_| until.min(now + UNSHOWN)),
+            None => Some(until),
         }
-        Some(until)
     }
 
     /// How long ago our newest write went over this state of the node, or may have.

@@ -169,6 +169,13 @@ pub enum LifecycleState {
     Other(String),
 }
 
+impl LifecycleState {
+    /// The group ends the instance, and no hook holds it any more.
+    pub const fn is_leaving(&self) -> bool {
+        matches!(self, Self::Terminating | Self::TerminatingProceed | Self::Terminated)
+    }
+}
+
 /// One Auto Scaling group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {

@@ -8,6 +8,8 @@ use crate::*;
 /// What the operator chose. The engine has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// Who we are in the records of nodes.
+    pub installation: Installation,
     /// Names of lifecycle hooks that are ours, beside those whose metadata names a cluster of ours.
     pub hook_names: BTreeSet<HookName>,
     /// Only groups in scope are touched: until a group has been read, its instances are isolated at most.

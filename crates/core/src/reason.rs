@@ -72,6 +72,8 @@ pub enum Reason {
     },
     /// The instance reboots with a new root volume, or is stopped and may start again.
     AwaitingReturn,
+    /// The node outlives what claimed it: how that ended is being written into its record.
+    WritingEnds,
     /// What the record names is being undone.
     Returning(UndoReason),
     /// Everything owed for the interruption is done.

@@ -9,7 +9,7 @@ use crate::*;
 pub struct Record {
     /// When the node was first isolated by us.
     pub since: Timestamp,
-    /// Whom it is for. The last one out undoes what it names.
+    /// Whom it is for, of this installation and of others. The last one out undoes what it names.
     pub entries: BTreeMap<Claimant, Entry>,
     /// The cordon is ours.
     pub cordoned: bool,
@@ -28,7 +28,17 @@ pub struct Record {
 /// Whom an entry is for. Copies of an event and new actions of one hook are one claimant. In this order they find
 /// their place in a record that is nearly full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Claimant {
+pub struct Claimant {
+    /// What the claim came from.
+    pub cause: Cause,
+    /// Whose it is. Each installation undoes its own alone: two of them on one cluster, with a queue each, have claims
+    /// that the other knows nothing about (keikoproj/lifecycle-manager#71). A record of version 0.1 does not tell.
+    pub by: Option<Installation>,
+}
+
+/// What a claim came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
     /// A hook of a group.
     Hook(GroupName, HookName),
     /// Any notice of another trigger.
@@ -45,6 +55,8 @@ pub struct Entry {
     pub at: Timestamp,
     /// When it should be over by the operator's limits, so that somebody looks whether it is.
     pub end: Timestamp,
+    /// Where calls about the instance go, as the notice said.
+    pub account_region: AccountRegion,
     /// How it ended, where the node outlives it.
     pub ended: Option<EntryEnd>,
 }
@@ -78,32 +90,74 @@ impl Record {
     }
 
     /// The notice is in it, or need not be.
-    pub(crate) fn holds(&self, notice: &Notice) -> bool {
-        let claimant = triggers::claimant(notice);
+    pub(crate) fn holds(&self, notice: &Notice, policy: &Policy) -> bool {
+        let claimant = Claimant::of(notice, policy);
         let last = self.entries.last_key_value().filter(|_| self.entries.len() >= MOST_ENTRIES);
         let has_no_place = last.is_some_and(|(last, _)| *last < claimant);
         let covers = |entry: &Entry| entry.at + FRESH >= notice.at && entry.ended.is_none();
         self.entries.get(&claimant).map_or(has_no_place, covers)
-            || self.entries.contains_key(&Claimant::Notice(notice.id.clone()))
+            || self.entries.contains_key(&Claimant::of_version_1(notice))
             || self.foreign.is_some()
     }
 
     /// Puts a notice in it. Where there are too many, the last in the order of claimants finds no place.
     pub(crate) fn add(&mut self, notice: &Notice, policy: &Policy) {
-        self.entries.remove(&Claimant::Notice(notice.id.clone()));
-        let new = Entry { at: notice.at, end: triggers::expected_end(notice, policy), ended: None };
-        let entry = self.entries.entry(triggers::claimant(notice)).or_insert_with(|| new.clone());
-        *entry = Entry { at: entry.at.max(new.at), end: entry.end.max(new.end), ended: None };
+        self.entries.remove(&Claimant::of_version_1(notice));
+        let end = triggers::expected_end(notice, policy);
+        let account_region = notice.account_region.clone();
+        let new = Entry { at: notice.at, end, account_region, ended: None };
+        let entry = self.entries.entry(Claimant::of(notice, policy)).or_insert_with(|| new.clone());
+        *entry = Entry { at: entry.at.max(new.at), end: entry.end.max(new.end), ..new };
         if self.entries.len() > MOST_ENTRIES {
             self.entries.pop_last();
         }
     }
 
-    /// Takes a notice out of it, but not a newer one of the same claimant.
-    pub(crate) fn remove(&mut self, notice: &Notice) {
-        let claimant = triggers::claimant(notice);
-        self.entries.retain(|who, entry| {
-            *who != Claimant::Notice(notice.id.clone()) && (*who != claimant || entry.at > notice.at + FRESH)
-        });
+    /// Takes out of it what is a notice's.
+    pub(crate) fn remove(&mut self, notice: &Notice, facts: Facts<'_>) {
+        self.entries.retain(|who, entry| !is_of(notice, who, entry, facts));
+    }
+
+    /// Writes how a notice ended.
+    pub(crate) fn end(&mut self, notice: &Notice, end: &EntryEnd, facts: Facts<'_>) {
+        for (who, entry) in &mut self.entries {
+            if is_of(notice, who, entry, facts) {
+                entry.ended.get_or_insert_with(|| end.clone());
+            }
+        }
+    }
+
+    /// Something in it is ours and waits for somebody who looks after it, by what is seen now. The node and the place
+    /// in the group count, whether a job is at work on it does not.
+    pub fn is_due(&self, seen: &Observation, policy: &Policy, now: Timestamp) -> bool {
+        let is_due = |(who, entry): (&Claimant, &Entry)| {
+            who.is_ours(policy) && triggers::record::is_due(entry, seen, now)
+        };
+        self.foreign.is_none() && (self.entries.is_empty() || self.entries.iter().any(is_due))
+    }
+}
+
+/// An entry is a notice's: but not a newer one of the same claimant. What is overdue is that of whoever found it.
+fn is_of(notice: &Notice, who: &Claimant, entry: &Entry, Facts { seen, policy, now, .. }: Facts<'_>) -> bool {
+    if notice.kind == NoticeKind::Record {
+        return who.is_ours(policy) && triggers::record::is_due(entry, seen, now);
+    }
+    *who == Claimant::of_version_1(notice)
+        || *who == Claimant::of(notice, policy) && entry.at <= notice.at + FRESH
+}
+
+impl Claimant {
+    /// Whom a record names for a notice of ours.
+    pub fn of(notice: &Notice, policy: &Policy) -> Self {
+        Self { cause: triggers::cause(notice), by: Some(policy.installation.clone()) }
+    }
+
+    /// Ours to undo; what version 0.1 wrote may be anybody's, and nobody else looks after it.
+    fn is_ours(&self, policy: &Policy) -> bool {
+        self.by.as_ref().is_none_or(|by| *by == policy.installation)
+    }
+
+    fn of_version_1(notice: &Notice) -> Self {
+        Self { cause: Cause::Notice(notice.id.clone()), by: None }
     }
 }

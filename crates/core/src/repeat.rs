@@ -63,12 +63,32 @@ impl Action {
     /// What the action is about.
     pub fn key(&self) -> Key {
         match self {
-            Self::Isolate { .. } | Self::Exclude { .. } | Self::Release { .. } => Key::Node,
+            Self::Isolate { .. } | Self::Exclude { .. } | Self::WriteRecord { .. } | Self::Release { .. } => {
+                Key::Node
+            }
             Self::Evict { pod, .. } | Self::Delete { pod, .. } => Key::Pod(pod.uid.clone()),
             Self::Heartbeat(hook) | Self::CompleteHook(hook) => Key::Hook(hook.clone()),
             Self::Deregister(target) => Key::Deregistration(target.clone()),
             Self::Register(target) => Key::Registration(target.clone()),
             Self::Detach { group } | Self::TerminateThroughGroup { group } => Key::Membership(group.clone()),
+        }
+    }
+
+    /// Of a write to the node: the resourceVersion that it may go over.
+    pub fn guard(&self) -> Option<&str> {
+        match self {
+            Self::Isolate { guard, .. }
+            | Self::Exclude { guard, .. }
+            | Self::WriteRecord { guard, .. }
+            | Self::Release { guard, .. } => Some(guard),
+            Self::Deregister(_)
+            | Self::Register(_)
+            | Self::Evict { .. }
+            | Self::Delete { .. }
+            | Self::Heartbeat(_)
+            | Self::CompleteHook(_)
+            | Self::Detach { .. }
+            | Self::TerminateThroughGroup { .. } => None,
         }
     }
 
@@ -79,12 +99,16 @@ impl Action {
             return Repeat::Budget(budget.clone(), self.key());
         }
         let pause = match self {
-            Self::Isolate { .. } | Self::Exclude { .. } | Self::Release { .. } => match outcome {
-                Ok(Outcome::Done | Outcome::Changed) => Pause::NodeUnshown,
-                Err(Failure::Retry) => Pause::NodeUnanswered,
-                Ok(Outcome::Gone | Outcome::Blocked { .. } | Outcome::Vetoed { .. }) => return Repeat::Never,
-                Err(Failure::Denied | Failure::Invalid) => return Repeat::Never,
-            },
+            Self::Isolate { .. } | Self::Exclude { .. } | Self::WriteRecord { .. } | Self::Release { .. } => {
+                match outcome {
+                    Ok(Outcome::Done | Outcome::Changed) => Pause::NodeUnshown,
+                    Err(Failure::Retry) => Pause::NodeUnanswered,
+                    Ok(Outcome::Gone | Outcome::Blocked { .. } | Outcome::Vetoed { .. }) => {
+                        return Repeat::Never;
+                    }
+                    Err(Failure::Denied | Failure::Invalid) => return Repeat::Never,
+                }
+            }
             Self::Delete { .. } if !worked => Pause::Deletion,
             Self::Evict { .. } | Self::Delete { .. } => Pause::Eviction,
             Self::Heartbeat(_) if *outcome == Ok(Outcome::Done) => return Repeat::Never,

@@ -7,6 +7,7 @@ mod drain;
 mod isolate;
 mod quiesce;
 mod undo;
+mod write_ends;
 
 pub(crate) use complete::{await_others, complete, confirm};
 pub(crate) use deregister::deregister;
@@ -15,6 +16,7 @@ pub(crate) use drain::drain;
 pub(crate) use isolate::isolate;
 pub(crate) use quiesce::quiesce;
 pub(crate) use undo::{register, release};
+pub(crate) use write_ends::write_ends;
 
 use crate::*;
 

@@ -2,4 +2,5 @@
 
 mod enumeration;
 mod paths;
+mod records;
 mod world;

@@ -4,6 +4,7 @@
 mod capacity_reservation;
 pub(crate) mod hook;
 mod rebalance;
+pub(crate) mod record;
 mod spot;
 
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub enum NoticeKind {
     CapacityReservation,
     /// EC2 sees an elevated risk of interruption. The interruption may never follow.
     Rebalance,
+    /// Seen, not received: the node's record names a claim that nobody looks after.
+    Record,
 }
 
 /// What a notice came from. Of several in one job the first names it: a hook waits for an answer.
@@ -39,11 +42,14 @@ pub enum Trigger {
     CapacityReservation,
     /// A rebalance recommendation.
     Rebalance,
+    /// Our record on the node, found by the sweep.
+    Record,
 }
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 4] = [Self::Hook, Self::Spot, Self::CapacityReservation, Self::Rebalance];
+    pub const ALL: [Self; 5] =
+        [Self::Hook, Self::Spot, Self::CapacityReservation, Self::Rebalance, Self::Record];
 
     /// What a notice of this kind came from.
     pub const fn of(kind: &NoticeKind) -> Self {
@@ -73,6 +79,7 @@ pub(crate) const fn row(kind: &NoticeKind) -> Row {
         NoticeKind::Spot(SpotAction::Hibernate) => spot::HIBERNATE,
         NoticeKind::CapacityReservation => capacity_reservation::ROW,
         NoticeKind::Rebalance => rebalance::ROW,
+        NoticeKind::Record => record::ROW,
     }
 }
 
@@ -81,10 +88,10 @@ pub const fn demands(kind: &NoticeKind) -> Demands {
     row(kind).demands
 }
 
-/// Whom a record names for a notice.
-pub(crate) fn claimant(notice: &Notice) -> Claimant {
-    let of_hook = |hook: &Hook| Claimant::Hook(hook.key.group.clone(), hook.key.name.clone());
-    notice.hook().map_or(Claimant::Trigger(Trigger::of(&notice.kind)), of_hook)
+/// What a record names for a notice.
+pub(crate) fn cause(notice: &Notice) -> Cause {
+    let of_hook = |hook: &Hook| Cause::Hook(hook.key.group.clone(), hook.key.name.clone());
+    notice.hook().map_or(Cause::Trigger(Trigger::of(&notice.kind)), of_hook)
 }
 
 /// When a notice should have no claim any more, by the operator's limits. What cannot be read may hold it longer.

@@ -77,6 +77,7 @@ impl Actor<'_> {
             Action::Delete { .. } => Some(&seats.deletions),
             Action::Isolate { .. }
             | Action::Exclude { .. }
+            | Action::WriteRecord { .. }
             | Action::Release { .. }
             | Action::Deregister(_)
             | Action::Register(_)
@@ -97,6 +98,10 @@ impl Actor<'_> {
             Action::Exclude { record, guard } => {
                 let (record, guard) = (record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::Exclude { node, record, guard }).await
+            }
+            Action::WriteRecord { record, guard } => {
+                let (record, guard) = (record.clone(), guard.clone());
+                self.on_node(|node| ClusterCall::WriteRecord { node, record, guard }).await
             }
             Action::Release { record, guard } => {
                 let (record, guard) = (record.clone(), guard.clone());

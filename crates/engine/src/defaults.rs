@@ -8,6 +8,7 @@ use offramp_core::{Policy, Propagation, RebalancePolicy};
 /// The policy of an operator who has chosen nothing: no cluster is served, and no hook is ours.
 pub fn default_policy() -> Policy {
     Policy {
+        installation: "".into(),
         hook_names: BTreeSet::new(),
         scoped: false,
         clusters: BTreeSet::new(),

@@ -27,6 +27,10 @@ pub(crate) const POLL: Duration = Duration::from_secs(5);
 /// SQS hands out ten messages at a time.
 const MOST: usize = 10;
 
+/// An event's time may lie this far ahead of our clock. Clocks that are kept in step differ by less than a second;
+/// a time in the year 9999 would hold a job and its node for ever.
+const AHEAD: Duration = Duration::from_secs(60);
+
 /// How the intake is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntakeHealth {
@@ -140,6 +144,7 @@ impl Intake {
 
     async fn hand_on(&self, notice: Notice, message: &Message, permit: Option<Arc<OwnedSemaphorePermit>>) {
         let now = self.clock.now();
+        let notice = Notice { at: notice.at.min(now + AHEAD), ..notice };
         self.journal.record(Fact::Received {
             instance: notice.instance.clone(),
             trigger: Trigger::of(&notice.kind),

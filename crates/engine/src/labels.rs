@@ -3,8 +3,8 @@
 use offramp_core::{Action, Ended, Goal, LifecycleState, Stage, Trigger};
 
 /// Every trigger by what presses most: a hook has an hour, what EC2 takes back two minutes.
-pub(crate) const BY_PRESSURE: [Trigger; 4] =
-    [Trigger::Spot, Trigger::CapacityReservation, Trigger::Hook, Trigger::Rebalance];
+pub(crate) const BY_PRESSURE: [Trigger; 5] =
+    [Trigger::Spot, Trigger::CapacityReservation, Trigger::Hook, Trigger::Rebalance, Trigger::Record];
 
 /// A trigger as a label of metrics, a word of logs, and in a node's record.
 pub const fn trigger_name(trigger: Trigger) -> &'static str {
@@ -13,6 +13,7 @@ pub const fn trigger_name(trigger: Trigger) -> &'static str {
         Trigger::Spot => "spot",
         Trigger::CapacityReservation => "capacity_reservation",
         Trigger::Rebalance => "rebalance",
+        Trigger::Record => "record",
     }
 }
 
@@ -183,6 +184,7 @@ pub(crate) const fn action_name(action: &Action) -> &'static str {
     match action {
         Action::Isolate { .. } => "isolate",
         Action::Exclude { .. } => "exclude",
+        Action::WriteRecord { .. } => "write_record",
         Action::Deregister(_) => "deregister",
         Action::Evict { .. } => "evict",
         Action::Delete { .. } => "delete",

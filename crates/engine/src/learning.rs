@@ -27,10 +27,14 @@ pub fn learn_of_outcome(
 ) {
     let worked = has_worked(outcome);
     match action {
-        Action::Isolate { guard, .. } | Action::Exclude { guard, .. } | Action::Release { guard, .. } => {
+        Action::Isolate { guard, .. }
+        | Action::Exclude { guard, .. }
+        | Action::WriteRecord { guard, .. }
+        | Action::Release { guard, .. } => {
             if matches!(outcome, Ok(Outcome::Done | Outcome::Changed) | Err(Failure::Retry)) {
                 memory.node_write = Some(NodeWrite { over: guard.clone(), at: now });
             }
+            memory.record_writes += u32::from(matches!(action, Action::WriteRecord { .. }));
             if let Action::Isolate { .. } = action {
                 memory.isolation_failed = !worked && *outcome != Ok(Outcome::Changed);
                 memory.isolation_tried.get_or_insert(now);

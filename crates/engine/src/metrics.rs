@@ -30,9 +30,10 @@ const TIME_LEFT_BUCKETS: &[f64] = &[0.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300
 
 const OUTCOMES: [&str; 8] = ["done", "gone", "changed", "blocked", "vetoed", "retry", "denied", "invalid"];
 /// Every value of `action_name`; a test holds the two together.
-const ACTIONS: [&str; 11] = [
+const ACTIONS: [&str; 12] = [
     "isolate",
     "exclude",
+    "write_record",
     "deregister",
     "evict",
     "delete",

@@ -1,5 +1,6 @@
 //! Reads the world for one job: the node and its pods from the watches, the rest by shared calls.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offramp_core::{
@@ -75,14 +76,14 @@ impl Observer {
             None if membership == Seen::Gone => Seen::Gone,
             None => Seen::Unknown,
         };
-        let (target_groups, unread_target_groups) = if ends_traffic(job) {
+        let deregistered = match self.read_watches(job, cluster, absence_is_proven).node {
+            Seen::Known(Node { record: Some(record), .. }) => record.targets,
+            Seen::Known(_) | Seen::Gone | Seen::Unknown => BTreeSet::new(),
+        };
+        let (target_groups, unread_target_groups) = if ends_traffic(job) || !deregistered.is_empty() {
             let mut attached = group.known().map_or_else(Vec::new, |group| group.target_groups.clone());
             // What we deregistered has to be seen even where nothing else leads there any more.
-            if let Seen::Known(Node { record: Some(record), .. }) =
-                self.read_watches(job, cluster, absence_is_proven).node
-            {
-                attached.extend(record.targets.into_iter().map(|key| key.group));
-            }
+            attached.extend(deregistered.into_iter().map(|key| key.group));
             attached.sort();
             attached.dedup();
             match &group {

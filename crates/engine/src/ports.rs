@@ -219,6 +219,15 @@ pub enum ClusterCall {
         /// The resourceVersion that was seen: where it has changed, the answer is [`Outcome::Changed`].
         guard: String,
     },
+    /// The record alone: one PATCH.
+    WriteRecord {
+        /// The node.
+        node: NodeName,
+        /// The annotation.
+        record: Record,
+        /// As for [`ClusterCall::Isolate`].
+        guard: String,
+    },
     /// policy/v1 Eviction with the UID as precondition.
     Evict {
         /// The pod.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use offramp_core::{
-    Claimant, Entry, EntryEnd, Foreign, InstanceId, NoticeId, Record, TargetGroupArn, TargetKey, Timestamp,
-    Trigger,
+    AccountId, AccountRegion, Cause, Claimant, Entry, EntryEnd, Foreign, Installation, InstanceId, NoticeId,
+    Record, Region, TargetGroupArn, TargetKey, Timestamp, Trigger,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -74,7 +74,8 @@ struct Version2 {
     maintenance: Option<Maintenance2>,
 }
 
-/// One for each claimant: a hook by group and name, another trigger by its word alone, a notice of version 1 by its id.
+/// One for each claimant: a hook by group and name, another trigger by its word alone, a notice of version 1 by its id,
+/// each with the queue of the workers whose it is.
 #[derive(Serialize, Deserialize)]
 struct Entry2 {
     kind: String,
@@ -84,6 +85,13 @@ struct Entry2 {
     hook: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     notice: Option<String>,
+    /// The queue of the workers whose claim it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    region: Option<String>,
     at: String,
     end: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -135,27 +143,31 @@ fn written_entry(claimant: &Claimant, entry: &Entry) -> Entry2 {
         state: ended.state.as_ref().map(|state| state_name(state).to_owned()),
         at: time_in_words(ended.at),
     });
+    let AccountRegion { account, region } = &entry.account_region;
     let of = |kind: &str| Entry2 {
         kind: kind.to_owned(),
         group: None,
         hook: None,
         notice: None,
+        by: claimant.by.as_ref().map(|by| by.as_str().to_owned()),
+        account: account.as_ref().map(|account| account.as_str().to_owned()),
+        region: region.as_ref().map(|region| region.as_str().to_owned()),
         at: time_in_words(entry.at),
         end: time_in_words(entry.end),
         ended,
     };
-    match claimant {
-        Claimant::Hook(group, hook) => Entry2 {
+    match &claimant.cause {
+        Cause::Hook(group, hook) => Entry2 {
             group: Some(group.as_str().to_owned()),
             hook: Some(hook.as_str().to_owned()),
             ..of(trigger_name(Trigger::Hook))
         },
-        Claimant::Trigger(trigger) => of(trigger_name(*trigger)),
-        Claimant::Notice(notice) => Entry2 { notice: Some(notice.as_str().to_owned()), ..of(NOTICE) },
+        Cause::Trigger(trigger) => of(trigger_name(*trigger)),
+        Cause::Notice(notice) => Entry2 { notice: Some(notice.as_str().to_owned()), ..of(NOTICE) },
     }
 }
 
-/// The kind of a claimant that a record of version 1 left.
+/// The kind of a cause that a record of version 1 left.
 const NOTICE: &str = "notice";
 
 fn written_target(target: &TargetKey) -> Target2 {
@@ -200,7 +212,9 @@ fn understood(text: &str) -> Option<Record> {
 fn read_version_1(written: Version1) -> Option<Record> {
     let since = time(&written.since)?;
     let entry = |id: String| {
-        (Claimant::Notice(NoticeId::new(id)), Entry { at: since, end: since + OF_VERSION_1, ended: None })
+        let claimant = Claimant { cause: Cause::Notice(NoticeId::new(id)), by: None };
+        let account_region = AccountRegion::default();
+        (claimant, Entry { at: since, end: since + OF_VERSION_1, account_region, ended: None })
     };
     let target = |target: Target1| {
         Some(TargetKey {
@@ -244,12 +258,12 @@ fn read_version_2(written: Version2) -> Option<Record> {
 
 /// Nothing for a kind that a later version knows: then the whole record is left to it.
 fn read_entry(entry: Entry2) -> Option<(Claimant, Entry)> {
-    let claimant = match (entry.kind.as_str(), entry.group, entry.hook, entry.notice) {
-        ("hook", Some(group), Some(hook), _) => Claimant::Hook(group.as_str().into(), hook.as_str().into()),
+    let cause = match (entry.kind.as_str(), entry.group, entry.hook, entry.notice) {
+        ("hook", Some(group), Some(hook), _) => Cause::Hook(group.as_str().into(), hook.as_str().into()),
         ("hook", ..) => return None,
-        (NOTICE, _, _, Some(notice)) => Claimant::Notice(NoticeId::new(notice)),
+        (NOTICE, _, _, Some(notice)) => Cause::Notice(NoticeId::new(notice)),
         (kind, ..) => {
-            Claimant::Trigger(Trigger::ALL.into_iter().find(|trigger| trigger_name(*trigger) == kind)?)
+            Cause::Trigger(Trigger::ALL.into_iter().find(|trigger| trigger_name(*trigger) == kind)?)
         }
     };
     let ended = match &entry.ended {
@@ -259,7 +273,10 @@ fn read_entry(entry: Entry2) -> Option<(Claimant, Entry)> {
         }
         None => None,
     };
-    Some((claimant, Entry { at: time(&entry.at)?, end: time(&entry.end)?, ended }))
+    let account_region =
+        AccountRegion { account: entry.account.map(AccountId::new), region: entry.region.map(Region::new) };
+    let claimant = Claimant { cause, by: entry.by.map(Installation::new) };
+    Some((claimant, Entry { at: time(&entry.at)?, end: time(&entry.end)?, account_region, ended }))
 }
 
 fn time(text: &str) -> Option<Timestamp> {

@@ -38,6 +38,7 @@ impl InWords for Action {
             Self::Exclude { record, .. } => {
                 format!("exclude, recording {}", counted(record.targets.len(), "target"))
             }
+            Self::WriteRecord { .. } => "record".to_owned(),
             Self::Deregister(target) => format!("deregister {}", target.in_words()),
             Self::Evict { pod, grace: None } => format!("evict {}", pod.in_words()),
             Self::Evict { pod, grace: Some(grace) } => {
@@ -100,6 +101,7 @@ impl InWords for Reason {
                 format!("isolated, waiting up to {} for the interruption", in_words(*left))
             }
             Self::AwaitingReturn => "waiting for the instance to come back".to_owned(),
+            Self::WritingEnds => "writing into the node's record how it ended".to_owned(),
             Self::Returning(why) => format!("undoing what was done: {}", why.in_words()),
             Self::Served => "everything owed for the interruption is done".to_owned(),
             Self::Over(ended) => ended.in_words(),
@@ -158,6 +160,9 @@ impl InWords for UndoReason {
             Self::ByPolicy => "the policy leaves rebalance recommendations to the group",
             Self::PatienceOver => "what was announced did not come, patience is over",
             Self::Reprieved => "the instance is back in service",
+            Self::Overdue => {
+                "the claim was over long ago, nobody worked on it any more, and the instance is in service"
+            }
             Self::NotServed => "launch hooks are not served by this version",
         };
         text.to_owned()

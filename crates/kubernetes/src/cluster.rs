@@ -242,6 +242,9 @@ impl Cluster for KubernetesCluster {
                 let body = nodes::exclusion(record, guard);
                 self.patch_node(general, Kind::Exclude, node, body).await
             }
+            ClusterCall::WriteRecord { node, record, guard } => {
+                self.patch_node(general, Kind::WriteRecord, node, nodes::recorded(record, guard)).await
+            }
             ClusterCall::Release { node, record, guard } => {
                 let body = nodes::release(record, guard);
                 self.patch_node(general, Kind::Release, node, body).await

@@ -21,6 +21,7 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Kind {
     Isolate,
     Exclude,
+    WriteRecord,
     Release,
     Evict,
     Delete,
@@ -152,6 +153,7 @@ impl Kind {
         match self {
             Self::Isolate => "isolating",
             Self::Exclude => "excluding",
+            Self::WriteRecord => "writing the record of",
             Self::Release => "releasing",
             Self::Evict => "evicting",
             Self::Delete => "deleting",
@@ -160,7 +162,7 @@ impl Kind {
 
     fn permission(self) -> &'static str {
         match self {
-            Self::Isolate | Self::Exclude | Self::Release => "patch on nodes",
+            Self::Isolate | Self::Exclude | Self::WriteRecord | Self::Release => "patch on nodes",
             Self::Evict => "create on pods/eviction",
             Self::Delete => "delete on pods",
         }

@@ -1,4 +1,4 @@
-//! Nodes: what is read of one, and the three patches.
+//! Nodes: what is read of one, and the patches.
 
 use kube::core::{Selector, SelectorExt};
 use offramp_core::{InstanceId, Node, NodeName, Record, Timestamp, Zone};
@@ -101,8 +101,8 @@ pub(crate) fn release(record: &Record, guard: &str) -> Value {
     body
 }
 
-/// A record of another version, or one that is damaged, stays on the node as it is.
-fn recorded(record: &Record, guard: &str) -> Value {
+/// The body that writes the record. One of another version, or that is damaged, stays on the node as it is.
+pub(crate) fn recorded(record: &Record, guard: &str) -> Value {
     let mut body = json!({ "metadata": { "resourceVersion": guard } });
     if let Some(text) = write_record(record) {
         body["metadata"]["annotations"] = json!({ RECORD_ANNOTATION: text });

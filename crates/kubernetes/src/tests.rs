@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offramp_core::{
-    Claimant, ClusterName, Entry, Foreign, InstanceId, NodeName, Outcome, PodRef, PodUid, Record, Seen,
-    Timestamp, Trigger,
+    AccountRegion, Cause, Claimant, ClusterName, Entry, Foreign, InstanceId, NodeName, Outcome, PodRef,
+    PodUid, Record, Seen, Timestamp, Trigger,
 };
 use offramp_engine::{
     Announcement, Cluster, ClusterCall, EventReason, Fault, InWords, Metrics, RECORD_ANNOTATION, write_record,
@@ -218,15 +218,20 @@ fn service(policy: &str) -> Value {
 fn a_record() -> Record {
     Record {
         since: Timestamp::from_millis(1_774_000_000_000),
-        entries: [(Claimant::Trigger(Trigger::Spot), an_entry())].into(),
+        entries: [(a_claimant(), an_entry())].into(),
         cordoned: true,
         excluded: true,
         ..Record::default()
     }
 }
 
+fn a_claimant() -> Claimant {
+    Claimant { cause: Cause::Trigger(Trigger::Spot), by: None }
+}
+
 fn an_entry() -> Entry {
     Entry {
+        account_region: AccountRegion::default(),
         at: Timestamp::from_millis(1_774_000_000_000),
         end: Timestamp::from_millis(1_774_000_120_000),
         ended: None,
@@ -509,6 +514,11 @@ async fn each_call_is_one_request() {
         })),
     )
     .await;
+    check(
+        ClusterCall::WriteRecord { node: node.clone(), record: record.clone(), guard: "7".to_owned() },
+        patch(json!({ "metadata": { "resourceVersion": "7", "annotations": annotations } })),
+    )
+    .await;
     for (cordoned, excluded) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut body =
             json!({ "metadata": { "resourceVersion": "7", "annotations": { RECORD_ANNOTATION: null } } });
@@ -634,7 +644,7 @@ async fn a_record_of_another_version_stays_as_it_is() {
     assert_eq!(record, Record { foreign: Some(Foreign { until: None }), ..Record::new(since) });
 
     // What a job then writes has its own notice in it.
-    record.entries.insert(Claimant::Trigger(Trigger::Spot), an_entry());
+    record.entries.insert(a_claimant(), an_entry());
     let (node, guard) = (seen.name, seen.resource_version);
     let isolate = ClusterCall::Isolate {
         node: node.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use offramp_aws::{Access, DeadLetterPolicy, OpenError, Options, Sessions, SqsQueue};
-use offramp_core::Timestamp;
+use offramp_core::{Policy, Timestamp};
 use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, Journal, Metrics, Ports};
 use offramp_kubernetes::KubernetesCluster;
 use prometheus::Registry;
@@ -130,7 +130,7 @@ impl Worker {
             access = access => access?.measured_by(self.metrics.clone()),
         };
         let Some(queue) = self.open_queue(&access, &stop).await? else { return Ok(()) };
-        let account_region = queue.account_region().clone();
+        let (account_region, installation) = (queue.account_region().clone(), queue.installation().clone());
         tracing::info!(
             queue = self.config.queue.url,
             account = account_region.account.as_ref().map(|account| account.as_str()),
@@ -152,7 +152,8 @@ impl Worker {
             Some(listener) => journal.with_listener(listener),
             None => journal,
         };
-        let (policy, settings) = (self.config.policy.clone(), self.config.engine.clone());
+        let policy = Policy { installation, ..self.config.policy.clone() };
+        let settings = self.config.engine.clone();
         let (engine, handle) = Engine::new(ports, policy, settings, clock, journal);
         self.progress.send_replace(Progress::Running(handle));
         let configured = &self.config.engine.target_groups;

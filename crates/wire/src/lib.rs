@@ -1,4 +1,4 @@
-//! From the body of a message to a notice.
+//! From the body of a message to a notice, and back where the notice is our own.
 //!
 //! Contract: [`parse`] is pure and total. Whatever the body, the answer is notices, a named reason to
 //! ignore it, or an error that says which field of which event cannot be read and that shows only a
@@ -17,6 +17,7 @@ mod ignored;
 mod json;
 mod lifecycle;
 mod metadata;
+mod own;
 mod rebalance;
 mod spot;
 
@@ -26,6 +27,7 @@ mod tests;
 pub use error::ParseError;
 pub use ignored::Ignored;
 pub use metadata::cluster_hint;
+pub use own::own_message;
 
 use offramp_core::Notice;
 
@@ -38,8 +40,8 @@ pub enum Parsed {
     Notices(Vec<Notice>),
     /// It is well formed, and nothing has to be done.
     Ignored(Ignored),
-    /// It is offramp's own, and of a later version: this one sends none. It must not be deleted, because
-    /// during an upgrade both versions read the queue.
+    /// It is offramp's own, and of a later version. It must not be deleted, because during an upgrade both versions
+    /// read the queue.
     Later,
 }
 
@@ -61,9 +63,6 @@ enum Treatment {
 }
 
 use Treatment::{Leave, Read};
-
-/// The source of messages that offramp sends to itself.
-const OFFRAMP: &str = "offramp";
 
 const REFRESH: Treatment = Leave(Ignored::InstanceRefresh);
 
@@ -121,8 +120,8 @@ fn parse_inside(body: &str, sns_envelopes: usize) -> Result<Parsed, ParseError> 
 }
 
 fn of_event(event: &Event<'_>) -> Result<Parsed, ParseError> {
-    if event.is_from(OFFRAMP) {
-        return Ok(Parsed::Later);
+    if event.is_from(own::SOURCE) {
+        return own::of_event(event);
     }
     let known = EVENTS.iter().find(|(source, detail_type, _)| event.is(source, detail_type));
     match known {

@@ -89,6 +89,7 @@ fn notice_in_words(notice: &Notice) -> String {
         }
         NoticeKind::Spot(action) => format!("spot {action:?}"),
         NoticeKind::CapacityReservation => "capacity_reservation".to_owned(),
+        NoticeKind::Record => "record".to_owned(),
         NoticeKind::Rebalance => "rebalance".to_owned(),
     };
     let account = notice.account_region.account.as_ref().map_or("none", |account| account.as_str());

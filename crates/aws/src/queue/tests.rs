@@ -21,6 +21,7 @@ fn ok(body: Value) -> (u16, String) {
 async fn queue(answers: impl IntoIterator<Item = (u16, String)>) -> (Replay, SqsQueue) {
     let replay = Replay::of(answers).await;
     let opened = Opened {
+        installation: "eu-west-1:111122223333:offramp".into(),
         account_region: account_region(),
         visibility: None,
         most_receives: None,
@@ -64,6 +65,7 @@ async fn opening_reads_the_queue_and_finds_the_dead_letter_queue() {
     let (replay, opened) = open_with(DeadLetterPolicy::Required, answers).await;
     let queue = opened.unwrap();
     assert_eq!(queue.account_region(), &account_region());
+    assert_eq!(queue.installation().as_str(), "eu-west-1:111122223333:notices");
     assert_eq!(queue.most_receives(), Some(100));
     assert_eq!(queue.default_visibility(), Some(Duration::from_secs(30)));
     assert_eq!(queue.opened.dead_letter_url.as_deref(), Some(DEAD));
@@ -234,6 +236,7 @@ async fn a_cut_answer_is_a_retry() {
     for bytes in ["", "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"Messages\":["] {
         let (url, _server) = hangs_up_after(bytes).await;
         let opened = Opened {
+            installation: "eu-west-1:111122223333:offramp".into(),
             account_region: account_region(),
             visibility: None,
             most_receives: None,

@@ -38,7 +38,7 @@ pub(crate) fn release(case: &Case<'_>, open: &[Stage]) -> Condition {
             let action = if others.entries.is_empty() {
                 Action::Release { record: record.clone(), guard }
             } else {
-                Action::Isolate { exclude: false, record: others, guard }
+                Action::WriteRecord { record: others, guard }
             };
             todo(vec![action], Reason::Returning(case.undo_reason()))
         }

@@ -16,7 +16,8 @@ struct Case<'a> {
 }
 
 fn notice_sets() -> Vec<Vec<Notice>> {
-    let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending)];
+    let record = notice("record", NoticeKind::Record);
+    let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending), record];
     (1..1_usize << all.len())
         .map(|mask| {
             let chosen = all.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0);
@@ -105,7 +106,7 @@ fn memories() -> Vec<Memory> {
 }
 
 fn moments() -> Vec<Timestamp> {
-    [0, 4, 61, 110, 121, 181, 250, 290, 601, 3_590, 3_700].map(|after| AT + seconds(after)).to_vec()
+    [0, 4, 61, 110, 121, 181, 250, 290, 601, 3_590, 3_700, 4_201].map(|after| AT + seconds(after)).to_vec()
 }
 
 fn every_case(mut check: impl FnMut(&Case<'_>)) {
@@ -265,19 +266,20 @@ fn invariant_6_and_8_label_and_record_come_first(case: &Case<'_>) {
     for action in &case.step.actions {
         if let Action::Isolate { record, exclude, guard } = action {
             case.require(*guard == node.resource_version, "8: a record is written blindly");
-            if withdraws(case.job, record) {
-                continue;
-            }
             let had = node.record.as_ref().is_some_and(|record| record.cordoned);
             case.require(record.cordoned == (!node.cordoned || had), "8: the record lies about the cordon");
             case.require(!exclude || record.excluded || node.excluded, "8: the label is not recorded");
         }
+        if let Action::WriteRecord { record, guard } = action {
+            case.require(*guard == node.resource_version, "8: a record is written blindly");
+            let changed = |had: &Record| Record { entries: record.entries.clone(), ..had.clone() };
+            let had = node.record.as_ref();
+            case.require(
+                had.map(changed).as_ref() == Some(record),
+                "8: a claim that ends changes what is to undo",
+            );
+        }
     }
-}
-
-/// Takes this job's notices out of a record that others are in.
-fn withdraws(job: &Job, record: &Record) -> bool {
-    job.notices.iter().all(|notice| !record.entries.contains_key(&claimant_of(notice.id.as_str())))
 }
 
 fn invariant_7_detach_only_in_service(case: &Case<'_>) {
@@ -299,7 +301,10 @@ fn invariant_8_only_what_the_record_names_is_undone(case: &Case<'_>) {
     let ours = |record: &Record| {
         let of_job =
             |who: &Claimant| case.job.notices.iter().any(|notice| claimant_of(notice.id.as_str()) == *who);
-        record.entries.keys().all(of_job)
+        let overdue = |end: Timestamp| {
+            case.has_notice(|kind| *kind == NoticeKind::Record) && case.now >= end + seconds(600)
+        };
+        record.entries.iter().all(|(who, entry)| of_job(who) || overdue(entry.end))
     };
     case.require(record.is_some_and(ours), "8: undone for somebody else's notice");
     let of_hook = case.job.notices.iter().any(|notice| notice.id.as_str() == "offramp");
@@ -355,8 +360,9 @@ fn invariant_16_a_notice_alone_authorises_the_cordon(case: &Case<'_>) {
         return;
     }
     let allowed = |action: &Action| match action {
-        Action::Isolate { record, .. } => {
-            rebalance || case.now <= AT + seconds(60) || withdraws(case.job, record)
+        Action::Isolate { .. } => rebalance || case.now <= AT + seconds(60),
+        Action::WriteRecord { .. } => {
+            case.step.goal == Goal::Return || case.step.reason == Reason::WritingEnds
         }
         Action::Release { .. } | Action::Register(_) => true,
         // What was confirmed once is answered again, whatever is read later.
@@ -390,7 +396,10 @@ fn every_job_ends() {
                     || step.actions.iter().any(|action| {
                         matches!(
                             action,
-                            Action::Release { .. } | Action::Register(_) | Action::CompleteHook(_)
+                            Action::Release { .. }
+                                | Action::Register(_)
+                                | Action::CompleteHook(_)
+                                | Action::WriteRecord { .. }
                         )
                     });
                 assert!(ends, "{step:#?}\n{job:#?}\n{seen:#?}");
@@ -405,7 +414,8 @@ fn every_job_ends() {
 fn notices_merge_in_any_order() {
     let policy = policy();
     let seen = untouched();
-    let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending)];
+    let record = notice("record", NoticeKind::Record);
+    let all = [hook(), spot(), rebalance(), hook_of("somebody-elses", Passage::Ending), record];
     let deadline = |job: &Job, now| {
         let facts = Facts { job, seen: &seen, policy: &policy, now };
         Deadline::tightest(

@@ -3,12 +3,12 @@
 use super::world::*;
 use crate::*;
 
-fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
+pub(super) fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
     step(job, seen, &policy(), AT + seconds(after))
 }
 
 /// Short names for what a step asks for.
-fn words(step: &Step) -> Vec<String> {
+pub(super) fn words(step: &Step) -> Vec<String> {
     let group = |arn: &TargetGroupArn| arn.as_str().split('/').nth(1).unwrap().to_owned();
     let place = |target: &TargetKey| format!("{}:{}", group(&target.group), target.port);
     let name = |pod: &PodRef| format!("{}/{}", pod.namespace, pod.name);
@@ -17,6 +17,7 @@ fn words(step: &Step) -> Vec<String> {
         Action::Isolate { exclude: true, .. } => "cordon, exclude and record".to_owned(),
         Action::Exclude { record, .. } if record.targets.is_empty() => "exclude".to_owned(),
         Action::Exclude { record, .. } => format!("exclude, recording {} target", record.targets.len()),
+        Action::WriteRecord { .. } => "record".to_owned(),
         Action::Deregister(target) => format!("deregister {}", place(target)),
         Action::Evict { pod, grace: None } => format!("evict {}", name(pod)),
         Action::Evict { pod, grace: Some(grace) } => format!("evict {} with {}s", name(pod), grace.as_secs()),
@@ -473,7 +474,7 @@ fn the_last_notice_out_of_a_record_undoes_it() {
     };
     let ours = job([hook()]);
     let step = step_at(&ours, &seen(&["offramp", "of another worker"]), 100);
-    let [Action::Isolate { exclude: false, record, .. }] = &step.actions[..] else { panic!("{step:?}") };
+    let [Action::WriteRecord { record, .. }] = &step.actions[..] else { panic!("{step:?}") };
     assert_eq!(record.entries.keys().collect::<Vec<_>>(), [&claimant_of("of another worker")]);
     assert_eq!(step_at(&ours, &seen(&["of another worker"]), 101).stage, None);
     assert_eq!(words(&step_at(&ours, &seen(&["offramp"]), 101)), ["uncordon and forget"]);
@@ -493,129 +494,4 @@ fn an_unread_target_group_holds_the_end_back_and_nothing_else() {
     seen.target_groups = Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]);
     let step = step_at(&job([hook()]), &seen, 6);
     assert_eq!((step.stage, step.reason), (Some(Stage::Deregister), Reason::TargetsUnknown));
-}
-
-// === Records
-
-/// The entries of the record that a step writes.
-fn written(step: &Step) -> Vec<Claimant> {
-    let record = step.actions.iter().find_map(|action| match action {
-        Action::Isolate { record, .. } | Action::Exclude { record, .. } => Some(record),
-        _ => None,
-    });
-    record.map_or_else(Vec::new, |record| record.entries.keys().cloned().collect())
-}
-
-fn recorded(node: Node, entries: Vec<(Claimant, Entry)>) -> Observation {
-    let record = Record { entries: entries.into_iter().collect(), ..node.record.clone().unwrap() };
-    Observation { node: Seen::Known(Node { record: Some(record), ..node }), ..untouched() }
-}
-
-#[test]
-fn a_record_of_version_1_holds_a_claim_by_its_notice_and_becomes_one_of_version_2() {
-    let of_version_1 = |id: &str| {
-        (Claimant::Notice(NoticeId::new(id)), Entry { at: AT, end: AT + seconds(7_200), ended: None })
-    };
-    let node = isolated(&[], false, &[]);
-    let seen = recorded(node.clone(), vec![of_version_1("offramp"), of_version_1("of another worker")]);
-    let step = step_at(&job([hook()]), &seen, 10);
-    assert_eq!(words(&step)[0], "exclude, recording 1 target", "it is isolated");
-    let kept = of_version_1("of another worker").0;
-    assert_eq!(written(&step), [claimant_of("offramp"), kept.clone()]);
-    // Whose message is in another worker's hands is not undone by this one.
-    let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
-    assert_eq!(written(&step_at(&job([hook()]), &reprieved, 100)), [kept]);
-    let alone = recorded(node, vec![of_version_1("offramp")]);
-    let alone = Observation { membership: member(LifecycleState::InService), ..alone };
-    assert_eq!(words(&step_at(&job([hook()]), &alone, 100)), ["uncordon and forget"]);
-}
-
-#[test]
-fn the_last_in_order_finds_no_place_in_a_full_record() {
-    let other = |number: usize| {
-        let hook = Claimant::Hook(GroupName::new("workers"), HookName::new(format!("hook-{number}")));
-        (hook, Entry { at: AT, end: AT + seconds(3_600), ended: None })
-    };
-    let of_version_1 =
-        |number: usize| (Claimant::Notice(NoticeId::new(format!("notice-{number}"))), other(number).1);
-    let hooks: Vec<_> = (0..MOST_ENTRIES).map(other).collect();
-    let node = || isolated(&[], true, &[]);
-    let reprieved =
-        |entries: Vec<(Claimant, Entry)>| step_at(&job([spot()]), &recorded(node(), entries), 200);
-    // Spot comes after all hooks: it is held by its message alone, and undoes nothing for others.
-    let step = step_at(&job([spot()]), &recorded(node(), hooks.clone()), 10);
-    assert_eq!(words(&step)[0], "exclude, recording 1 target", "it counts as isolated");
-    assert!(written(&step).len() == MOST_ENTRIES && !written(&step).contains(&claimant_of("spot")));
-    let step = reprieved(hooks);
-    assert_eq!((step.stage, step.actions), (None, vec![]));
-    // Before notices of version 1 it finds one.
-    let older: Vec<_> = (0..MOST_ENTRIES).map(of_version_1).collect();
-    let step = step_at(&job([spot()]), &recorded(node(), older), 10);
-    assert!(
-        written(&step).len() == MOST_ENTRIES && written(&step).contains(&claimant_of("spot")),
-        "{step:?}"
-    );
-}
-
-/// The patience was an hour when the record was written, and is half an hour now.
-#[test]
-fn a_claim_is_ours_whatever_limits_it_was_written_with() {
-    let policy = Policy { patience: seconds(1_800), ..policy() };
-    let node = isolated(&["rebalance"], false, &[]);
-    let seen = Observation { node: Seen::Known(node), ..untouched() };
-    let step = step(&job([rebalance()]), &seen, &policy, AT + seconds(1_801));
-    assert_eq!(words(&step), ["uncordon and forget"]);
-}
-
-/// EventBridge and Auto Scaling give one event times of their own, some hundred milliseconds apart.
-#[test]
-fn two_routes_of_one_event_are_one_claim() {
-    let later = Entry { at: AT + seconds(1), end: AT + seconds(3_601), ended: None };
-    let seen = recorded(isolated(&[], false, &[]), vec![(claimant_of("offramp"), later)]);
-    assert_eq!(
-        words(&step_at(&job([hook()]), &seen, 10))[0],
-        "exclude, recording 1 target",
-        "it is isolated"
-    );
-    let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
-    assert_eq!(words(&step_at(&job([hook()]), &reprieved, 100)), ["uncordon and forget"]);
-}
-
-/// A message of the same hook whose metadata names nobody, in the hands of another replica.
-#[test]
-fn a_hook_that_is_not_ours_takes_no_claim_out_of_a_record() {
-    let stranger = hook_of("somebody-elses", Passage::Ending);
-    let seen = Observation { node: Seen::Known(isolated(&["somebody-elses"], true, &[])), ..untouched() };
-    let step = step_at(&job([stranger]), &seen, 100);
-    assert_eq!((step.stage, step.actions), (None, vec![]));
-}
-
-#[test]
-fn a_copy_that_names_the_region_gives_it_to_the_notice() {
-    let mut job = job([hook()]);
-    let place = AccountRegion { account: None, region: Some("eu-south-2".into()) };
-    let copy = Notice { id: NoticeId::new("by another route"), account_region: place.clone(), ..hook() };
-    assert!(!job.join(copy, DELIVERED), "it is a copy");
-    assert_eq!(job.notices[0].account_region, place);
-}
-
-/// A group that could not terminate an instance begins a new action of the same hook.
-#[test]
-fn an_older_event_of_a_hook_does_not_undo_for_a_newer_one() {
-    let newer =
-        (claimant_of("offramp"), Entry { at: AT + seconds(300), end: AT + seconds(3_900), ended: None });
-    let seen = recorded(isolated(&[], false, &[]), vec![newer]);
-    let reprieved = Observation { membership: member(LifecycleState::InService), ..seen };
-    let step = step_at(&job([hook()]), &reprieved, 100);
-    assert_eq!((step.stage, step.actions), (None, vec![]));
-}
-
-#[test]
-fn a_claim_that_begins_again_renews_its_entry() {
-    let ended = EntryEnd { outcome: Ended::LeftIsolated, state: None, at: AT };
-    let over = (claimant_of("offramp"), Entry { at: AT, end: AT + seconds(3_600), ended: Some(ended) });
-    let seen = recorded(isolated(&[], false, &[]), vec![over]);
-    let step = step_at(&job([hook()]), &seen, 10);
-    let [Action::Isolate { record, .. }, ..] = &step.actions[..] else { panic!("{step:?}") };
-    assert_eq!(record.entries[&claimant_of("offramp")].ended, None);
 }

@@ -24,6 +24,7 @@ pub(crate) fn other() -> InstanceId {
 
 pub(crate) fn policy() -> Policy {
     Policy {
+        installation: "eu-west-1:111122223333:offramp".into(),
         hook_names: BTreeSet::from([HookName::new("offramp")]),
         scoped: false,
         clusters: BTreeSet::from([ClusterName::new("blue")]),
@@ -120,20 +121,26 @@ pub(crate) fn foreign_record() -> Record {
 
 /// Whom the record names for the notices of these tests.
 pub(crate) fn claimant_of(id: &str) -> Claimant {
+    let ours = |cause| Claimant { cause, by: Some(policy().installation) };
     match id {
-        "spot" => Claimant::Trigger(Trigger::Spot),
-        "rebalance" | "again" => Claimant::Trigger(Trigger::Rebalance),
+        "spot" => ours(Cause::Trigger(Trigger::Spot)),
+        "rebalance" | "again" => ours(Cause::Trigger(Trigger::Rebalance)),
         "offramp" | "other-hook" | "somebody-elses" => {
-            Claimant::Hook(GroupName::new("workers"), HookName::new(id))
+            ours(Cause::Hook(GroupName::new("workers"), HookName::new(id)))
         }
-        other => Claimant::Notice(NoticeId::new(other)),
+        other => Claimant { cause: Cause::Notice(NoticeId::new(other)), by: None },
     }
 }
 
-fn entry(id: &str) -> Entry {
+/// What it says of them.
+pub(crate) fn entry(id: &str) -> Entry {
     // A second recommendation came later.
-    let at = if id == "again" { AT + seconds(100) } else { AT };
-    Entry { at, end: at + seconds(3_600), ended: None }
+    entry_at(if id == "again" { AT + seconds(100) } else { AT })
+}
+
+/// An entry for an event of this time.
+pub(crate) fn entry_at(at: Timestamp) -> Entry {
+    Entry { at, end: at + seconds(3_600), account_region: AccountRegion::default(), ended: None }
 }
 
 pub(crate) fn pod(name: &str) -> Pod {

@@ -12,8 +12,18 @@ fn target(group: &str) -> TargetKey {
     TargetKey { group: TargetGroupArn::new(group), instance: instance(), port: 30_080 }
 }
 
+fn ours(cause: Cause) -> Claimant {
+    Claimant { cause, by: Some("eu-west-1:111122223333:offramp".into()) }
+}
+
 fn hook(group: &str, name: &str) -> Claimant {
-    Claimant::Hook(GroupName::from(group), HookName::from(name))
+    ours(Cause::Hook(GroupName::from(group), HookName::from(name)))
+}
+
+fn entry(end: Timestamp, ended: Option<EntryEnd>) -> Entry {
+    let account_region =
+        AccountRegion { account: Some("444455556666".into()), region: Some("eu-central-1".into()) };
+    Entry { at: AT, end, account_region, ended }
 }
 
 fn record() -> Record {
@@ -25,8 +35,11 @@ fn record() -> Record {
     };
     Record {
         entries: BTreeMap::from([
-            (hook("workers", "drain"), Entry { at: AT, end, ended: Some(ended) }),
-            (Claimant::Trigger(Trigger::Spot), Entry { at: AT, end, ended: None }),
+            (hook("workers", "drain"), entry(end, Some(ended))),
+            (
+                ours(Cause::Trigger(Trigger::Spot)),
+                Entry { account_region: AccountRegion::default(), ..entry(end, None) },
+            ),
         ]),
         cordoned: true,
         targets: [target("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1")].into(),
@@ -41,16 +54,12 @@ fn what_is_written_reads_back() {
     check(record());
     check(Record::new(AT));
     for trigger in Trigger::ALL.into_iter().filter(|trigger| *trigger != Trigger::Hook) {
-        let entry = Entry { at: AT, end: AT, ended: None };
-        check(Record { entries: [(Claimant::Trigger(trigger), entry)].into(), ..record() });
+        check(Record { entries: [(ours(Cause::Trigger(trigger)), entry(AT, None))].into(), ..record() });
     }
     for outcome in ENDED {
         for state in [None, Some(LifecycleState::InService), Some(LifecycleState::Warmed)] {
             let ended = Some(EntryEnd { outcome, state, at: AT });
-            check(Record {
-                entries: [(hook("g", "h"), Entry { at: AT, end: AT, ended })].into(),
-                ..record()
-            });
+            check(Record { entries: [(hook("g", "h"), entry(AT, ended))].into(), ..record() });
         }
     }
     check(Record {
@@ -63,7 +72,7 @@ fn what_is_written_reads_back() {
 fn the_format_is_stable() {
     assert_eq!(
         write_record(&record()).unwrap(),
-        r#"{"v":2,"since":"2026-03-20T09:46:40.123Z","cordoned":true,"excluded":false,"entries":[{"kind":"hook","group":"workers","hook":"drain","at":"2026-03-20T09:46:40.123Z","end":"2026-03-20T10:46:40.123Z","ended":{"outcome":"left_isolated","state":"Terminating:Retained","at":"2026-03-20T10:46:40.123Z"}},{"kind":"spot","at":"2026-03-20T09:46:40.123Z","end":"2026-03-20T10:46:40.123Z"}],"instance":"i-0b1c2d3e4f5061728","targets":[{"group":"eu-west-1:1:targetgroup/web/1","port":30080}],"maintenance":{"start":"2026-03-20T09:46:40.123Z"}}"#
+        r#"{"v":2,"since":"2026-03-20T09:46:40.123Z","cordoned":true,"excluded":false,"entries":[{"kind":"hook","group":"workers","hook":"drain","by":"eu-west-1:111122223333:offramp","account":"444455556666","region":"eu-central-1","at":"2026-03-20T09:46:40.123Z","end":"2026-03-20T10:46:40.123Z","ended":{"outcome":"left_isolated","state":"Terminating:Retained","at":"2026-03-20T10:46:40.123Z"}},{"kind":"spot","by":"eu-west-1:111122223333:offramp","at":"2026-03-20T09:46:40.123Z","end":"2026-03-20T10:46:40.123Z"}],"instance":"i-0b1c2d3e4f5061728","targets":[{"group":"eu-west-1:1:targetgroup/web/1","port":30080}],"maintenance":{"start":"2026-03-20T09:46:40.123Z"}}"#
     );
 }
 
@@ -72,7 +81,10 @@ fn the_format_is_stable() {
 fn a_record_of_version_1_is_read_and_becomes_a_version_2() {
     let text = r#"{"v":1,"since":"2026-03-20T09:46:40.123Z","notices":["a","b"],"cordoned":true,"excluded":false,"targets":[{"group":"arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1","instance":"i-0b1c2d3e4f5061728","port":30080}]}"#;
     let end = AT + OF_VERSION_1;
-    let notice = |id: &str| (Claimant::Notice(NoticeId::from(id)), Entry { at: AT, end, ended: None });
+    let notice = |id: &str| {
+        let claimant = Claimant { cause: Cause::Notice(NoticeId::from(id)), by: None };
+        (claimant, Entry { account_region: AccountRegion::default(), ..entry(end, None) })
+    };
     let expect = Record {
         entries: [notice("a"), notice("b")].into(),
         cordoned: true,
@@ -131,8 +143,11 @@ fn the_longest_record_fits() {
         state: Some(LifecycleState::ReplacingRootVolumeWait),
         at: AT,
     });
+    // A queue's name has at most 80.
+    let by = Some(format!("us-gov-west-1:111122223333:{}", "q".repeat(80)).as_str().into());
     let entry = |number: usize| {
-        (hook(&format!("{number:0>255}"), &"h".repeat(255)), Entry { at: AT, end: AT, ended: ended.clone() })
+        let claimant = Claimant { by: by.clone(), ..hook(&format!("{number:0>255}"), &"h".repeat(255)) };
+        (claimant, entry(AT, ended.clone()))
     };
     let group = |number: usize| {
         target(&format!(

@@ -12,7 +12,7 @@ fn status(code: u16, reason: &str, message: &str, details: &Value) -> kube::Erro
 
 fn request(kind: Kind) -> Request<'static> {
     match kind {
-        Kind::Isolate | Kind::Exclude | Kind::Release => {
+        Kind::Isolate | Kind::Exclude | Kind::WriteRecord | Kind::Release => {
             Request { cluster: "blue", kind, object: "node n1", name: "n1" }
         }
         Kind::Evict | Kind::Delete => {

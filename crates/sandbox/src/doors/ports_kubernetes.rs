@@ -191,6 +191,9 @@ impl Cluster for ClusterDoor {
             ClusterCall::Exclude { node, record, guard } => {
                 self.patch(call, node, recorded(record, true, guard)?).await
             }
+            ClusterCall::WriteRecord { node, record, guard } => {
+                self.patch(call, node, recorded(record, false, guard)?).await
+            }
             ClusterCall::Release { node, record, guard } => {
                 self.patch(call, node, released(record, guard)?).await
             }

@@ -10,8 +10,16 @@ use offramp_core::*;
 use super::world::*;
 use crate::learning;
 
+/// A step; where it is to write how the job ended, the one after that.
 fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
-    step(job, seen, &policy(), AT + seconds(after))
+    let now = AT + seconds(after);
+    let first = step(job, seen, &policy(), now);
+    let ([Action::WriteRecord { record, .. }], Seen::Known(node)) = (&first.actions[..], &seen.node) else {
+        return first;
+    };
+    assert_eq!(first.reason, Reason::WritingEnds);
+    let node = Seen::Known(Node { record: Some(record.clone()), ..node.clone() });
+    step(job, &Observation { node, ..seen.clone() }, &policy(), now)
 }
 
 /// Isolated, out of its balancers, and with these pods.

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use offramp_core::{Claimant, Entry, TargetGroupArn, TargetKey, Timestamp, Trigger};
+use offramp_core::{AccountRegion, Cause, Claimant, Entry, TargetGroupArn, TargetKey, Timestamp, Trigger};
 use offramp_engine::Clock;
 
 use super::*;
@@ -43,8 +43,9 @@ fn record(instance: &InstanceId) -> Record {
     Record {
         since: Timestamp::from_millis(1_774_000_000_123),
         entries: BTreeMap::from([(
-            Claimant::Trigger(Trigger::Spot),
+            Claimant { cause: Cause::Trigger(Trigger::Spot), by: None },
             Entry {
+                account_region: AccountRegion::default(),
                 at: Timestamp::from_millis(1_774_000_000_123),
                 end: Timestamp::from_millis(1_774_000_120_123),
                 ended: None,

@@ -1,0 +1,61 @@
+//! Our record on a node whose claim nobody looks after: its message is lost, its job has left the node as it was, or
+//! the instance is back from its warm pool or from a stop. It demands nothing, so that its end is the undo.
+
+use std::time::Duration;
+
+use crate::*;
+
+pub(super) const ROW: Row = Row {
+    trigger: Trigger::Record,
+    lasts: |policy| policy.patience,
+    entitlement,
+    demands: Demands {
+        isolate: Isolation::Cordon,
+        deregister: Deregistration::No,
+        drain: false,
+        detach: Detachment::No,
+        quiesce: false,
+        at_the_end: AtTheEnd::Nothing,
+    },
+    until: |_, _| None,
+};
+
+/// A claim ends by the operator's limits; some minutes later its job has, even when its cluster was out of sync.
+const OVERDUE: Duration = Duration::from_secs(600);
+
+/// An entry waits for somebody who looks after it. One whose end is written has had somebody: it waits no more, until
+/// the instance is positively back.
+pub(crate) fn is_due(entry: &Entry, seen: &Observation, now: Timestamp) -> bool {
+    match &entry.ended {
+        None => now >= entry.end + OVERDUE,
+        // That it left its group since then proves nothing.
+        Some(end) => stays(seen) && (end.state.is_none() || seen.membership != Seen::Gone),
+    }
+}
+
+/// The instance is in service by its kubelet, and by its group where it is in one.
+fn stays(seen: &Observation) -> bool {
+    let in_group = match &seen.membership {
+        Seen::Known(member) => member.state == LifecycleState::InService,
+        Seen::Gone => true,
+        Seen::Unknown => false,
+    };
+    in_group && seen.node.known().is_some_and(|node| node.ready)
+}
+
+fn entitlement(notice: &Notice, Facts { seen, policy, now, .. }: Facts<'_>) -> Entitlement {
+    let unknown = seen.node == Seen::Unknown || seen.membership == Seen::Unknown;
+    // Somebody else has looked after it meanwhile, or this job has just written that it did.
+    let is_settled = |node: &Node| {
+        let ended_since = |entry: &Entry| entry.ended.as_ref().is_some_and(|end| end.at >= notice.at);
+        node.record.as_ref().is_none_or(|record| {
+            !record.is_due(seen, policy, now) && !record.entries.values().any(ended_since)
+        })
+    };
+    match &seen.node {
+        Seen::Gone => Entitlement::Ended(Ended::InstanceEnded),
+        _ if unknown && now < notice.at + policy.patience => Entitlement::Waits,
+        Seen::Known(node) if stays(seen) || is_settled(node) => Entitlement::Undo(UndoReason::Overdue),
+        Seen::Known(_) | Seen::Unknown => Entitlement::Ended(Ended::LeftIsolated),
+    }
+}
