@@ -439,7 +439,8 @@ fn defaults() -> Vec<(&'static str, String)> {
         rebalance: _,
         ingress_daemon_sets: _,
     } = default_policy();
-    let Settings { receives, permits, most_jobs, foreign, lease, target_groups: _ } = Settings::default();
+    let Settings { receives, permits, most_jobs, foreign, lease, target_groups: _, messages: _ } =
+        Settings::default();
     let times: [(&str, Duration); 12] = [
         ("timing.deadline_margin", deadline_margin),
         ("timing.node_shutdown_grace", node_shutdown_grace),

@@ -16,5 +16,7 @@ mod reports;
 mod script;
 #[path = "scenarios/seats.rs"]
 mod seats;
+#[path = "scenarios/sweep.rs"]
+mod sweep;
 #[path = "scenarios/transcripts.rs"]
 mod transcripts;

@@ -40,6 +40,10 @@ impl Cluster for WithABug {
         self.0.node(instance)
     }
 
+    fn recorded(&self) -> Vec<(InstanceId, Node)> {
+        self.0.recorded()
+    }
+
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
         self.0.pods(node)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use offramp_core::{AccountRegion, ClusterName, GroupName, InstanceId, Policy, Timestamp};
 use offramp_engine::{
     Broken, Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Seats, Settings,
-    default_policy,
+    Unfinished, default_policy,
 };
 use offramp_sandbox::doors::ports_aws::QueueDoor;
 use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
@@ -262,6 +262,7 @@ fn line_of(fact: &Fact) -> Option<String> {
         | Fact::DeadLetterPostponed { .. }
         | Fact::LaterVersion { .. }
         | Fact::LeaseLost { .. }
+        | Fact::SweepFaulted { .. }
         | Fact::Stopping { .. } => return Some(format!("worker  {fact}")),
         Fact::Joined { instance, .. }
         | Fact::Routed { instance, .. }
@@ -270,6 +271,8 @@ fn line_of(fact: &Fact) -> Option<String> {
         | Fact::Faulted { instance, .. }
         | Fact::Vetoed { instance, .. }
         | Fact::CameBack { instance, .. }
+        | Fact::Found { instance, .. }
+        | Fact::Unfinished { unfinished: Unfinished { instance, .. } }
         | Fact::TooManyJobs { instance }
         | Fact::Isolated { instance, .. }
         | Fact::Finished { instance, .. } => instance,

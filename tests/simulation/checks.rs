@@ -45,6 +45,11 @@ pub(crate) struct Checks {
     pub(crate) cordoned_by_hand: BTreeSet<NodeName>,
     /// Answers to calls may have been lost.
     pub(crate) faulty: bool,
+    /// Events were lost: of a hook that is found by looking, the worker knows when its group began to terminate the
+    /// instance, which is earlier.
+    pub(crate) lost_events: bool,
+    /// Messages were lost: what they spoke of stays until the sweep finds it.
+    pub(crate) lost_messages: bool,
     /// Unparseable bodies that were sent.
     pub(crate) garbage: BTreeSet<String>,
     /// Members whose deadline had come when their first hook was answered.
@@ -62,6 +67,8 @@ impl Checks {
             broken: Vec::new(),
             cordoned_by_hand: BTreeSet::new(),
             faulty: false,
+            lost_events: false,
+            lost_messages: false,
             garbage: BTreeSet::new(),
             late: BTreeMap::new(),
         }
@@ -166,9 +173,13 @@ impl Checks {
     /// The earliest end of any open hook of ours or of the spot notice: the moment of the end itself,
     /// without a margin.
     fn deadline(&self, world: &World, id: &InstanceId, group: &Group, member: &Member) -> Option<Timestamp> {
+        let activities = world.groups.activities(Some(&group.spec.name), world.now());
         let hooks = member.actions.iter().filter(|action| self.action_is_ours(group, action)).map(|action| {
             let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook);
             let opened = action.global_until - hook.map_or(Duration::ZERO, |hook| hook.global_timeout());
+            let began = activities.iter().find(|(activity, _)| activity.instance == *id);
+            let began = began.filter(|_| self.lost_events).map_or(opened, |(activity, _)| activity.started);
+            let opened = opened.min(began);
             let first = whole_seconds(opened) + hook.map_or(Duration::ZERO, |hook| hook.heartbeat_timeout);
             let limits = whole_seconds(opened) + self.policy.hook_limit;
             let end = limits.min(whole_seconds(action.global_until)).min(action.until);
@@ -380,7 +391,7 @@ impl Checks {
         let id = &notice.instance;
         let stays = instance(world, id).is_some_and(stays_in_service)
             && member(world, id).is_some_and(|(_, member)| member.state == MemberState::InService);
-        let Some((_, node)) = node_of(world, id).filter(|_| stays) else { return };
+        let Some((_, node)) = node_of(world, id).filter(|_| stays && !self.lost_messages) else { return };
         let others = world.queues.get(QUEUE).into_iter().flat_map(|queue| queue.messages());
         let last =
             !others.filter(|other| other.id != message.id).any(|other| other.body.contains(id.as_str()));

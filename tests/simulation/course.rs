@@ -14,7 +14,7 @@ use offramp_sandbox::world::groups::MemberState;
 use offramp_sandbox::world::instances::InstanceState;
 
 use super::checks::{Broken, Checks, QUEUE};
-use super::lookups::{bodies, members};
+use super::lookups::{bodies, instance, members, nodes, record, stays_in_service};
 use super::plan::{BUSY, Event, Mood, Plan};
 use super::script::{START, Scene, seconds};
 
@@ -47,6 +47,8 @@ pub(crate) async fn play(seed: u64) -> Report {
         workers: 0,
         away: Vec::new(),
         faulty: Vec::new(),
+        events_lost: Vec::new(),
+        messages_lost: Vec::new(),
         sent: Vec::new(),
         told: 0,
         view_lag: plan.view_lag,
@@ -89,6 +91,10 @@ pub(crate) struct Course {
     pub(crate) away: Vec<(Timestamp, Timestamp)>,
     /// When ports failed at random.
     pub(crate) faulty: Vec<(Timestamp, Timestamp)>,
+    /// When an event never reached the queue.
+    pub(crate) events_lost: Vec<Timestamp>,
+    /// When every message was lost.
+    pub(crate) messages_lost: Vec<Timestamp>,
     /// Bodies of messages that were seen in the queue.
     pub(crate) sent: Vec<String>,
     /// So many lines of the story have been read.
@@ -99,6 +105,11 @@ pub(crate) struct Course {
 
 /// The messages of a worker that died cannot be had for so long, not even by another worker.
 pub(crate) const HIDDEN: Duration = seconds(31);
+
+/// Two sweeps, and the time to serve what they find.
+const SWEEPS: Duration = seconds(2 * 300 + 60);
+/// A record is looked after for this long, and its hook with it: `hook_limit`, ten minutes, and two sweeps.
+const RECORDED: Duration = seconds(3_600 + 600 + 600);
 
 /// No worker has come back yet.
 pub(crate) const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
@@ -124,6 +135,7 @@ impl Course {
         self.scene.sandbox.with(|world| {
             world.faults.at_random(0, 0);
             world.groups.describe_lag = Duration::ZERO;
+            world.queues.lose_next = 0;
         });
         if self.workers == 0 {
             self.start_worker();
@@ -133,7 +145,8 @@ impl Course {
         loop {
             self.scene.pass(seconds(60)).await;
             self.look();
-            let settled = self.scene.sandbox.peek(is_settled);
+            let lost = !self.messages_lost.is_empty();
+            let settled = self.scene.sandbox.peek(|world| is_settled(world) && !(lost && has_remains(world)));
             let jobs = self.scene.jobs().await;
             if settled && jobs.is_empty() {
                 break;
@@ -234,8 +247,10 @@ impl Course {
     fn look(&mut self) {
         let checks = Arc::clone(&self.checks);
         let (away, faulty, told) = (&self.away, &self.faulty, self.told);
+        let (events_lost, messages_lost) = (&mut self.events_lost, &self.messages_lost);
         self.told = self.scene.sandbox.peek(|world| {
             for (at, line) in &world.story[told..] {
+                events_lost.extend(line.ends_with("is lost").then_some(*at));
                 let Some((hook, id)) = timed_out(line) else { continue };
                 let Some(timeout) = lock(&checks).timeout_of(world, hook, &id, *at) else { continue };
                 let since = *at - timeout - seconds(40);
@@ -244,7 +259,13 @@ impl Course {
                 };
                 // A message whose receipt got lost is hidden for half a minute, perhaps twice.
                 let unlucky = timeout < seconds(300) && overlaps(faulty);
-                if !overlaps(away) && !unlucky {
+                // The sweep finds it, though not in time for every hook; a record without a message has to be overdue.
+                let within = |times: &[Timestamp], span: Duration| {
+                    times.iter().any(|lost| lost <= at && *lost + span >= *at)
+                };
+                let unseen = within(events_lost, timeout + SWEEPS) && timeout <= SWEEPS
+                    || within(messages_lost, timeout + RECORDED);
+                if !overlaps(away) && !unlucky && !unseen {
                     let text = format!("at {at:?}: {line}");
                     lock(&checks).break_it(world, "5 a hook of ours is answered in time", text);
                 }
@@ -284,6 +305,13 @@ fn is_settled(world: &World) -> bool {
         instance.state == InstanceState::Running && instance.interrupted_at.is_some()
     };
     empty && still && !world.instances.all().any(ends)
+}
+
+/// A node that stays has a record that nobody has undone yet.
+fn has_remains(world: &World) -> bool {
+    nodes(world).any(|(_, node)| {
+        record(node).is_some() && instance(world, &node.instance).is_some_and(stays_in_service)
+    })
 }
 
 /// `offramp of i-0123 has timed out: ABANDON`.

@@ -10,6 +10,7 @@ use offramp_sandbox::world::cluster::{NodePatch, ViewLag};
 use offramp_sandbox::world::events::{REBALANCE, SPOT_WARNING, TERMINATE_ACTION};
 use offramp_sandbox::world::groups::{ActionResult, Answer, MemberState};
 use offramp_sandbox::world::instances::InstanceState;
+use offramp_sandbox::world::queue::Queue;
 use serde_json::json;
 
 use super::checks::QUEUE;
@@ -91,6 +92,18 @@ impl Course {
                     self.stop_worker().await;
                     self.plan(self.scene.sandbox.now() + pause, Next::StartWorker);
                 }
+            }
+            Event::LoseEvents(count) => {
+                self.scene.sandbox.with(|world| world.queues.lose_next += count);
+                lock(&self.checks).lost_events = true;
+            }
+            Event::LoseMessages => {
+                self.scene.say("every message is lost");
+                self.scene.sandbox.with(|world| {
+                    world.queues.get_mut(QUEUE).into_iter().for_each(Queue::purge);
+                });
+                lock(&self.checks).lost_messages = true;
+                self.messages_lost.push(now);
             }
             Event::SecondWorker(span) => {
                 self.start_worker();

@@ -78,6 +78,10 @@ pub(crate) enum Event {
     Stop(Duration),
     /// Two workers at once for so long.
     SecondWorker(Duration),
+    /// So many of the next events never reach the queue.
+    LoseEvents(u32),
+    /// Every message is lost, those too that a worker holds.
+    LoseMessages,
 }
 
 /// A world before it begins.
@@ -186,10 +190,23 @@ impl Plan {
                 fleet = fleet.app(wild_app(random, &format!("app{number}"), port));
             }
         }
-        let events = (0..random.usize(3..=14)).map(|_| (at(random), wild_event(random))).collect();
+        let mut events: Vec<_> =
+            (0..random.usize(3..=14)).map(|_| (at(random), wild_event(random))).collect();
         let policy = policy(random, &names, served);
-        Self { fleet, policy, events, view_lag: view_lag(random, Mood::Wild) }
+        let view_lag = view_lag(random, Mood::Wild);
+        events.extend(losses(&mut Rng::with_seed(seed ^ 0x1057)));
+        Self { fleet, policy, events, view_lag }
     }
+}
+
+/// Drawn apart from the rest, so that a seed stands for the world that it stood for before there were losses.
+fn losses(random: &mut Rng) -> Vec<(Duration, Event)> {
+    let loss = |random: &mut Rng| match random.u8(0..4) {
+        0 => Event::LoseMessages,
+        _ => Event::LoseEvents(random.u32(1..4)),
+    };
+    let count = if random.u8(0..3) == 0 { random.usize(1..=3) } else { 0 };
+    (0..count).map(|_| (at(random), loss(random))).collect()
 }
 
 fn clusters(count: usize) -> Vec<&'static str> {

@@ -8,6 +8,7 @@ use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
     Message as Received, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
+    SendMessageBatchRequestEntry,
 };
 use offramp_core::{AccountRegion, Installation, Timestamp};
 use offramp_engine::{Call, Depth, Fault, Held, Message, MessageId, Queue, Receipt};
@@ -124,11 +125,12 @@ impl Queue for SqsQueue {
         sent.map(drop).map_err(|refusal| refusal.fault(doing))
     }
 
-    /// Without group and deduplication id: a FIFO queue is refused before it is opened.
-    async fn send(&self, body: &str) -> Result<(), Fault> {
-        let request = self.client.send_message().queue_url(&self.url).message_body(body);
-        let sent = self.meter.send(Call::SendMessage, request.send()).await;
-        sent.map(drop).map_err(|refusal| refusal.fault("sending a message to the queue"))
+    async fn send(&self, bodies: &[String]) -> Vec<Result<(), Fault>> {
+        let mut answers = Vec::with_capacity(bodies.len());
+        for bodies in bodies.chunks(MOST_IN_BATCH) {
+            answers.extend(self.send_batch(bodies).await);
+        }
+        answers
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
@@ -189,6 +191,27 @@ impl SqsQueue {
                 sort(doing, receipts.len(), ids, &Held::Extended, answer.failed(), refused)
             }
             Err(refusal) => vec![Err(without(receipts, refusal).fault(doing)); receipts.len()],
+        }
+    }
+
+    /// Without group and deduplication id: a FIFO queue is refused before it is opened.
+    async fn send_batch(&self, bodies: &[String]) -> Vec<Result<(), Fault>> {
+        let doing = "sending messages to the queue";
+        let entry = |(index, body): (usize, &String)| {
+            SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body).build()
+        };
+        let entries = match bodies.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>() {
+            Ok(entries) => entries,
+            Err(error) => return unbuilt(doing, &error, bodies.len()),
+        };
+        let request = self.client.send_message_batch().queue_url(&self.url);
+        let request = request.set_entries(Some(entries)).send();
+        match self.meter.send(Call::SendMessageBatch, request).await {
+            Ok(answer) => {
+                let ids = answer.successful().iter().map(|entry| entry.id());
+                sort(doing, bodies.len(), ids, &(), answer.failed(), |refusal| Err(refusal.fault(doing)))
+            }
+            Err(refusal) => vec![Err(refusal.fault(doing)); bodies.len()],
         }
     }
 

@@ -80,6 +80,13 @@ pub enum Passage {
 }
 
 impl Passage {
+    /// What a hook may be doing that holds an instance in this state; nothing where the state is no hook's that is
+    /// served. A launch hook holds an instance in `Warmed:Pending:Wait` too.
+    pub fn held_in(state: &LifecycleState) -> Option<Self> {
+        let served = [Self::Ending, Self::ToWarmPool, Self::RootVolume];
+        served.into_iter().find(|passage| passage.wait_state().as_ref() == Some(state))
+    }
+
     /// The state in which the group holds the instance meanwhile; nothing for those that are not served.
     pub(crate) const fn wait_state(self) -> Option<LifecycleState> {
         match self {

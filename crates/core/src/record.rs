@@ -127,6 +127,27 @@ impl Record {
         }
     }
 
+    /// Somebody looks after this hook, which holds the instance in this state, or has done so: where the state is another
+    /// one than at its end, another action of it has begun.
+    pub fn looks_after(
+        &self,
+        group: &GroupName,
+        hook: &HookName,
+        state: &LifecycleState,
+        now: Timestamp,
+    ) -> bool {
+        let names = |who: &Claimant| match &who.cause {
+            Cause::Hook(of, name) => (of, name) == (group, hook),
+            Cause::Notice(_) => true,
+            Cause::Trigger(_) => false,
+        };
+        let looks = |entry: &Entry| match &entry.ended {
+            Some(end) => end.state.as_ref() == Some(state),
+            None => !triggers::record::is_overdue(entry, now),
+        };
+        self.foreign.is_some() || self.entries.iter().any(|(who, entry)| names(who) && looks(entry))
+    }
+
     /// Something in it is ours and waits for somebody who looks after it, by what is seen now. The node and the place
     /// in the group count, whether a job is at work on it does not.
     pub fn is_due(&self, seen: &Observation, policy: &Policy, now: Timestamp) -> bool {

@@ -11,6 +11,7 @@ use offramp_core::{
 use crate::labels::{JobOutcome, stage_name, trigger_name};
 use crate::ports::{Fault, MessageId};
 use crate::texts::{InWords, in_words};
+use crate::unfinished::{Unfinished, UnfinishedKind};
 
 /// Something that happened in the engine.
 #[derive(Clone, Debug)]
@@ -158,6 +159,25 @@ pub enum Fact {
         /// The instance it speaks of.
         instance: InstanceId,
     },
+    /// The sweep found what no message speaks of.
+    Found {
+        /// The instance.
+        instance: InstanceId,
+        /// What it found.
+        what: UnfinishedKind,
+        /// A message of our own is on the queue now; otherwise `messages` is off.
+        sent: bool,
+    },
+    /// The sweep could not look at everything.
+    SweepFaulted {
+        /// Why.
+        fault: Fault,
+    },
+    /// No job can finish this: somebody should look. Told once.
+    Unfinished {
+        /// What it is.
+        unfinished: Unfinished,
+    },
     /// The worker was told to stop.
     Stopping {
         /// Jobs that are handed back.
@@ -234,6 +254,14 @@ impl fmt::Display for Fact {
                 write!(f, "{} after {}: {reason}", outcome.as_str(), in_words(*took))
             }
             Self::TooManyJobs { .. } => f.write_str("too many jobs: the message waits in the queue"),
+            Self::Found { what, sent, .. } => {
+                let done = if *sent { "a message of our own speaks of it now" } else { "messages are off" };
+                write!(f, "found without a message: {}; {done}", what.in_words())
+            }
+            Self::SweepFaulted { fault } => write!(f, "looking for what was not received: {fault}"),
+            Self::Unfinished { unfinished } => {
+                write!(f, "no job can finish this: {}", unfinished.what.in_words())
+            }
             Self::Stopping { jobs } => write!(f, "stopping: {jobs} jobs are handed back"),
         }
     }

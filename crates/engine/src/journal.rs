@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::labels::{JobOutcome, action_name, stage_name, trigger_name};
 use crate::metrics::Metrics;
+use crate::unfinished::Unfinished;
 
 /// Writes facts down.
 #[derive(Clone)]
@@ -104,7 +105,13 @@ fn log(fact: &Fact) {
                 _ => tracing::info!(%instance, cluster, outcome = word, seconds, "{fact}"),
             }
         }
-        Fact::TooManyJobs { instance } => tracing::warn!(%instance, "{fact}"),
+        Fact::TooManyJobs { instance } | Fact::Found { instance, .. } => tracing::warn!(%instance, "{fact}"),
+        Fact::SweepFaulted { .. } => tracing::warn!("{fact}"),
+        Fact::Unfinished { unfinished: Unfinished { what, instance, cluster, node, .. } } => {
+            let cluster = cluster.as_ref().map_or("", |cluster| cluster.as_str());
+            let node = node.as_ref().map_or("", |node| node.as_str());
+            tracing::warn!(%instance, cluster, node, what = what.as_str(), "{fact}");
+        }
         Fact::Stopping { .. } => tracing::info!("{fact}"),
     }
 }

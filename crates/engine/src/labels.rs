@@ -1,6 +1,10 @@
 //! Closed sets, and the one word for each of their members in metrics, logs, Events and answers.
 
-use offramp_core::{Action, Ended, Goal, LifecycleState, Stage, Trigger};
+use offramp_core::{
+    Action, ActionResult, BalancerKind, Ended, Failure, Goal, LifecycleState, Outcome, Stage, Trigger,
+};
+
+use crate::ports::Fault;
 
 /// Every trigger by what presses most: a hook has an hour, what EC2 takes back two minutes.
 pub(crate) const BY_PRESSURE: [Trigger; 5] =
@@ -179,6 +183,27 @@ pub const fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
+/// Every value of `outcome_name`.
+pub(crate) const OUTCOMES: [&str; 8] =
+    ["done", "gone", "changed", "blocked", "vetoed", "retry", "denied", "invalid"];
+/// Every value of `action_name`; a test holds the two together.
+pub(crate) const ACTIONS: [&str; 12] = [
+    "isolate",
+    "exclude",
+    "write_record",
+    "deregister",
+    "evict",
+    "delete",
+    "heartbeat",
+    "complete_hook",
+    "detach",
+    "terminate_through_group",
+    "register",
+    "release",
+];
+/// Every value of `fault_name`.
+pub(crate) const FAULTS: [&str; 3] = ["retry", "denied", "invalid"];
+
 /// The kind of an action, as a label of metrics and a word of logs.
 pub(crate) const fn action_name(action: &Action) -> &'static str {
     match action {
@@ -194,5 +219,36 @@ pub(crate) const fn action_name(action: &Action) -> &'static str {
         Action::TerminateThroughGroup { .. } => "terminate_through_group",
         Action::Register(_) => "register",
         Action::Release { .. } => "release",
+    }
+}
+
+/// A kind of load balancer as a label of metrics.
+pub(crate) const fn balancer_name(kind: BalancerKind) -> &'static str {
+    match kind {
+        BalancerKind::Application => "application",
+        BalancerKind::Network => "network",
+    }
+}
+
+/// A fault as a label of metrics.
+pub(crate) const fn fault_name(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Retry(_) => "retry",
+        Fault::Denied(_) => "denied",
+        Fault::Invalid(_) => "invalid",
+    }
+}
+
+/// What an action led to, as a label of metrics.
+pub(crate) const fn outcome_name(outcome: &ActionResult) -> &'static str {
+    match outcome {
+        Ok(Outcome::Done) => "done",
+        Ok(Outcome::Gone) => "gone",
+        Ok(Outcome::Changed) => "changed",
+        Ok(Outcome::Blocked { .. }) => "blocked",
+        Ok(Outcome::Vetoed { .. }) => "vetoed",
+        Err(Failure::Retry) => "retry",
+        Err(Failure::Denied) => "denied",
+        Err(Failure::Invalid) => "invalid",
     }
 }

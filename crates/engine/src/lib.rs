@@ -29,12 +29,15 @@ mod ports;
 mod record;
 mod retry;
 mod routing;
+mod sweep;
 mod tasks;
 mod texts;
+mod unfinished;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +65,7 @@ pub use ports::{
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
 pub use texts::{InWords, in_words};
+pub use unfinished::{Unfinished, UnfinishedKind};
 
 use batch::Calls;
 use dead_letters::DeadLetters;
@@ -71,6 +75,7 @@ use jobs::{Ask, Jobs};
 use lease::Leases;
 use observe::Observer;
 use routing::Clusters;
+use sweep::Sweep;
 use tasks::Tasks;
 
 /// The world as the engine reaches it.
@@ -103,6 +108,9 @@ pub struct Settings {
     pub foreign: ForeignMessages,
     /// Timing of the leases.
     pub lease: LeaseTimes,
+    /// What the sweep finds is put onto the queue. Off while workers of a version that knows no such messages read it
+    /// too: they would hand them back to each other.
+    pub messages: bool,
 }
 
 impl Default for Settings {
@@ -116,6 +124,7 @@ impl Default for Settings {
             // later than that.
             foreign: ForeignMessages { hold: Duration::from_secs(60), delete: true },
             lease: LeaseTimes::default(),
+            messages: true,
         }
     }
 }
@@ -128,7 +137,9 @@ pub struct Engine {
     clock: Clock,
     journal: Journal,
     intake_health: watch::Sender<IntakeHealth>,
+    unfinished: watch::Sender<Vec<Unfinished>>,
     asks: mpsc::Receiver<Ask>,
+    handle: Handle,
 }
 
 /// A look into a running worker.
@@ -136,6 +147,7 @@ pub struct Engine {
 pub struct Handle {
     asks: mpsc::Sender<Ask>,
     intake_health: watch::Receiver<IntakeHealth>,
+    unfinished: watch::Receiver<Vec<Unfinished>>,
 }
 
 impl Handle {
@@ -146,6 +158,11 @@ impl Handle {
             Ok(()) => answer.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// What no job can finish, as the newest sweep found it.
+    pub fn unfinished(&self) -> Vec<Unfinished> {
+        self.unfinished.borrow().clone()
     }
 
     /// How the intake is doing.
@@ -169,8 +186,16 @@ impl Engine {
         let (asks_sender, asks) = mpsc::channel(16);
         let (intake_health, intake_health_receiver) =
             watch::channel(IntakeHealth { at: clock.now(), fault: None, connected: false });
-        let engine = Self { ports, policy, settings, clock, journal, intake_health, asks };
-        (engine, Handle { asks: asks_sender, intake_health: intake_health_receiver })
+        let (unfinished, unfinished_receiver) = watch::channel(Vec::new());
+        let handle = Handle {
+            asks: asks_sender,
+            intake_health: intake_health_receiver,
+            unfinished: unfinished_receiver,
+        };
+        let (own, intake_health) = (handle.clone(), intake_health);
+        let engine =
+            Self { ports, policy, settings, clock, journal, intake_health, unfinished, asks, handle: own };
+        (engine, handle)
     }
 
     /// Works until `stop`, then finishes the tick, hands the messages back and returns: seconds, not the
@@ -181,13 +206,28 @@ impl Engine {
     /// A task that all jobs depend on hit a bug: nothing can be done any more, and the caller should end
     /// the process, so that it is started again. A bug in one job ends that job alone.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Broken> {
-        let Self { ports, policy, settings, clock, journal, intake_health, asks } = self;
+        let Self { ports, policy, settings, clock, journal, intake_health, unfinished, asks, handle } = self;
         let Ports { queue, account_region, sessions, clusters } = ports;
         // Those that serve the others run until nobody needs them; they are not waited for at the end.
         let mut lanes = Tasks::default();
         let mut tasks = Tasks::default();
         let calls = Calls::start(&mut lanes, &sessions, clock, policy.recheck);
         lanes.spawn("gauges", gauges(Arc::clone(&queue), journal.clone(), clock));
+        let sweep = Sweep {
+            queue: Arc::clone(&queue),
+            sessions,
+            calls: calls.clone(),
+            clusters: Clusters(clusters.clone()),
+            policy: policy.clone(),
+            account_region: account_region.clone(),
+            sends: settings.messages,
+            handle,
+            unfinished,
+            clock,
+            journal: journal.clone(),
+            told: BTreeMap::new(),
+        };
+        lanes.spawn("sweep", sweep.run());
 
         let (orders, inbox) = mpsc::unbounded_channel();
         let leases = Leases::new(Arc::clone(&queue), clock, settings.lease, journal.clone());

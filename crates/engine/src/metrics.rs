@@ -7,14 +7,16 @@ mod declare;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{
-    ActionResult, BalancerKind, ClusterName, Failure, Goal, Outcome, Stage, Timestamp, Trigger,
-};
+use offramp_core::{BalancerKind, ClusterName, Goal, Stage, Timestamp, Trigger};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::fact::Fact;
-use crate::labels::{ConfiguredTargetGroup, JobOutcome, action_name, stage_name, trigger_name};
-use crate::ports::{Depth, Fault};
+use crate::labels::{
+    ACTIONS, ConfiguredTargetGroup, FAULTS, JobOutcome, OUTCOMES, action_name, balancer_name, fault_name,
+    outcome_name, stage_name, trigger_name,
+};
+use crate::ports::Depth;
+use crate::unfinished::{Unfinished, UnfinishedKind};
 
 pub use calls::{Call, CallResult};
 use declare::{Declare, Labels};
@@ -28,25 +30,11 @@ const CALL_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 /// What was late is in the bucket of 0. The others follow from spot's two minutes and a hook's hour.
 const TIME_LEFT_BUCKETS: &[f64] = &[0.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
-const OUTCOMES: [&str; 8] = ["done", "gone", "changed", "blocked", "vetoed", "retry", "denied", "invalid"];
-/// Every value of `action_name`; a test holds the two together.
-const ACTIONS: [&str; 12] = [
-    "isolate",
-    "exclude",
-    "write_record",
-    "deregister",
-    "evict",
-    "delete",
-    "heartbeat",
-    "complete_hook",
-    "detach",
-    "terminate_through_group",
-    "register",
-    "release",
-];
-const FAULTS: [&str; 3] = ["retry", "denied", "invalid"];
 /// The stage of a job before its first decision.
 const NEW: &str = "new";
+/// How a sweep went.
+const WHOLE: &str = "whole";
+const PARTIAL: &str = "partial";
 /// The cluster of a job that is not routed.
 const UNKNOWN: &str = "unknown";
 
@@ -84,6 +72,9 @@ pub struct Metrics {
     queue_connected: IntGauge,
     cluster_synced: IntGaugeVec,
     target_groups: IntGaugeVec,
+    sweeps: IntCounterVec,
+    found: IntCounterVec,
+    unfinished: IntGaugeVec,
     calls: IntCounterVec,
     call_seconds: HistogramVec,
 }
@@ -256,6 +247,24 @@ impl Metrics {
                 "Target groups of the configuration, by what a look at the start found.",
                 &Labels::one("state", ConfiguredTargetGroup::ALL.map(ConfiguredTargetGroup::as_str)),
             )?,
+            sweeps: declare.counters(
+                "offramp_sweeps_total",
+                "Looks for what was not received; partial: something could not be read.",
+                &Labels::one("result", [WHOLE, PARTIAL]),
+            )?,
+            found: declare.counters(
+                "offramp_sweep_found_total",
+                "What the sweep found without a message.",
+                &Labels::one(
+                    "what",
+                    [UnfinishedKind::WaitingHook, UnfinishedKind::OverdueRecord].map(UnfinishedKind::as_str),
+                ),
+            )?,
+            unfinished: declare.gauges(
+                "offramp_unfinished",
+                "What no job can finish, as the newest sweep found it: somebody should look.",
+                &Labels::one("what", UnfinishedKind::ALL.map(UnfinishedKind::as_str)),
+            )?,
             calls: declare.counters(
                 "offramp_calls_total",
                 "Requests to AWS and Kubernetes, by API, operation and result.",
@@ -311,7 +320,9 @@ impl Metrics {
             }
             Fact::TooManyJobs { .. } => self.held_back.inc(),
             Fact::CameBack { .. } => self.came_back.inc(),
-            Fact::Vetoed { .. } | Fact::Routed { .. } | Fact::Stopping { .. } => {}
+            Fact::Found { what, .. } => self.found.with_label_values(&[what.as_str()]).inc(),
+            Fact::SweepFaulted { fault } => self.faults.with_label_values(&[fault_name(fault)]).inc(),
+            Fact::Vetoed { .. } | Fact::Routed { .. } | Fact::Unfinished { .. } | Fact::Stopping { .. } => {}
         }
     }
 
@@ -357,6 +368,16 @@ impl Metrics {
         self.queue_connected.set(i64::from(connected));
     }
 
+    /// A sweep is over: it saw everything or not, and this is what no job can finish.
+    pub(crate) fn swept(&self, whole: bool, unfinished: &[Unfinished]) {
+        self.sweeps.with_label_values(&[if whole { WHOLE } else { PARTIAL }]).inc();
+        for what in UnfinishedKind::ALL {
+            let count = unfinished.iter().filter(|one| one.what == what).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.unfinished.with_label_values(&[what.as_str()]).set(count);
+        }
+    }
+
     /// How many of the configured target groups are in this state.
     pub fn configured_target_groups(&self, state: ConfiguredTargetGroup, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -382,34 +403,6 @@ impl Drop for AtWork {
 
 fn label(cluster: Option<&ClusterName>) -> &str {
     cluster.map_or(UNKNOWN, ClusterName::as_str)
-}
-
-const fn balancer_name(kind: BalancerKind) -> &'static str {
-    match kind {
-        BalancerKind::Application => "application",
-        BalancerKind::Network => "network",
-    }
-}
-
-const fn fault_name(fault: &Fault) -> &'static str {
-    match fault {
-        Fault::Retry(_) => "retry",
-        Fault::Denied(_) => "denied",
-        Fault::Invalid(_) => "invalid",
-    }
-}
-
-const fn outcome_name(outcome: &ActionResult) -> &'static str {
-    match outcome {
-        Ok(Outcome::Done) => "done",
-        Ok(Outcome::Gone) => "gone",
-        Ok(Outcome::Changed) => "changed",
-        Ok(Outcome::Blocked { .. }) => "blocked",
-        Ok(Outcome::Vetoed { .. }) => "vetoed",
-        Err(Failure::Retry) => "retry",
-        Err(Failure::Denied) => "denied",
-        Err(Failure::Invalid) => "invalid",
-    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,15 @@
 
 use offramp_core::{AccountRegion, HookKey, Job, Notice, TargetGroupArn};
 
-/// Where the notice says that its instance is. What it leaves open, as a hook that came straight to SQS leaves the
-/// Region, is filled from `default`, which is the queue's.
+/// Where the notice says that its instance is.
 fn of_notice(notice: &Notice, default: &AccountRegion) -> AccountRegion {
-    let AccountRegion { account, region } = notice.account_region.clone();
+    filled(notice.account_region.clone(), default)
+}
+
+/// What an event leaves open, as a hook that came straight to SQS leaves the Region, is filled from `default`, which
+/// is the queue's.
+pub(crate) fn filled(place: AccountRegion, default: &AccountRegion) -> AccountRegion {
+    let AccountRegion { account, region } = place;
     AccountRegion {
         account: account.or_else(|| default.account.clone()),
         region: region.or_else(|| default.region.clone()),

@@ -103,8 +103,8 @@ pub trait Queue: Send + Sync {
     /// `offramp.reason`. The original has to be deleted afterwards.
     async fn dead_letter(&self, message: &Message, reason: &str) -> Result<(), Fault>;
 
-    /// Sends a new message onto the queue itself, to be received like any other.
-    async fn send(&self, body: &str) -> Result<(), Fault>;
+    /// Sends up to 10 new messages onto the queue itself, to be received like any other. One result each.
+    async fn send(&self, bodies: &[String]) -> Vec<Result<(), Fault>>;
 
     /// The approximate number of messages.
     async fn depth(&self) -> Result<Depth, Fault>;
@@ -300,6 +300,9 @@ pub trait Cluster: Send + Sync {
     fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
         self.node(instance).known().map(NodeSummary::from)
     }
+
+    /// Every node with a record on it; none while the watch is not in sync.
+    fn recorded(&self) -> Vec<(InstanceId, Node)>;
 
     /// The pods bound to a node.
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>>;

@@ -104,7 +104,7 @@ pub(crate) async fn timeout<T>(what: &str, call: impl Future<Output = Result<T, 
 }
 
 /// FNV-1a: stable over versions and machines, which the standard hasher does not promise.
-fn hash(key: &str) -> u32 {
+pub(crate) fn hash(key: &str) -> u32 {
     key.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

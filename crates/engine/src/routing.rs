@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use offramp_core::{HOOK_AT_MOST, InstanceId, Job, Notice, Policy, Seen, Timestamp, hook_is_ours};
+use offramp_core::{HOOK_AT_MOST, InstanceId, Job, Node, Notice, Policy, Seen, Timestamp, hook_is_ours};
 
 use crate::ports::Cluster;
 
@@ -33,20 +33,31 @@ pub(crate) fn ends_unrouted(job: &Job, policy: &Policy) -> Timestamp {
 }
 
 impl Clusters {
+    /// The cluster that has the node of this instance, and the node. `Unknown`: none of those in sync has it, and another
+    /// is out of sync.
+    pub(crate) fn node(&self, instance: &InstanceId) -> Seen<(&Arc<dyn Cluster>, Node)> {
+        let mut nowhere = Seen::Gone;
+        for cluster in &self.0 {
+            match cluster.node(instance) {
+                Seen::Known(node) => return Seen::Known((cluster, node)),
+                Seen::Gone => {}
+                Seen::Unknown => nowhere = Seen::Unknown,
+            }
+        }
+        nowhere
+    }
+
     /// A cluster that is out of sync may have the node of this instance.
     pub(crate) fn may_know(&self, instance: &InstanceId) -> bool {
         self.0.iter().any(|cluster| cluster.node(instance) == Seen::Unknown)
     }
 
     pub(crate) fn route(&self, job: &Job, policy: &Policy) -> Route {
-        let mut unknown = false;
-        for cluster in &self.0 {
-            match cluster.node(&job.instance) {
-                Seen::Known(_) => return Route::Here(Arc::clone(cluster)),
-                Seen::Gone => {}
-                Seen::Unknown => unknown = true,
-            }
-        }
+        let unknown = match self.node(&job.instance) {
+            Seen::Known((cluster, _)) => return Route::Here(Arc::clone(cluster)),
+            Seen::Gone => false,
+            Seen::Unknown => true,
+        };
         let hints = || job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
         let hinted = hints().find_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint));
         if let Some(cluster) = hinted {

@@ -61,8 +61,8 @@ impl Queue for World {
         Ok(())
     }
 
-    async fn send(&self, _: &str) -> Result<(), Fault> {
-        Ok(())
+    async fn send(&self, bodies: &[String]) -> Vec<Result<(), Fault>> {
+        vec![Ok(()); bodies.len()]
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
@@ -133,6 +133,10 @@ impl Cluster for Blue {
             selected: true,
             resource_version: "1".to_owned(),
         })
+    }
+
+    fn recorded(&self) -> Vec<(InstanceId, Node)> {
+        Vec::new()
     }
 
     fn pods(&self, _: &NodeName) -> Seen<Vec<Pod>> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use offramp_core::{Action, Ended, Left, LeftAlone, PodRef, Reason, TargetGroupArn, TargetKey, UndoReason};
 
+use crate::unfinished::UnfinishedKind;
+
 /// Has words for people.
 pub trait InWords {
     /// A name, or half a sentence without a full stop.
@@ -164,6 +166,20 @@ impl InWords for UndoReason {
                 "the claim was over long ago, nobody worked on it any more, and the instance is in service"
             }
             Self::NotServed => "launch hooks are not served by this version",
+        };
+        text.to_owned()
+    }
+}
+
+impl InWords for UnfinishedKind {
+    fn in_words(&self) -> String {
+        let text = match self {
+            Self::WaitingHook => "a hook holds the instance, and nobody works on it",
+            Self::OverdueRecord => "a claim in the node's record is over, and nobody undoes it",
+            Self::UnreadableRecord => "the node's record cannot be read, and its time is over",
+            Self::LeftIsolated => {
+                "the node was left isolated: nobody knows whether its instance goes or stays"
+            }
         };
         text.to_owned()
     }

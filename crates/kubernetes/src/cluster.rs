@@ -211,6 +211,10 @@ impl Cluster for KubernetesCluster {
         self.view.summary(instance)
     }
 
+    fn recorded(&self) -> Vec<(InstanceId, Node)> {
+        self.view.recorded()
+    }
+
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
         self.view.pods(node)
     }

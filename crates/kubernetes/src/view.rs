@@ -86,6 +86,14 @@ impl View {
         watched.filter(|_| state.synced.nodes).map(|watched| NodeSummary::from(&watched.node))
     }
 
+    /// Every node with a record; none while the watch of Nodes is not in sync.
+    pub(crate) fn recorded(&self) -> Vec<(InstanceId, Node)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let recorded =
+            state.nodes.values().filter(|watched| state.synced.nodes && watched.node.record.is_some());
+        recorded.map(|watched| (watched.instance.clone(), watched.node.clone())).collect()
+    }
+
     /// The pods of a node; `Unknown` while the watch of Pods, or that of Services, which tells whether
     /// traffic is bound to the node, is not in sync. A node without pods has none: that is known.
     pub(crate) fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {

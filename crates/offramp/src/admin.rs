@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
 use offramp_core::Timestamp;
-use offramp_engine::{JobStatus, goal_name, stage_name, trigger_name};
+use offramp_engine::{InWords, JobStatus, Unfinished, goal_name, stage_name, trigger_name};
 use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 use serde::Serialize;
@@ -56,7 +56,7 @@ pub(crate) struct Readiness {
     pub(crate) why: String,
 }
 
-/// One job as `/jobs` shows it. Times are RFC 3339.
+/// One job as `/jobs` shows it, or what no job can finish. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct JobView {
     /// The instance.
@@ -65,7 +65,7 @@ pub(crate) struct JobView {
     pub(crate) node: Option<String>,
     /// Its cluster, where the job is routed already.
     pub(crate) cluster: Option<String>,
-    /// What the job is for: leave or return.
+    /// What the job is for: leave or return; or none, where there is no job.
     pub(crate) goal: &'static str,
     /// The first stage that is not finished.
     pub(crate) stage: Option<&'static str>,
@@ -75,8 +75,8 @@ pub(crate) struct JobView {
     pub(crate) triggers: Vec<&'static str>,
     /// The time of the first event.
     pub(crate) since: String,
-    /// When it looks again at the latest.
-    pub(crate) wake_at: String,
+    /// When it looks again at the latest; nothing where there is no job.
+    pub(crate) wake_at: Option<String>,
     /// When it has to be over, where something says so.
     pub(crate) deadline: Option<String>,
 }
@@ -127,8 +127,26 @@ impl From<JobStatus> for JobView {
             reason,
             triggers: triggers.into_iter().map(trigger_name).collect(),
             since: rfc_3339(since),
-            wake_at: rfc_3339(wake_at),
+            wake_at: Some(rfc_3339(wake_at)),
             deadline: deadline.map(rfc_3339),
+        }
+    }
+}
+
+impl From<Unfinished> for JobView {
+    fn from(unfinished: Unfinished) -> Self {
+        let Unfinished { what, instance, cluster, node, since } = unfinished;
+        Self {
+            instance: instance.to_string(),
+            node: node.map(|node| node.to_string()),
+            cluster: cluster.map(|cluster| cluster.to_string()),
+            goal: "none",
+            stage: None,
+            reason: what.in_words(),
+            triggers: Vec::new(),
+            since: rfc_3339(since),
+            wake_at: None,
+            deadline: None,
         }
     }
 }
@@ -145,7 +163,7 @@ offramp
 /live     200 while the work moves on, else 503 with the reason
 /ready    200 when the queue and every cluster can be reached, else 503; says what is missing
 /metrics  Prometheus metrics
-/jobs     what is being done at this moment, as JSON
+/jobs     what is being done at this moment, and what no job can finish, as JSON
 ";
 
 async fn index() -> &'static str {

@@ -91,7 +91,8 @@ impl Worker {
                 async move {
                     match progress {
                         Progress::Running(handle) => {
-                            handle.jobs().await.into_iter().map(JobView::from).collect()
+                            let jobs = handle.jobs().await.into_iter().map(JobView::from);
+                            jobs.chain(handle.unfinished().into_iter().map(JobView::from)).collect()
                         }
                         Progress::Opening(_) => Vec::new(),
                     }

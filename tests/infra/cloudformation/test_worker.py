@@ -12,7 +12,7 @@ def told(course, words):
 def test_every_trigger_came_through_the_deployed_queue(course):
     received = {line["instance"] for line in lines(course) if "notice taken on" in line["message"]}
     assert set(course.victims.values()) <= received
-    assert len(set(course.victims.values())) == 4
+    assert len(set(course.victims.values())) == 5
 
 
 def lines(course):
@@ -31,8 +31,8 @@ def outcomes(course, instance):
     ]
 
 
-def test_both_held_instances_left_by_an_answered_hook(course):
-    for name in ("rebalance, then spot", "hook"):
+def test_every_held_instance_left_by_an_answered_hook(course):
+    for name in ("rebalance, then spot", "hook", "lost event"):
         instance = course.victims[name]
         (answer,) = told(course, f"offramp of {instance} is answered with CONTINUE")
         ended = told(course, f"{instance} is shutting down")
@@ -42,7 +42,7 @@ def test_both_held_instances_left_by_an_answered_hook(course):
 
 
 def test_the_pods_had_left_before_the_hooks_were_answered(course):
-    for name in ("rebalance, then spot", "hook"):
+    for name in ("rebalance, then spot", "hook", "lost event"):
         instance = course.victims[name]
         evictions = [line["message"] for line in lines(course) if line.get("instance") == instance]
         pods = {words.split()[1] for words in evictions if words.startswith("evict ")}

@@ -68,6 +68,7 @@ BAD = [
     ({"config": {"ingress_daemon_sets": ["controller"]}}, "ingress_daemon_sets"),
     ({"config": {"foreign_messages": "keep"}}, "foreign_messages"),
     ({"config": {"foreign_hold": "a minute"}}, "foreign_hold"),
+    ({"config": {"messages": "later"}}, "messages"),
     ({"config": {"intake": {"permits": 0}}}, "permits"),
     ({"config": {"jobs": {"most": 1.5}}}, "most"),
     ({"config": {"jobs": {"most": 1000000}}}, "most"),

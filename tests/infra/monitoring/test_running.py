@@ -68,7 +68,7 @@ def test_variables_have_values(runs, board, variable):
         "namespace": {"ops"},
         "job": {"offramp"},
         "cluster": {"blue", "green", "unknown"},
-        "trigger": {"hook", "spot", "capacity_reservation", "rebalance"},
+        "trigger": {"hook", "spot", "capacity_reservation", "rebalance", "record"},
     }
     assert values == expected[variable]
 
@@ -96,6 +96,7 @@ TRUE_IN_NEITHER_WORLD = {
     "OfframpPodsForced": "no disruption budget blocks up to the deadline",
     "OfframpHooksNotOurs": "every instance with a hook is a node of a cluster that its metadata names",
     "OfframpEndUnclear": "a sandbox's Auto Scaling never refuses an answer, and knows no states but the usual",
+    "OfframpUnfinished": "a sandbox loses no event, and its records are all readable",
     "OfframpThrottled": "a sandbox has no limits of calls",
 }
 

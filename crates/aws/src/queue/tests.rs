@@ -355,19 +355,30 @@ async fn dead_letters_carry_body_and_reason() {
 }
 
 #[tokio::test]
-async fn a_message_of_our_own_goes_onto_the_queue_itself() {
+async fn messages_of_our_own_go_onto_the_queue_itself() {
+    let part = json!({
+        "Successful": [{ "Id": "0", "MessageId": "s1", "MD5OfMessageBody": "" }],
+        "Failed": [{ "Id": "1", "Code": "InternalError", "SenderFault": false }],
+    });
     let refused = json_error(403, "AccessDeniedException", "not authorized to perform: sqs:sendmessage");
     let busy = json_error(400, "RequestThrottled", "Rate exceeded");
-    let (replay, queue) = queue([ok(json!({ "MessageId": "s1" })), refused, busy]).await;
-    let body = r#"{"held": "ü"}"#;
-    assert_eq!(queue.send(body).await, Ok(()));
-    let text = "sending a message to the queue: AWS answered AccessDeniedException: not authorized to perform: \
+    let (replay, queue) = queue([ok(part), refused, busy]).await;
+    let bodies = [r#"{"held": "ü"}"#, "b", "c"].map(str::to_owned);
+    let sent = queue.send(&bodies).await;
+    assert!(matches!(sent[..], [Ok(()), Err(Fault::Retry(_)), Err(Fault::Retry(_))]), "{sent:?}");
+    let text = "sending messages to the queue: AWS answered AccessDeniedException: not authorized to perform: \
                 sqs:sendmessage";
-    assert_eq!(queue.send(body).await, Err(Fault::Denied(text.to_owned())));
-    assert!(matches!(queue.send(body).await, Err(Fault::Retry(_))), "once only: no retry of its own");
+    assert_eq!(queue.send(&bodies[..2]).await, vec![Err(Fault::Denied(text.to_owned())); 2]);
+    let throttled = queue.send(&bodies[..1]).await;
+    assert!(matches!(throttled[..], [Err(Fault::Retry(_))]), "once only: no retry of its own");
     let asked = replay.asked();
-    assert_eq!(asked[0].target, "SendMessage");
-    assert_eq!(asked[0].json(), json!({ "QueueUrl": URL, "MessageBody": body }));
+    assert_eq!(asked[0].target, "SendMessageBatch");
+    let entries: Vec<_> = bodies
+        .iter()
+        .enumerate()
+        .map(|(index, body)| json!({ "Id": index.to_string(), "MessageBody": body }))
+        .collect();
+    assert_eq!(asked[0].json(), json!({ "QueueUrl": URL, "Entries": entries }));
     assert_eq!(asked.len(), 3);
 }
 

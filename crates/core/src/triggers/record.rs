@@ -23,11 +23,16 @@ pub(super) const ROW: Row = Row {
 /// A claim ends by the operator's limits; some minutes later its job has, even when its cluster was out of sync.
 const OVERDUE: Duration = Duration::from_secs(600);
 
+/// Its job should have ended by now.
+pub(crate) fn is_overdue(entry: &Entry, now: Timestamp) -> bool {
+    now >= entry.end + OVERDUE
+}
+
 /// An entry waits for somebody who looks after it. One whose end is written has had somebody: it waits no more, until
 /// the instance is positively back.
 pub(crate) fn is_due(entry: &Entry, seen: &Observation, now: Timestamp) -> bool {
     match &entry.ended {
-        None => now >= entry.end + OVERDUE,
+        None => is_overdue(entry, now),
         // That it left its group since then proves nothing.
         Some(end) => stays(seen) && (end.state.is_none() || seen.membership != Seen::Gone),
     }

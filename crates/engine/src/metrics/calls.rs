@@ -43,6 +43,7 @@ calls! {
         ChangeMessageVisibilityBatch = "ChangeMessageVisibilityBatch",
         DeleteMessageBatch = "DeleteMessageBatch",
         SendMessage = "SendMessage",
+        SendMessageBatch = "SendMessageBatch",
         GetQueueAttributes = "GetQueueAttributes",
         GetQueueUrl = "GetQueueUrl",
     }

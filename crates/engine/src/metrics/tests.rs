@@ -1,4 +1,4 @@
-use offramp_core::{Action, GroupName, PodRef, PodUid, Trigger};
+use offramp_core::{Action, GroupName, Outcome, PodRef, PodUid, Trigger};
 use prometheus::TextEncoder;
 
 use super::*;

@@ -62,6 +62,10 @@ pub(super) struct RawConfig {
     /// How long a notice about an instance that no cluster knows is kept before it counts as foreign.
     /// Default: 60s. An instance can be announced before its node has joined or a watch has caught up.
     pub(super) foreign_hold: Option<Given>,
+    /// Whether the worker puts messages of its own onto the queue, about hooks and records that no message speaks of:
+    /// `on` or `off`. Default: `on`. `off` while workers of version 0.1 read the same queue: they cannot read such
+    /// messages, and hand them back again and again.
+    pub(super) messages: Option<Given>,
     /// How the queue is read.
     pub(super) intake: Option<RawIntake>,
     /// How many removals run at the same time.

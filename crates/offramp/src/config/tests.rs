@@ -65,6 +65,7 @@ fn wrong_values_name_line_field_and_what_they_look_like() {
         "rebalance: \"isolat\" is none of automatic, none, isolate; did you mean \"isolate\"?",
     );
     check_value("rebalance: drain", "rebalance: \"drain\" is none of automatic, none, isolate");
+    check_value("messages: sometimes", "messages: \"sometimes\" is none of on, off, true, false");
     check_value("foreign_messages: keep", "foreign_messages: \"keep\" is none of delete, leave");
     check_value(
         "log: {format: jsn}",
@@ -388,12 +389,13 @@ fn what_is_configured_reaches_policy_and_engine() {
         "{BASE}hooks: {{names: [bye]}}\nrebalance: none\ningress_daemon_sets: [web/nginx]\ntiming:\n  \
          deadline_margin: 1s\n  node_shutdown_grace: 2s\n  hook_limit: 3s\n  patience: 4s\n  gate_limit: 5s\n  \
          application_propagation: 6s\n  network_propagation: 7s\n  settle: 8s\n  recheck: 9s\n\
-         target_groups: [\"{group}\"]\nforeign_messages: leave\nforeign_hold: 10s\n\
+         target_groups: [\"{group}\"]\nforeign_messages: leave\nforeign_hold: 10s\nmessages: off\n\
          intake: {{receives_in_flight: 11, permits: 12}}\njobs: {{most: 13}}\n\
          lease: {{visibility: 40s, extend_every: 15s}}\nscope: {{group_tag: ours}}\n"
     );
     let seconds = Duration::from_secs;
     let policy = Policy {
+        installation: "".into(),
         hook_names: BTreeSet::from([HookName::new("bye")]),
         scoped: true,
         clusters: BTreeSet::from([ClusterName::new("blue")]),
@@ -418,6 +420,7 @@ fn what_is_configured_reaches_policy_and_engine() {
         target_groups: vec![TargetGroupArn::new(group)],
         foreign: ForeignMessages { hold: seconds(10), delete: false },
         lease: LeaseTimes { visibility: seconds(40), extend_every: seconds(15) },
+        messages: false,
     };
     let config = load(Some(&yaml), &pod()).unwrap();
     assert_eq!(config.policy, policy);

@@ -44,6 +44,7 @@ pub(super) fn validate(
         ingress_daemon_sets,
         foreign_messages,
         foreign_hold,
+        messages,
         intake,
         jobs,
         lease,
@@ -81,6 +82,7 @@ pub(super) fn validate(
                 hold: check.duration("foreign_hold", foreign_hold, Duration::from_secs(60)),
             },
             lease: check.lease(lease.unwrap_or_default()),
+            messages: check.choice("messages", messages, &ON_OR_OFF, true),
         },
         queue,
         clusters,
@@ -102,6 +104,8 @@ const REBALANCE: [(&str, RebalancePolicy); 3] = [
     ("isolate", RebalancePolicy::Isolate),
 ];
 const FOREIGN_MESSAGES: [(&str, bool); 2] = [("delete", true), ("leave", false)];
+/// Helm reads YAML 1.1, where `off` is the same as `false`, and writes that.
+const ON_OR_OFF: [(&str, bool); 4] = [("on", true), ("off", false), ("true", true), ("false", false)];
 const WITHOUT_DEAD_LETTER_QUEUE: [(&str, WithoutDeadLetterQueue); 2] =
     [("refuse", WithoutDeadLetterQueue::Refuse), ("allow", WithoutDeadLetterQueue::Allow)];
 const YES_OR_NO: [(&str, bool); 2] = [("true", true), ("false", false)];

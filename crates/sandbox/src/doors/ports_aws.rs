@@ -218,7 +218,7 @@ fn membership(described: groups::Described) -> Membership {
         MemberState::Terminating => LifecycleState::Terminating,
         MemberState::TerminatingWait => LifecycleState::TerminatingWait,
         MemberState::TerminatingProceed => LifecycleState::TerminatingProceed,
-        MemberState::Pending | MemberState::Detaching => {
+        MemberState::Pending | MemberState::Detaching | MemberState::TerminatingRetained => {
             LifecycleState::Other(described.state.as_str().to_owned())
         }
     };

@@ -132,6 +132,16 @@ impl Cluster for ClusterDoor {
         self.look(|cluster| view(cluster).map_or(Seen::Gone, Seen::Known))
     }
 
+    fn recorded(&self) -> Vec<(InstanceId, Node)> {
+        let nodes = self.look(|cluster| {
+            let view = cluster.view(self.listed);
+            let nodes = cluster.nodes.values().filter_map(|stored| view.node_of(&stored.instance));
+            let recorded = nodes.filter(|stored| stored.annotations.contains_key(RECORD_ANNOTATION));
+            Seen::Known(recorded.map(|stored| (stored.instance.clone(), node(stored))).collect::<Vec<_>>())
+        });
+        nodes.known().cloned().unwrap_or_default()
+    }
+
     fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
         self.look(|cluster| {
             let view = cluster.view(self.listed);

@@ -4,7 +4,7 @@
 //! `ec2-auto-scaling-capacity-rebalancing.html`) and the API reference. Liberties: a group deregisters a
 //! member strictly before `Terminating:Wait`; all hooks of a transition are open side by side; launch
 //! hooks are stored and never run; the default termination policy knows zones and age only; no warm
-//! pools, no standby, no instance refresh, no retention; a group notices a lost member after its reaction
+//! pools, no standby, no instance refresh; retention is for all groups or none; a group notices a lost member after its reaction
 //! time instead of a minute.
 
 mod actions;
@@ -35,6 +35,8 @@ pub struct Groups {
     /// So many of the next heartbeats and answers are refused although their action is open
     /// (PrairieLearn#15586, seen on AWS).
     pub refused_calls: u32,
+    /// Every group retains what is abandoned (`InstanceLifecyclePolicy.RetentionTriggers.TerminateHookAbandon`).
+    pub retains_abandoned: bool,
     /// For so long describes go on showing what was before a change.
     pub describe_lag: Duration,
 }
@@ -165,6 +167,9 @@ pub enum MemberState {
     TerminatingWait,
     /// On its last way.
     TerminatingProceed,
+    /// Abandoned by a hook and kept: not counted, until somebody ends it through its group (ASG UG
+    /// `configure-instance-retention.html`).
+    TerminatingRetained,
     /// On its way out of the group, alive.
     Detaching,
 }
@@ -247,6 +252,7 @@ impl MemberState {
             Self::Terminating => "Terminating",
             Self::TerminatingWait => "Terminating:Wait",
             Self::TerminatingProceed => "Terminating:Proceed",
+            Self::TerminatingRetained => "Terminating:Retained",
             Self::Detaching => "Detaching",
         }
     }

@@ -19,6 +19,8 @@ pub const VISIBILITY_LIMIT: Duration = Duration::from_secs(43_200);
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: BTreeMap<String, Queue>,
+    /// So many of the next events never arrive: a rule that is disabled, a policy of the queue that refuses them.
+    pub lose_next: u32,
     /// So many of the next received messages stay visible and are delivered again at once: a standard
     /// queue delivers at least once.
     pub duplicate_next: u32,
@@ -307,6 +309,10 @@ impl World {
     pub(crate) fn queue_due(&mut self, due: Due) {
         match due {
             // The queue may have been deleted meanwhile; then the event has nowhere to go.
+            Due::Arrives { queue, .. } if self.queues.lose_next > 0 => {
+                self.queues.lose_next -= 1;
+                self.tell(format!("an event for queue {queue} is lost"));
+            }
             Due::Arrives { queue, body } => {
                 if let Err(refusal) = self.send_message(&queue, &body, BTreeMap::new(), Duration::ZERO) {
                     self.tell(format!("an event for queue {queue} is dropped: {refusal}"));

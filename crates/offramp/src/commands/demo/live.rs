@@ -122,6 +122,7 @@ fn told(fact: &Fact) -> Option<(&InstanceId, String)> {
         | Fact::Faulted { instance, .. }
         | Fact::Vetoed { instance, .. }
         | Fact::CameBack { instance, .. }
+        | Fact::Found { instance, .. }
         | Fact::Finished { instance, .. } => Some((instance, fact.to_string())),
         Fact::Received { .. }
         | Fact::Ignored { .. }
@@ -134,6 +135,8 @@ fn told(fact: &Fact) -> Option<(&InstanceId, String)> {
         | Fact::Routed { .. }
         | Fact::Acted { .. }
         | Fact::TooManyJobs { .. }
+        | Fact::SweepFaulted { .. }
+        | Fact::Unfinished { .. }
         | Fact::Stopping { .. } => None,
     }
 }

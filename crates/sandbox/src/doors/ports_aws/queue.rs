@@ -110,10 +110,15 @@ impl Queue for QueueDoor {
         })
     }
 
-    async fn send(&self, body: &str) -> Result<(), Fault> {
-        let send = |world: &mut World| world.send_message(&self.name, body, BTreeMap::new(), Duration::ZERO);
-        let sent = self.sandbox.call("sqs.SendMessage", true, send).await?;
-        sent.map(drop).map_err(no_queue)
+    async fn send(&self, bodies: &[String]) -> Vec<Result<(), Fault>> {
+        let send = |world: &mut World| {
+            let sent = bodies
+                .iter()
+                .map(|body| world.send_message(&self.name, body, BTreeMap::new(), Duration::ZERO));
+            sent.map(|sent| sent.map(drop).map_err(no_queue)).collect()
+        };
+        let sent = self.sandbox.call("sqs.SendMessageBatch", true, send).await;
+        sent.unwrap_or_else(|fault| vec![Err(fault); bodies.len()])
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {

@@ -113,18 +113,19 @@ async fn a_dead_letter_carries_the_body_and_the_reason() {
 async fn a_message_of_our_own_comes_back_from_the_queue_itself() {
     let (sandbox, queue) = sandbox();
     sandbox.with(|world| {
-        world.faults.inject("sqs.SendMessage", 1, Injected::Throttle);
-        world.faults.inject("sqs.SendMessage", 2, Injected::LostAnswer);
+        world.faults.inject("sqs.SendMessageBatch", 1, Injected::Throttle);
+        world.faults.inject("sqs.SendMessageBatch", 2, Injected::LostAnswer);
     });
-    assert!(matches!(queue.send("lost").await, Err(Fault::Retry(_))));
-    assert!(matches!(queue.send("sent, and not known").await, Err(Fault::Retry(_))));
-    assert_eq!(queue.send("sent").await, Ok(()));
+    let send = async |body: &str| queue.send(&[body.to_owned()]).await.remove(0);
+    assert!(matches!(send("lost").await, Err(Fault::Retry(_))));
+    assert!(matches!(send("sent, and not known").await, Err(Fault::Retry(_))));
+    assert_eq!(send("sent").await, Ok(()));
     let received = queue.receive(10, Duration::ZERO, VISIBILITY).await.unwrap();
     let bodies: Vec<_> = received.iter().map(|message| message.body.as_str()).collect();
     assert_eq!(bodies, ["sent, and not known", "sent"]);
     assert_eq!(sandbox.peek(|world| world.faults.writes()), 3, "a worker may die at each of them");
-    let nowhere = QueueDoor::new(&sandbox, "none").send("a").await;
-    assert!(matches!(nowhere, Err(Fault::Denied(_))), "{nowhere:?}");
+    let nowhere = QueueDoor::new(&sandbox, "none").send(&["a".to_owned()]).await;
+    assert!(matches!(nowhere[..], [Err(Fault::Denied(_))]), "{nowhere:?}");
 }
 
 #[tokio::test(start_paused = true)]

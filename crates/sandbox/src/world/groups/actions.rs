@@ -136,12 +136,14 @@ impl World {
             }
             open = !member.actions.is_empty();
         });
-        if !open {
+        if !open && result == ActionResult::Abandon && self.groups.retains_abandoned {
+            self.change_member(group, id, |member| member.state = MemberState::TerminatingRetained);
+        } else if !open {
             self.proceed(group, id);
         }
     }
 
-    fn proceed(&mut self, group: &GroupName, id: &InstanceId) {
+    pub(super) fn proceed(&mut self, group: &GroupName, id: &InstanceId) {
         self.change_member(group, id, |member| member.state = MemberState::TerminatingProceed);
         let due = Due::Proceed(group.clone(), id.clone());
         self.after(self.delays.group_reaction, WorldDue::Group(due));

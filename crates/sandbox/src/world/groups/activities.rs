@@ -118,6 +118,7 @@ impl Groups {
                 | MemberState::InService
                 | MemberState::Terminating
                 | MemberState::TerminatingProceed
+                | MemberState::TerminatingRetained
                 | MemberState::Detaching,
             )
             | None => ActivityStatus::InProgress,

@@ -53,8 +53,13 @@ impl World {
     /// (what AWS answers then is not documented).
     pub fn terminate_in_group(&mut self, id: &InstanceId, decrement: bool) -> Result<(), Refusal> {
         let group = self.group_of(id).ok_or_else(|| Refusal::NoMember(id.clone()))?;
-        if !self.groups.member(&group, id).is_some_and(Member::is_alive) {
-            return Ok(());
+        match self.groups.member(&group, id) {
+            Some(member) if member.is_alive() => {}
+            Some(member) if member.state == MemberState::TerminatingRetained => {
+                self.proceed(&group, id);
+                return Ok(());
+            }
+            Some(_) | None => return Ok(()),
         }
         self.decrement(&group, decrement)?;
         self.terminate_member(&group, id);

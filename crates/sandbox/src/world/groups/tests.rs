@@ -240,6 +240,27 @@ fn with_continue_remaining_hooks_run_and_with_abandon_they_do_not() {
 }
 
 #[test]
+fn what_is_abandoned_is_retained_where_the_group_says_so() {
+    for result in [ActionResult::Continue, ActionResult::Abandon] {
+        let mut world = running(|_| spec(vec![hook("drain")]));
+        world.groups.retains_abandoned = true;
+        let id = first(&world);
+        world.terminate_in_group(&id, false).unwrap();
+        pass(&mut world, 2);
+        let event = events(&mut world).remove(0);
+        world.complete_action(&answer(&event), result).unwrap();
+        pass(&mut world, 3_600);
+        let retained = (result == ActionResult::Abandon).then_some(MemberState::TerminatingRetained);
+        assert_eq!(state(&world, &id), retained, "{result:?}");
+        if retained.is_some() {
+            world.terminate_in_group(&id, false).unwrap();
+            pass(&mut world, 600);
+            assert_eq!(state(&world, &id), None, "until somebody ends it");
+        }
+    }
+}
+
+#[test]
 fn terminate_without_decrement_launches_a_replacement_and_with_it_desired_falls() {
     for (decrement, members_after) in [(false, 2), (true, 1)] {
         let mut world = running(|_| spec(Vec::new()));

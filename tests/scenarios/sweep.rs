@@ -1,0 +1,213 @@
+//! What was never received, or whose message is lost: it is found by looking. And what is not to be found again.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use offramp_core::{GroupName, InstanceId, RebalancePolicy};
+use offramp_sandbox::fleet::{App, Entrance, Pool};
+use offramp_sandbox::world::groups::{ActionResult, Hook};
+use offramp_sandbox::{Delays, Fleet, World};
+
+use super::crashes::leaving;
+use super::script::{START, Scene, seconds};
+
+/// How often the sweep looks.
+const SWEEP: u64 = 300;
+
+fn fleet(hooks: Vec<Hook>) -> Fleet {
+    let web =
+        App { min_available: Some(4), entrance: Some(Entrance::new(30_080, 100.0)), ..App::new("web", 6) };
+    let pool = Pool { hooks, ..Pool::new("workers", 3) };
+    Fleet::new(START, Delays::aws(), 21).cluster("blue").pool(pool).app(web)
+}
+
+fn ours() -> Hook {
+    Hook { heartbeat_timeout: seconds(900), ..Hook::terminating("offramp") }
+}
+
+fn scale_in(scene: &mut Scene) -> InstanceId {
+    scene.sandbox.with(|world| world.scale_in(&GroupName::new("workers"), 1)).unwrap();
+    scene.sandbox.peek(leaving).expect("an instance that leaves")
+}
+
+fn has_record(world: &World, instance: &InstanceId) -> bool {
+    let cluster = &world.clusters[&"blue".into()];
+    cluster.node_of(instance).is_some_and(|node| node.annotations.contains_key("offramp.sh/record"))
+}
+
+fn jobs_about(scene: &mut Scene, words: &str) -> usize {
+    scene.transcript().lines().filter(|line| line.contains(words)).count()
+}
+
+/// Lets the time pass, and kills the worker at random moments of it.
+async fn pass_with_kills(scene: &mut Scene, random: &mut Rng, kills: u32, span: u64) {
+    let mut moments: Vec<u64> = (0..kills).map(|_| random.u64(1..span)).collect();
+    moments.sort_unstable();
+    let mut at = 0;
+    for moment in moments {
+        scene.pass(seconds(moment - at)).await;
+        at = moment;
+        scene.kill_worker().await;
+        scene.start_worker();
+    }
+    scene.pass(seconds(span - at)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_hook_event_is_found_and_served() {
+    let mut scene = Scene::new(fleet(vec![ours()]));
+    scene.sandbox.with(|world| world.queues.lose_next = 1);
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    let isolated = |world: &World| has_record(world, &instance);
+    scene.until("the node is isolated", seconds(2 * SWEEP), isolated).await;
+    scene.until_done(seconds(2_000)).await;
+    let text = scene.transcript();
+    assert!(text.contains("an event for queue offramp is lost"), "{text}");
+    assert!(text.contains("found without a message: a hook holds the instance"), "{text}");
+    assert_eq!(text.matches("is answered with CONTINUE").count(), 1, "{text}");
+    assert_eq!((scene.lost(), scene.running_pods_on(&instance)), (0.0, 0), "{text}");
+    let metrics = scene.metrics();
+    assert!(metrics.contains("offramp_sweep_found_total{what=\"waiting_hook\"} 1"), "{metrics}");
+}
+
+/// The worker is killed at ten random moments, before and after the event, so that mostly no sweep comes to its turn.
+/// What is left then is found within two sweeps of a worker that lives. Prints when.
+#[tokio::test(start_paused = true)]
+async fn a_lost_hook_event_is_found_after_ten_kills() {
+    for seed in 0..10 {
+        let random = &mut Rng::with_seed(seed);
+        let hook = Hook { heartbeat_timeout: seconds(7_200), ..ours() };
+        let mut scene = Scene::new(fleet(vec![hook]));
+        scene.sandbox.with(|world| world.queues.lose_next = 1);
+        scene.start_worker();
+        scale_in(&mut scene);
+        pass_with_kills(&mut scene, random, 10, 900).await;
+        let last_kill = scene.sandbox.now().since(START).as_secs();
+        scene.pass(seconds(2 * SWEEP)).await;
+        scene.until_done(seconds(3_600)).await;
+        let text = scene.transcript();
+        let found = text.lines().find(|line| line.contains("found without a message")).unwrap_or_default();
+        let found: f64 = found.split_whitespace().next().and_then(|at| at.parse().ok()).expect(&text);
+        assert!(found <= (last_kill + 2 * SWEEP) as f64, "seed {seed}\n{text}");
+        assert_eq!(text.matches("is answered with CONTINUE").count(), 1, "seed {seed}\n{text}");
+        assert_eq!(scene.lost(), 0.0, "seed {seed}\n{text}");
+        println!("hook event lost at 0 s, 10 kills within 900 s (seed {seed}): found at {found:.0} s");
+    }
+}
+
+/// The message of a job is lost after its node was isolated: for spot the notice is over, and the node stays.
+#[tokio::test(start_paused = true)]
+async fn a_lost_record_is_found_after_ten_kills() {
+    for seed in 0..10 {
+        let random = &mut Rng::with_seed(seed);
+        let mut scene = Scene::new(fleet(Vec::new()));
+        scene.policy.rebalance = RebalancePolicy::Isolate;
+        scene.policy.patience = seconds(1_200);
+        scene.start_worker();
+        let instance = scene.instances("workers")[0].clone();
+        scene.sandbox.with(|world| world.rebalance_recommend(&instance));
+        let isolated = |world: &World| has_record(world, &instance);
+        scene.until("the node is isolated", seconds(10), isolated).await;
+        scene.kill_worker().await;
+        scene.sandbox.with(|world| world.queues.get_mut("offramp").unwrap().purge());
+        scene.start_worker();
+        pass_with_kills(&mut scene, random, 10, 1_200 + 600).await;
+        // Overdue ten minutes after its end.
+        let overdue = scene.sandbox.now().since(START);
+        let released = |world: &World| !has_record(world, &instance);
+        scene.until("the node is released", seconds(2 * SWEEP), released).await;
+        let found = scene.sandbox.now().since(START);
+        scene.until_done(seconds(100)).await;
+        let text = scene.transcript();
+        let free = scene.sandbox.peek(|world| {
+            let node = world.clusters[&"blue".into()].node_of(&instance).cloned().unwrap();
+            !node.unschedulable
+        });
+        assert!(free, "seed {seed}\n{text}");
+        println!(
+            "message lost, 10 kills, overdue since {overdue:?} (seed {seed}): released at {found:?}, {:?} later",
+            found.saturating_sub(overdue)
+        );
+    }
+}
+
+/// A hook of somebody else holds the instance for an hour after ours was answered, and one abandons it so that its
+/// group retains it: neither is a reason for a second job.
+#[tokio::test(start_paused = true)]
+async fn what_is_served_makes_no_second_job_in_an_hour() {
+    for (default_result, state) in
+        [(ActionResult::Continue, "Terminating:Wait"), (ActionResult::Abandon, "Terminating:Retained")]
+    {
+        let foreign = Hook {
+            heartbeat_timeout: if default_result == ActionResult::Abandon {
+                seconds(600)
+            } else {
+                seconds(7_000)
+            },
+            default_result,
+            metadata: Some("arn:aws:codedeploy:deployment/d-1".to_owned()),
+            ..Hook::terminating("codedeploy")
+        };
+        let mut scene = Scene::new(fleet(vec![ours(), foreign]));
+        scene.sandbox.with(|world| world.groups.retains_abandoned = true);
+        scene.start_worker();
+        let instance = scale_in(&mut scene);
+        scene.pass(seconds(5)).await;
+        scene.until_done(seconds(900)).await;
+        let taken_on = jobs_about(&mut scene, "notice taken on");
+        scene.pass(seconds(3_600)).await;
+        // A worker that has forgotten everything.
+        scene.kill_worker().await;
+        scene.start_worker();
+        scene.pass(seconds(1_200)).await;
+        let text = scene.transcript();
+        assert!(text.contains(&format!("is {state} in workers")), "{text}");
+        assert_eq!(jobs_about(&mut scene, "notice taken on"), taken_on, "{state}\n{text}");
+        assert!(!text.contains("found without a message"), "{state}\n{text}");
+        assert!(has_record_at(&scene, &instance, "\"ended\":{\"outcome\":\"answered\""), "{text}");
+    }
+}
+
+fn has_record_at(scene: &Scene, instance: &InstanceId, words: &str) -> bool {
+    scene.sandbox.peek(|world| {
+        let node = world.clusters[&"blue".into()].node_of(instance);
+        node.is_some_and(|node| node.annotations["offramp.sh/record"].contains(words))
+    })
+}
+
+/// Nobody sends a message while `messages` is off; what was found is told, and nothing is done.
+#[tokio::test(start_paused = true)]
+async fn with_messages_off_it_is_told_and_left() {
+    let mut scene = Scene::new(fleet(vec![Hook { heartbeat_timeout: seconds(7_200), ..ours() }]));
+    scene.settings.messages = false;
+    scene.sandbox.with(|world| world.queues.lose_next = 1);
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    scene.pass(seconds(2_400)).await;
+    let text = scene.transcript();
+    assert_eq!(jobs_about(&mut scene, "nobody works on it; messages are off"), 1, "{text}");
+    assert!(text.contains("no job can finish this: a hook holds the instance"), "{text}");
+    assert!(!scene.sandbox.peek(|world| has_record(world, &instance)), "{text}");
+    let metrics = scene.metrics();
+    assert!(metrics.contains("offramp_unfinished{what=\"waiting_hook\"} 1"), "{metrics}");
+}
+
+/// A sender whose clock is two hundred years ahead.
+#[tokio::test(start_paused = true)]
+async fn a_time_in_the_future_holds_no_node_for_ever() {
+    let mut scene = Scene::new(fleet(Vec::new()));
+    scene.policy.rebalance = RebalancePolicy::Isolate;
+    scene.start_worker();
+    let instance = scene.instances("workers")[0].clone();
+    let body = format!(
+        r#"{{"version": "0", "id": "7bf73129", "detail-type": "EC2 Instance Rebalance Recommendation",
+        "source": "aws.ec2", "account": "111122223333", "time": "2226-03-14T09:00:00Z",
+        "region": "eu-west-1", "resources": [], "detail": {{"instance-id": "{instance}"}}}}"#
+    );
+    scene.sandbox.with(|world| world.send_message("offramp", &body, BTreeMap::new(), seconds(0))).unwrap();
+    let isolated = |world: &World| has_record(world, &instance);
+    scene.until("the node is isolated", seconds(10), isolated).await;
+    let released = |world: &World| !has_record(world, &instance);
+    scene.until("the node is released", seconds(3_700), released).await;
+}
