@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use offramp_core::{GroupName, InstanceId, RebalancePolicy};
 use offramp_sandbox::fleet::{App, Entrance, Pool};
+use offramp_sandbox::world::cluster::NodePatch;
 use offramp_sandbox::world::groups::{ActionResult, Hook};
 use offramp_sandbox::{Delays, Fleet, World};
 
@@ -174,6 +175,58 @@ fn has_record_at(scene: &Scene, instance: &InstanceId, words: &str) -> bool {
         let node = world.clusters[&"blue".into()].node_of(instance);
         node.is_some_and(|node| node.annotations["offramp.sh/record"].contains(words))
     })
+}
+
+/// Puts a record on the first node, as an earlier worker left it, and cordons it.
+fn leave_record(scene: &Scene, record: &str) -> InstanceId {
+    let instance = scene.instances("workers")[0].clone();
+    scene.sandbox.with(|world| {
+        let name = world.clusters[&"blue".into()].node_of(&instance).unwrap().name.clone();
+        let annotation = ("offramp.sh/record".to_owned(), Some(record.to_owned()));
+        let patch =
+            NodePatch { unschedulable: Some(true), annotations: [annotation].into(), ..NodePatch::default() };
+        world.patch_node(&"blue".into(), &name, patch).unwrap();
+    });
+    instance
+}
+
+const LEFT: &str = r#"{"v":2,"since":"2026-03-13T09:00:00Z","cordoned":true,"excluded":false,"entries":[{"kind":"hook",
+    "group":"workers","hook":"offramp","by":"","at":"2026-03-13T09:00:00Z","end":"2026-03-13T10:00:00Z","ended":
+    {"outcome":"answered","state":"Warmed","at":"2026-03-13T09:10:00Z"}}]}"#;
+
+/// A node comes back with the cordon of the day before: from its warm pool, after a stop that nobody saw the end of, or
+/// from a removal of version 0.1.
+#[tokio::test(start_paused = true)]
+async fn what_is_back_in_service_is_released_by_the_first_sweep() {
+    let lost = LEFT.replace(r#""ended":"#, r#""was":"#);
+    let of_version_1 = r#"{"v":1,"since":"2026-03-13T09:00:00Z","notices":["a"],"cordoned":true,"excluded":false,"targets":[]}"#;
+    for record in [LEFT, &lost, of_version_1] {
+        let mut scene = Scene::new(fleet(vec![ours()]));
+        let instance = leave_record(&scene, record);
+        scene.start_worker();
+        scene.pass(seconds(70)).await;
+        let (free, text) = (!scene.sandbox.peek(|world| has_record(world, &instance)), scene.transcript());
+        assert!(free && text.contains("uncordon and forget"), "{record}\n{text}");
+        scene.pass(seconds(2 * SWEEP)).await;
+        assert_eq!(jobs_about(&mut scene, "found without a message"), 1, "{record}");
+    }
+}
+
+/// Another installation's claim, whose message its own workers hold, and a record of a version to come.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_ours_to_undo_is_left() {
+    let theirs = LEFT.replace(r#""by":"""#, r#""by":"eu-west-1:111122223333:other""#);
+    let later = LEFT.replace(r#""v":2"#, r#""v":3"#);
+    for (record, unfinished) in [(&theirs, 0), (&later, 1)] {
+        let mut scene = Scene::new(fleet(vec![ours()]));
+        let instance = leave_record(&scene, record);
+        scene.start_worker();
+        scene.pass(seconds(2 * SWEEP)).await;
+        assert!(has_record_at(&scene, &instance, "2026-03-13"), "{}", scene.transcript());
+        assert_eq!(jobs_about(&mut scene, "notice taken on"), 0);
+        let gauge = format!("offramp_unfinished{{what=\"unreadable_record\"}} {unfinished}");
+        assert!(scene.metrics().contains(&gauge), "{}", scene.metrics());
+    }
 }
 
 /// Nobody sends a message while `messages` is off; what was found is told, and nothing is done.

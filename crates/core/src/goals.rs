@@ -72,7 +72,16 @@ const COURSES: [fn(&Case<'_>) -> Option<Course>; 7] =
 /// The first course that applies.
 pub(crate) fn course(case: &Case<'_>) -> Course {
     let first = COURSES.iter().find_map(|applies| applies(case));
-    first.unwrap_or_else(|| Course::Over(Reason::Undone(case.undo_reason())))
+    first.unwrap_or_else(|| Course::Over(undone(case)))
+}
+
+/// What was done is undone, as far as nobody else claims the node.
+fn undone(case: &Case<'_>) -> Reason {
+    let record = case.facts.seen.node.known().and_then(|node| node.record.as_ref());
+    match record.map(|record| case.others(record).entries.len()) {
+        Some(claims) if claims > 0 => Reason::Withdrawn { why: case.undo_reason(), claims },
+        Some(_) | None => Reason::Undone(case.undo_reason()),
+    }
 }
 
 fn leave(case: &Case<'_>) -> Option<Course> {
@@ -121,7 +130,6 @@ const UNSEEN: Duration = Duration::from_secs(60);
 
 fn undo(case: &Case<'_>) -> Option<Course> {
     let Facts { job, seen, policy, now } = case.facts;
-    let done = Reason::Undone(case.undo_reason());
     let unseen = |node: &Node| {
         let age = job.memory.written_over(&node.resource_version, now);
         age.is_some_and(|age| age < UNSEEN)
@@ -130,7 +138,7 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     let patient = now < job.since() + policy.patience * 2;
     match &seen.node {
         Seen::Known(Node { record: Some(record), .. }) if is_ours(record, case) => {
-            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done })
+            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
         }
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
         Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, Reason::NodeUnknown)),

@@ -82,4 +82,11 @@ pub enum Reason {
     Over(Ended),
     /// Nothing is owed any more, and nothing is left of what was done.
     Undone(UndoReason),
+    /// The same, but others claim the node: it stays isolated for them.
+    Withdrawn {
+        /// Why ours is undone.
+        why: UndoReason,
+        /// How many claims are left.
+        claims: usize,
+    },
 }

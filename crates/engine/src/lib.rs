@@ -37,7 +37,6 @@ mod unfinished;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ use jobs::{Ask, Jobs};
 use lease::Leases;
 use observe::Observer;
 use routing::Clusters;
-use sweep::Sweep;
+use sweep::{Outbox, Sweep};
 use tasks::Tasks;
 
 /// The world as the engine reaches it.
@@ -214,18 +213,16 @@ impl Engine {
         let calls = Calls::start(&mut lanes, &sessions, clock, policy.recheck);
         lanes.spawn("gauges", gauges(Arc::clone(&queue), journal.clone(), clock));
         let sweep = Sweep {
-            queue: Arc::clone(&queue),
             sessions,
             calls: calls.clone(),
             clusters: Clusters(clusters.clone()),
             policy: policy.clone(),
             account_region: account_region.clone(),
-            sends: settings.messages,
             handle,
+            outbox: Outbox::new(Arc::clone(&queue), settings.messages, clock, journal.clone()),
             unfinished,
             clock,
             journal: journal.clone(),
-            told: BTreeMap::new(),
         };
         lanes.spawn("sweep", sweep.run());
 

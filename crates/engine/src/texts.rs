@@ -108,6 +108,9 @@ impl InWords for Reason {
             Self::Served => "everything owed for the interruption is done".to_owned(),
             Self::Over(ended) => ended.in_words(),
             Self::Undone(why) => why.in_words(),
+            Self::Withdrawn { why, claims } => {
+                format!("{}; the node stays isolated for {}", why.in_words(), counted(*claims, "other claim"))
+            }
         }
     }
 }

@@ -132,8 +132,8 @@ def run(emulator, folder):
             AutoScalingGroupName=GROUP, LifecycleHookName=hook["LifecycleHookName"]
         )
         before = world.members()
-        victims = dict(zip(["spot", "reprieve", "rebalance, then spot"], before))
-        spot, reprieve, rebalance = victims.values()
+        victims = dict(zip(["spot", "reprieve", "rebalance, then spot", "lost event"], before))
+        spot, reprieve, rebalance, _ = victims.values()
 
         # No hook is on the group, so the spot instance is detached. Another one is detached by somebody else, and
         # an old notice says that it goes, which does not come true: a reprieve.
@@ -167,9 +167,9 @@ def run(emulator, folder):
 
         # The event of a hook is lost, while nobody reads the queue. Its timeout holds until a worker has looked.
         autoscaling.put_lifecycle_hook(**{**hook, "HeartbeatTimeout": 600})
-        serving = set(world.members())
-        world.control(f"desired/{GROUP}?capacity={len(before) - 1}")
-        (victims["lost event"],) = until("the group shrinks", lambda: serving - set(world.members()))
+        autoscaling.terminate_instance_in_auto_scaling_group(
+            InstanceId=victims["lost event"], ShouldDecrementDesiredCapacity=True
+        )
         until("its event is lost", lambda: lose(sqs, outputs["QueueUrl"], victims["lost event"]))
 
         # With the hook, through which two more instances go: a spot instance, and one of a group that shrinks. The wait

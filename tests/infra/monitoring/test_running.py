@@ -18,7 +18,9 @@ NOTHING_IN_THE_DEMO = {
     "Faults C": "no message goes out of flight",
     "Faults D": "no target group is configured",
     "Actions that were not done B": "no controller tolerates a cordon",
+    "Faults E": "a sweep can read everything",
     "Messages received D": "there is no later version",
+    "Messages received E": "no event and no message is lost",
     "The queue D": "the dead-letter queue takes everything",
 }
 # Queries that give nothing in either world, and why that is right.
@@ -27,6 +29,7 @@ NOTHING_ANYWHERE = {
     "Faults D": "no target group is configured",
     "Actions that were not done B": "no controller tolerates a cordon",
     "Messages received D": "there is no later version",
+    "Messages received E": "no event and no message is lost",
     "The queue D": "the dead-letter queue of the bad world takes everything",
 }
 

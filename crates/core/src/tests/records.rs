@@ -102,6 +102,7 @@ fn each_installation_undoes_its_own_claims_alone() {
     );
     let over = step_at(&job([rebalance()]), &seen, 3_601);
     assert_eq!((over.stage, over.actions), (None, vec![]), "the cordon is theirs");
+    assert_eq!(over.reason, Reason::Withdrawn { why: UndoReason::PatienceOver, claims: 1 });
     let both = vec![(theirs.clone(), entry_at(AT)), (claimant_of("rebalance"), entry_at(AT))];
     let over = step_at(&job([rebalance()]), &recorded(isolated(&[], false, &[]), both), 3_601);
     assert_eq!(written(&over), [theirs]);

@@ -86,7 +86,9 @@ fn outcome_of(reason: &Reason) -> JobOutcome {
         Reason::Over(Ended::WithoutOurAnswer) => JobOutcome::EndedWithoutOurAnswer,
         Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
         Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,
-        Reason::Undone(UndoReason::NotOurs) => JobOutcome::NotOurs,
+        Reason::Undone(UndoReason::NotOurs) | Reason::Withdrawn { why: UndoReason::NotOurs, .. } => {
+            JobOutcome::NotOurs
+        }
         _ => JobOutcome::Returned,
     }
 }

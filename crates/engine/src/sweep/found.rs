@@ -1,0 +1,147 @@
+//! What the sweep found, on its way to the queue, and for people when that did not help.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use offramp_core::{GroupName, HookName, InstanceId, Notice, Timestamp};
+use offramp_wire::own_message;
+
+use super::ClusterNode;
+use crate::clock::Clock;
+use crate::fact::Fact;
+use crate::journal::Journal;
+use crate::ports::{Fault, Queue};
+use crate::retry::{GrowingPauses, timeout};
+use crate::unfinished::{Unfinished, UnfinishedKind};
+
+/// What was sent is not sent again for so long: for an instance without a node nothing else says that it was.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+/// After so long a job would have ended it, or shown on the node that it works on it: three sweeps, and three times the
+/// deregistration delay of 300 s, for which a job without a node may wait.
+pub(super) const STUCK: Duration = Duration::from_secs(900);
+/// With growing pauses between them, some three seconds. The next sweep tries again.
+const TRIES: usize = 5;
+/// SQS takes ten messages at a time.
+const MOST_SENT: usize = 10;
+
+/// Something that a job should look after.
+pub(super) struct Found {
+    pub(super) what: What,
+    pub(super) notice: Notice,
+    /// Its node, where there is one.
+    pub(super) node: Option<ClusterNode>,
+}
+
+/// What was found, by what stays the same from one sweep to the next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// A hook holds the instance, since then where that is known: a later action is another one.
+    Hook(InstanceId, GroupName, HookName, Option<Timestamp>),
+    /// The record of its node is overdue, and the group showed the instance in this state.
+    Record(InstanceId, Option<String>),
+}
+
+/// Sends what is found, each thing once an hour.
+pub(crate) struct Outbox {
+    queue: Arc<dyn Queue>,
+    /// What is found is put onto the queue; otherwise it is only told.
+    sends: bool,
+    clock: Clock,
+    journal: Journal,
+    sent: BTreeMap<What, Sent>,
+}
+
+/// When something was found for the first time, and when it was last sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Outbox {
+    pub(crate) fn new(queue: Arc<dyn Queue>, sends: bool, clock: Clock, journal: Journal) -> Self {
+        Self { queue, sends, clock, journal, sent: BTreeMap::new() }
+    }
+
+    /// Sends what is new, and says what a message of an earlier sweep did not end.
+    pub(super) async fn send_new(&mut self, found: Vec<Found>, now: Timestamp) -> Vec<Unfinished> {
+        let lately = |sent: &Sent| now.since(sent.last) < REMEMBERED;
+        let still: BTreeSet<What> = found.iter().map(|one| one.what.clone()).collect();
+        self.sent.retain(|what, sent| still.contains(what) || lately(sent));
+        let stuck = found.iter().filter_map(|one| {
+            let first = self.sent.get(&one.what)?.first;
+            (now.since(first) >= STUCK).then(|| one.unfinished(first))
+        });
+        let unfinished = stuck.collect();
+        let is_new = |one: &Found| !self.sent.get(&one.what).is_some_and(lately);
+        let new = found.into_iter().filter(is_new).collect();
+        for one in self.send(new).await {
+            let (instance, what) = (one.notice.instance.clone(), one.kind());
+            self.journal.record(Fact::Found { instance, what, sent: self.sends });
+            self.sent.entry(one.what).or_insert(Sent { first: now, last: now }).last = now;
+        }
+        unfinished
+    }
+
+    /// Those that are on the queue now, or that would be if anything were sent.
+    async fn send(&self, mut waiting: Vec<Found>) -> Vec<Found> {
+        if !self.sends {
+            return waiting;
+        }
+        let mut sent = Vec::new();
+        let mut pauses = GrowingPauses::new("sweep");
+        for _ in 0..TRIES {
+            let mut again = Vec::new();
+            while !waiting.is_empty() {
+                let some = waiting.split_off(waiting.len().saturating_sub(MOST_SENT));
+                let answers = self.send_some(&some).await;
+                for (found, answer) in some.into_iter().zip(answers) {
+                    match answer {
+                        Ok(()) => sent.push(found),
+                        Err(fault) => {
+                            again.extend(matches!(fault, Fault::Retry(_)).then_some(found));
+                            self.journal.record(Fact::QueueFaulted { fault });
+                        }
+                    }
+                }
+            }
+            if again.is_empty() {
+                break;
+            }
+            waiting = again;
+            self.clock.sleep_until(self.clock.now() + pauses.next()).await;
+        }
+        sent
+    }
+
+    async fn send_some(&self, found: &[Found]) -> Vec<Result<(), Fault>> {
+        let unwritable = || Fault::Invalid("writing a message of our own: its time has no form".to_owned());
+        let bodies = found.iter().map(|found| own_message(&found.notice).ok_or_else(unwritable));
+        let send = async {
+            let bodies = bodies.collect::<Result<Vec<String>, Fault>>()?;
+            Ok(self.queue.send(&bodies).await)
+        };
+        let sent = timeout("sending messages to the queue", send).await;
+        sent.unwrap_or_else(|fault| vec![Err(fault); found.len()])
+    }
+}
+
+impl Found {
+    fn kind(&self) -> UnfinishedKind {
+        match self.what {
+            What::Hook(..) => UnfinishedKind::WaitingHook,
+            What::Record(..) => UnfinishedKind::OverdueRecord,
+        }
+    }
+
+    fn unfinished(&self, since: Timestamp) -> Unfinished {
+        Unfinished {
+            what: self.kind(),
+            instance: self.notice.instance.clone(),
+            cluster: self.node.as_ref().map(|node| node.cluster.clone()),
+            node: self.node.as_ref().map(|node| node.node.name.clone()),
+            since,
+        }
+    }
+}
