@@ -23,6 +23,8 @@ CACHE := $(CURDIR)/.cache
 CARGO_DENY_VERSION := 0.20.2
 # Version 0.1, for whoever wants to see what has changed.
 VERSION_0_1 := d60ce7e
+# Version 0.1.1, to come from and to go back to.
+VERSION_0_1_1 := 33eed08
 PARTS := fmt clippy unit docs deny clients cloudformation manifests control-plane monitoring walk
 # The binary that the parts in Python run.
 BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
@@ -48,7 +50,7 @@ make test        all of these in this order, until the first failure:
     walk         every command of docs/install.md, in its order
     clean-tree   building and testing has changed no file
 make test-long   what is slow and rarely breaks:
-    comparison   version 0.1 and this one side by side, where 0.1 would hurt
+    comparison   version 0.1 and this one side by side, where 0.1 would hurt; upgrade from 0.1.1 and rollback
 make demo        a fleet, a scale-in and a spot storm in this terminal
 make bench       the storm and the decision, measured (release build)
 endef
@@ -148,14 +150,16 @@ monitoring:
 		PATH=$(CACHE)/monitoring/bin:$(CACHE)/bin:$$PATH \
 		python -m pytest -q -p no:cacheprovider tests/infra/monitoring
 
-# Builds version 0.1 from its commit. In a clone that does not have it, only this version is looked at.
+# Builds versions 0.1 and 0.1.1 from their commits. In a clone that does not have them, only this version is looked at.
 comparison:
 	$(begin) 'version 0.1 and this one side by side'
 	cargo build --locked -p offramp
 	tests/tools/python-env.sh $(CACHE)/comparison tests/infra/comparison/requirements.txt
 	old=$(CACHE)/versions/$(VERSION_0_1)/offramp
 	tests/infra/comparison/build-version.sh $(VERSION_0_1) $(CACHE)/versions || { [ $$? = 3 ] && old=; }
-	E2E_OFFRAMP=$(BINARY) E2E_OFFRAMP_OLD=$$old PATH=$(CACHE)/comparison/bin:$$PATH \
+	before=$(CACHE)/versions/$(VERSION_0_1_1)/offramp
+	tests/infra/comparison/build-version.sh $(VERSION_0_1_1) $(CACHE)/versions || { [ $$? = 3 ] && before=; }
+	E2E_OFFRAMP=$(BINARY) E2E_OFFRAMP_OLD=$$old E2E_OFFRAMP_BEFORE=$$before PATH=$(CACHE)/comparison/bin:$$PATH \
 		python -m pytest -q -p no:cacheprovider tests/infra/comparison
 
 # kubectl and helm are looked for in .cache/bin, because others of that name stand in for them on the walk.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use offramp_core::{GroupName, InstanceId, RebalancePolicy};
+use offramp_core::{ClusterName, GroupName, HookName, InstanceId, RebalancePolicy};
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::cluster::NodePatch;
 use offramp_sandbox::world::groups::{ActionResult, Hook};
@@ -210,6 +210,48 @@ async fn what_is_back_in_service_is_released_by_the_first_sweep() {
         scene.pass(seconds(2 * SWEEP)).await;
         assert_eq!(jobs_about(&mut scene, "found without a message"), 1, "{record}");
     }
+}
+
+/// A warm pool that is used often: out of it, back into it, and out again within the hour in which a message is remembered.
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_twice_is_released_twice() {
+    let mut scene = Scene::new(fleet(vec![ours()]));
+    scene.start_worker();
+    for day in ["13", "14"] {
+        let instance = leave_record(&scene, &LEFT.replace("-13T", &format!("-{day}T")));
+        scene.pass(seconds(2 * SWEEP)).await;
+        assert!(!scene.sandbox.peek(|world| has_record(world, &instance)), "{}", scene.transcript());
+    }
+}
+
+/// No worker runs for longer than `timing.hook_limit`, and AWS holds the instance for longer than that.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_is_found_late_is_drained_all_the_same() {
+    let mut scene = Scene::new(fleet(vec![Hook { heartbeat_timeout: seconds(7_200), ..ours() }]));
+    scene.sandbox.with(|world| world.queues.lose_next = 1);
+    let instance = scale_in(&mut scene);
+    scene.pass(seconds(4_200)).await;
+    scene.start_worker();
+    scene.pass(seconds(70)).await;
+    scene.until_done(seconds(1_000)).await;
+    let text = scene.transcript();
+    assert!(!text.contains("the deadline has come"), "{text}");
+    assert_eq!((scene.lost(), scene.running_pods_on(&instance)), (0.0, 0), "{text}");
+    assert_eq!(text.matches("is answered with CONTINUE").count(), 1, "{text}");
+}
+
+/// Two installations in one account, whose hooks have one name and name no cluster: the other's clusters are not seen here.
+#[tokio::test(start_paused = true)]
+async fn a_hook_of_another_installation_is_not_answered_for_want_of_a_node() {
+    let mut scene = Scene::new(fleet(vec![Hook { metadata: Some("owned by team 7".to_owned()), ..ours() }]));
+    scene.policy.hook_names = [HookName::new("offramp")].into();
+    scene.policy.clusters = [ClusterName::new("red")].into();
+    scene.sandbox.with(|world| world.queues.lose_next = 1);
+    scene.start_worker();
+    scale_in(&mut scene);
+    scene.pass(seconds(2 * SWEEP)).await;
+    let text = scene.transcript();
+    assert!(!text.contains("found without a message") && !text.contains("is answered"), "{text}");
 }
 
 /// Another installation's claim, whose message its own workers hold, and a record of a version to come.

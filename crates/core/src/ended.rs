@@ -35,6 +35,8 @@ pub enum UndoReason {
     Reprieved,
     /// Its time was over long ago, nobody worked on it any more, and the instance is in service.
     Overdue,
+    /// Somebody has looked after it meanwhile.
+    LookedAfter,
     /// A launch hook: this version does not let instances in.
     NotServed,
 }

@@ -22,7 +22,8 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     if !continued && !refused {
         return None;
     }
-    let redelivered = job.delivery_of(notice).redelivered;
+    // What was seen may have been served before, by a worker that had its message.
+    let redelivered = job.delivery_of(notice).redelivered || notice.is_seen();
     let ended = if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
         // Refused each time: it was not our answer. Another worker may have given it, before it went away, or we
         // did for a newer action of this hook.

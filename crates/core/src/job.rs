@@ -72,14 +72,18 @@ impl Job {
 
 /// Two notices say the same, though their ids differ.
 fn is_same(a: &Notice, b: &Notice) -> bool {
-    let apart = a.at.since(b.at).max(b.at.since(a.at));
-    match (&a.kind, &b.kind) {
-        (NoticeKind::Hook(one), NoticeKind::Hook(other)) => match (&one.key.token, &other.key.token) {
-            (Some(_), Some(_)) => one.key == other.key,
-            // A hook has one action at a time. What was seen in the group has no token, and the event may come yet.
-            _ => (&one.key.group, &one.key.name) == (&other.key.group, &other.key.name) && apart <= FRESH,
-        },
-        (NoticeKind::Record, NoticeKind::Record) => true,
-        (_, _) => false,
+    let (NoticeKind::Hook(one), NoticeKind::Hook(other)) = (&a.kind, &b.kind) else {
+        return a.kind == NoticeKind::Record && b.kind == NoticeKind::Record;
+    };
+    let without_token =
+        |hook: &Hook| Hook { key: HookKey { token: None, ..hook.key.clone() }, ..hook.clone() };
+    match (one.key.token.is_some(), other.key.token.is_some()) {
+        (true, true) => one.key == other.key,
+        _ if without_token(one) != without_token(other) => false,
+        // What was seen has the time at which the group began to end the instance. The event comes after that, by as
+        // much as the group waits for its target groups; a later action begins later than the event of this one.
+        (false, true) => a.at <= b.at + FRESH,
+        (true, false) => b.at <= a.at + FRESH,
+        (false, false) => a.at <= b.at + FRESH && b.at <= a.at + FRESH,
     }
 }

@@ -33,6 +33,11 @@ pub struct AccountRegion {
 }
 
 impl Notice {
+    /// A worker has seen it for itself, and nobody sent it: there is no token then, and its time is about right.
+    pub fn is_seen(&self) -> bool {
+        self.kind == NoticeKind::Record || self.hook().is_some_and(|hook| hook.key.token.is_none())
+    }
+
     /// The hook that it speaks of.
     pub fn hook(&self) -> Option<&Hook> {
         if let NoticeKind::Hook(hook) = &self.kind { Some(hook) } else { None }
@@ -80,11 +85,11 @@ pub enum Passage {
 }
 
 impl Passage {
-    /// What a hook may be doing that holds an instance in this state; nothing where the state is no hook's that is
-    /// served. A launch hook holds an instance in `Warmed:Pending:Wait` too.
+    /// What a hook does that holds an instance in this state; nothing where the state does not tell. Of
+    /// `Warmed:Pending:Wait` it may be a launch hook.
     pub fn held_in(state: &LifecycleState) -> Option<Self> {
-        let served = [Self::Ending, Self::ToWarmPool, Self::RootVolume];
-        served.into_iter().find(|passage| passage.wait_state().as_ref() == Some(state))
+        let told = [Self::Ending, Self::RootVolume];
+        told.into_iter().find(|passage| passage.wait_state().as_ref() == Some(state))
     }
 
     /// The state in which the group holds the instance meanwhile; nothing for those that are not served.

@@ -142,19 +142,29 @@ impl Record {
             Cause::Trigger(_) => false,
         };
         let looks = |entry: &Entry| match &entry.ended {
-            Some(end) => end.state.as_ref() == Some(state),
+            // Whoever left it isolated has not served the hook.
+            Some(end) => end.outcome != Ended::LeftIsolated && end.state.as_ref() == Some(state),
             None => !triggers::record::is_overdue(entry, now),
         };
         self.foreign.is_some() || self.entries.iter().any(|(who, entry)| names(who) && looks(entry))
     }
 
+    /// The entries of this installation.
+    pub fn own_entries(&self, policy: &Policy) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|(who, _)| who.is_ours(policy)).map(|(_, entry)| entry)
+    }
+
+    /// Whether [`is_due`](Self::is_due) may say so, whatever the group says.
+    pub fn may_be_due(&self, policy: &Policy, now: Timestamp) -> bool {
+        let may_be = |entry: &Entry| entry.ended.is_some() || triggers::record::is_overdue(entry, now);
+        self.foreign.is_none() && (self.entries.is_empty() || self.own_entries(policy).any(may_be))
+    }
+
     /// Something in it is ours and waits for somebody who looks after it, by what is seen now. The node and the place
     /// in the group count, whether a job is at work on it does not.
     pub fn is_due(&self, seen: &Observation, policy: &Policy, now: Timestamp) -> bool {
-        let is_due = |(who, entry): (&Claimant, &Entry)| {
-            who.is_ours(policy) && triggers::record::is_due(entry, seen, now)
-        };
-        self.foreign.is_none() && (self.entries.is_empty() || self.entries.iter().any(is_due))
+        let is_due = |entry: &Entry| triggers::record::is_due(entry, seen, now);
+        self.foreign.is_none() && (self.entries.is_empty() || self.own_entries(policy).any(is_due))
     }
 }
 

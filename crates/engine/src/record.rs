@@ -273,10 +273,25 @@ fn read_entry(entry: Entry2) -> Option<(Claimant, Entry)> {
         }
         None => None,
     };
-    let account_region =
-        AccountRegion { account: entry.account.map(AccountId::new), region: entry.region.map(Region::new) };
+    let account_region = AccountRegion {
+        account: known(entry.account, is_account)?.map(AccountId::new),
+        region: known(entry.region, is_region)?.map(Region::new),
+    };
     let claimant = Claimant { cause, by: entry.by.map(Installation::new) };
     Some((claimant, Entry { at: time(&entry.at)?, end: time(&entry.end)?, account_region, ended }))
+}
+
+/// Whoever may write the node may have written it: it leads to host names and into logs, like that of an event.
+fn known(text: Option<String>, is_one: fn(&str) -> bool) -> Option<Option<String>> {
+    if text.as_deref().is_none_or(is_one) { Some(text) } else { None }
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_region(text: &str) -> bool {
+    text.len() <= 32 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 fn time(text: &str) -> Option<Timestamp> {

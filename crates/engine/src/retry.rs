@@ -97,9 +97,18 @@ const DOUBLINGS: u32 = 3;
 
 /// Waits for an answer for at most [`CALL_TIMEOUT`]. No answer means that nothing is known.
 pub(crate) async fn timeout<T>(what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+    timeout_of(CALL_TIMEOUT, what, call).await
+}
+
+/// The same for what takes several calls.
+pub(crate) async fn timeout_of<T>(
+    limit: Duration,
+    what: &str,
+    call: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer,
-        Err(_) => Err(Fault::Retry(format!("{what}: no answer within {} s", CALL_TIMEOUT.as_secs()))),
+        Err(_) => Err(Fault::Retry(format!("{what}: no answer within {} s", limit.as_secs()))),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use offramp_core::{
-    AccountRegion, ClusterName, Ended, FRESH, Group, GroupName, Hook, HookKey, HookSpec, InstanceId,
+    AccountRegion, ClusterName, Ended, Entry, FRESH, Group, GroupName, Hook, HookKey, HookSpec, InstanceId,
     Membership, Node, Notice, NoticeId, NoticeKind, Observation, Passage, Policy, Record, Seen, Timestamp,
     hook_is_ours,
 };
@@ -26,7 +26,7 @@ use crate::journal::Journal;
 use crate::labels::state_name;
 use crate::place;
 use crate::ports::{Cluster, Fault, Groups, Sessions};
-use crate::retry::{hash, timeout};
+use crate::retry::{hash, timeout, timeout_of};
 use crate::routing::Clusters;
 use crate::unfinished::{Unfinished, UnfinishedKind};
 
@@ -42,6 +42,8 @@ const EVERY: Duration = Duration::from_secs(300);
 /// So many nodes with a record are looked up at a time: five calls of fifty. A fleet where thousands are left isolated
 /// takes nothing from the jobs.
 const LOOKED_UP: usize = 250;
+/// For all pages of DescribeAutoScalingGroups: 2,000 groups are twenty, at up to two seconds each, and half as much again.
+const LISTING: Duration = Duration::from_secs(60);
 
 /// Looks for what was not received.
 pub(crate) struct Sweep {
@@ -97,32 +99,41 @@ impl Sweep {
         let at_work = self.handle.jobs().await.into_iter().map(|job| job.instance).collect();
         let look = Look { sweep: self, now, at_work };
         let recorded = look.recorded();
-        let left: Vec<Unfinished> = recorded.iter().filter_map(|node| unfinished_record(node, now)).collect();
-        let mut places: BTreeSet<AccountRegion> = recorded.iter().map(|node| look.place_of(node)).collect();
-        places.insert(self.account_region.clone());
-        let hooks = join_all(places.iter().map(|place| look.waiting_hooks(place)));
-        let (records, hooks) = futures::join!(look.overdue_records(recorded), hooks);
-        let mut findings = records;
-        for one in hooks {
-            findings.found.extend(one.found);
-            findings.faults.extend(one.faults);
+        let mut unfinished: Vec<Unfinished> =
+            recorded.iter().filter_map(|node| unfinished_record(node, &self.policy, now)).collect();
+        let mut by_place: BTreeMap<AccountRegion, Vec<ClusterNode>> =
+            BTreeMap::from([(self.account_region.clone(), Vec::new())]);
+        for node in recorded {
+            by_place.entry(look.place_of(&node)).or_default().push(node);
         }
-        let whole = findings.faults.is_empty() && self.clusters.0.iter().all(|cluster| cluster.in_sync());
-        for fault in findings.faults {
+        // Side by side: an account that does not answer keeps no other.
+        let findings = join_all(by_place.into_iter().map(|(place, nodes)| look.findings(place, nodes))).await;
+        let (mut found, mut faults) = (Vec::new(), Vec::new());
+        for one in findings {
+            found.extend(one.found);
+            faults.extend(one.faults);
+        }
+        let whole = faults.is_empty() && self.clusters.0.iter().all(|cluster| cluster.in_sync());
+        for fault in faults {
             self.journal.record(Fact::SweepFaulted { fault });
         }
-        let unfinished = [left, self.outbox.send_new(findings.found, now).await].concat();
-        self.journal.metrics().swept(whole, &unfinished);
-        self.publish(unfinished);
+        unfinished.extend(self.outbox.send_new(found, whole, now).await);
+        self.publish(unfinished, whole);
     }
 
-    fn publish(&self, unfinished: Vec<Unfinished>) {
+    /// What a look did not see that could not read everything is there as before.
+    fn publish(&self, mut unfinished: Vec<Unfinished>, whole: bool) {
         let known = self.unfinished.borrow().clone();
         for one in &unfinished {
-            if !known.iter().any(|old| (old.what, &old.instance) == (one.what, &one.instance)) {
+            if !known.iter().any(|old| old.is_same(one)) {
                 self.journal.record(Fact::Unfinished { unfinished: one.clone() });
             }
         }
+        if !whole {
+            let unseen = known.into_iter().filter(|old| !unfinished.iter().any(|one| one.is_same(old)));
+            unfinished.extend(unseen.collect::<Vec<_>>());
+        }
+        self.journal.metrics().swept(whole, &unfinished);
         self.unfinished.send_replace(unfinished);
     }
 }
@@ -139,28 +150,46 @@ impl Look<'_> {
         all.filter(|node| !self.at_work.contains(&node.instance)).collect()
     }
 
-    /// Where calls about the instance go: as an entry says, where one does.
+    /// Where calls about the instance go: as an entry of ours says, where one does.
     fn place_of(&self, recorded: &ClusterNode) -> AccountRegion {
-        let entries = recorded.node.record.iter().flat_map(|record| record.entries.values());
+        let policy = &self.sweep.policy;
+        let entries = recorded.node.record.iter().flat_map(|record| record.own_entries(policy));
         let mut places = entries.map(|entry| &entry.account_region);
         let named = places.find(|place| place.region.is_some()).cloned().unwrap_or_default();
         place::filled(named, &self.sweep.account_region)
     }
 
-    async fn overdue_records(&self, recorded: Vec<ClusterNode>) -> Findings {
+    /// In one account and Region.
+    async fn findings(&self, place: AccountRegion, recorded: Vec<ClusterNode>) -> Findings {
+        let (records, hooks) =
+            futures::join!(self.overdue_records(&place, recorded), self.waiting_hooks(&place));
+        Findings {
+            found: records.found.into_iter().chain(hooks.found).collect(),
+            faults: records.faults.into_iter().chain(hooks.faults).collect(),
+        }
+    }
+
+    /// Where the first answers fail the others are not asked for: the next sweep is.
+    async fn overdue_records(&self, place: &AccountRegion, mut recorded: Vec<ClusterNode>) -> Findings {
+        let may_be_due = |node: &ClusterNode| {
+            let record = node.node.record.as_ref();
+            record.is_some_and(|record| record.may_be_due(&self.sweep.policy, self.now))
+        };
+        recorded.retain(may_be_due);
         let mut findings = Findings::default();
         for nodes in recorded.chunks(LOOKED_UP) {
-            let reads = nodes.iter().map(|node| async move {
-                let place = self.place_of(node);
-                let memberships = &self.sweep.calls.memberships;
-                let read = memberships.ask_since(&place, node.instance.clone(), self.now).await;
-                (node, place, read)
-            });
-            for (node, place, read) in join_all(reads).await {
+            let memberships = &self.sweep.calls.memberships;
+            let reads =
+                nodes.iter().map(|node| memberships.ask_since(place, node.instance.clone(), self.now));
+            for (node, read) in nodes.iter().zip(join_all(reads).await) {
                 match read {
                     Ok(member) => findings.found.extend(self.overdue_record(node, place, member)),
-                    Err(fault) => findings.faults.push(fault),
+                    Err(fault) if findings.faults.is_empty() => findings.faults.push(fault),
+                    Err(_) => {}
                 }
+            }
+            if !findings.faults.is_empty() {
+                break;
             }
         }
         findings
@@ -169,20 +198,21 @@ impl Look<'_> {
     fn overdue_record(
         &self,
         node: &ClusterNode,
-        account_region: AccountRegion,
+        place: &AccountRegion,
         member: Option<Membership>,
     ) -> Option<Found> {
         let state = member.as_ref().map(|member| state_name(&member.state).to_owned());
         let membership = member.map_or(Seen::Gone, Seen::Known);
         let seen = Observation { node: Seen::Known(node.node.clone()), membership, ..Observation::default() };
         let record = node.node.record.as_ref()?;
+        let newest = record.own_entries(&self.sweep.policy).map(newest_time).max();
         record.is_due(&seen, &self.sweep.policy, self.now).then(|| Found {
-            what: What::Record(node.instance.clone(), state),
+            what: What::Record(node.instance.clone(), state, newest),
             notice: Notice {
                 id: NoticeId::new(format!("record/{}/{}", node.instance, self.now.as_millis())),
                 instance: node.instance.clone(),
                 at: self.now,
-                account_region,
+                account_region: place.clone(),
                 kind: NoticeKind::Record,
             },
             node: Some(node.clone()),
@@ -195,8 +225,9 @@ impl Look<'_> {
         let mut findings = Findings::default();
         let members = async {
             let groups = self.sweep.sessions.groups(place)?;
-            let read = timeout("looking for instances that a hook holds", groups.out_of_service()).await;
-            Ok((groups, read?))
+            let read = groups.out_of_service();
+            let members = timeout_of(LISTING, "looking for instances that a hook holds", read).await?;
+            Ok((groups, members))
         };
         let (groups, members) = match members.await {
             Ok(read) => read,
@@ -231,22 +262,24 @@ impl Look<'_> {
             return Ok(Vec::new());
         };
         let hooks = self.hooks_of(&group);
-        if hooks.is_empty() {
+        let each = members.iter().flat_map(|held| hooks.iter().map(move |hook| (held, *hook)));
+        let unattended: Vec<_> = each
+            .filter_map(|((instance, member), hook)| {
+                Some((instance, member, hook, self.unattended(instance, member, hook)?))
+            })
+            .collect();
+        if unattended.is_empty() {
             return Ok(Vec::new());
         }
         let read = groups.terminations(name);
         let since = timeout("reading since when instances leave their group", read).await?;
-        let mut found = Vec::new();
-        for (instance, member) in &members {
+        let found = unattended.into_iter().filter_map(|(instance, member, hook, node)| {
             let began = since.get(instance).copied();
-            found.extend(hooks.iter().filter_map(|hook| {
-                let node = self.unattended(instance, member, hook)?;
-                let notice = waiting_hook(instance, member, hook, began, place, self.now)?;
-                let what = What::Hook(instance.clone(), name.clone(), hook.name.clone(), began);
-                Some(Found { what, notice, node })
-            }));
-        }
-        Ok(found)
+            let notice = self.waiting_hook(instance, member, hook, began, place)?;
+            let what = What::Hook(instance.clone(), name.clone(), hook.name.clone(), began);
+            Some(Found { what, notice, node })
+        });
+        Ok(found.collect())
     }
 
     fn hooks_of<'a>(&self, group: &'a Group) -> Vec<&'a HookSpec> {
@@ -256,16 +289,18 @@ impl Look<'_> {
     }
 
     /// The node of a hook that nobody looks after, where there is one. Nothing where the node's record names the hook, or
-    /// where a cluster that may have the node is out of sync.
+    /// where a cluster that may have the node is out of sync. Without a node the hook has to name a cluster of ours: by
+    /// its name alone it may be that of another installation, whose clusters we do not see.
     fn unattended(
         &self,
         instance: &InstanceId,
         member: &Membership,
         hook: &HookSpec,
     ) -> Option<Option<ClusterNode>> {
+        let is_named = |hint: &ClusterName| self.sweep.policy.clusters.contains(hint);
         let (cluster, node) = match self.sweep.clusters.node(instance) {
             Seen::Unknown => return None,
-            Seen::Gone => return Some(None),
+            Seen::Gone => return hook.cluster_hint.as_ref().is_some_and(is_named).then_some(None),
             Seen::Known(found) => found,
         };
         let looks_after =
@@ -274,40 +309,42 @@ impl Look<'_> {
         let node = ClusterNode { cluster: cluster.name().clone(), instance: instance.clone(), node };
         (!named).then_some(Some(node))
     }
+
+    /// The notice of a hook that holds an instance. Nothing where its event is likely to be on its way.
+    fn waiting_hook(
+        &self,
+        instance: &InstanceId,
+        member: &Membership,
+        hook: &HookSpec,
+        began: Option<Timestamp>,
+        place: &AccountRegion,
+    ) -> Option<Notice> {
+        if began.is_some_and(|began| self.now.since(began) < FRESH) {
+            return None;
+        }
+        let passage = Passage::held_in(&member.state)?;
+        // Nobody has begun to drain it: half of the limit is left for that, however long ago it began.
+        let latest = self.now - self.sweep.policy.hook_limit / 2;
+        let key = HookKey { group: member.group.clone(), name: hook.name.clone(), token: None };
+        // Names may have 255 characters each, an id as much in all.
+        let (name, since) = (format!("{}/{}", key.group, key.name), began.map_or(0, Timestamp::as_millis));
+        Some(Notice {
+            id: NoticeId::new(format!("hook/{instance}/{:08x}/{since}", hash(&name))),
+            instance: instance.clone(),
+            at: began.map_or(self.now, |began| began.max(latest)),
+            account_region: place.clone(),
+            kind: NoticeKind::Hook(Hook { key, cluster_hint: hook.cluster_hint.clone(), passage }),
+        })
+    }
 }
 
-/// The notice of a hook that holds an instance. Nothing where its event is likely to be on its way, and where a launch
-/// hook may be what holds it: `Warmed:Pending:Wait` is the state of both, and only an activity tells them apart.
-fn waiting_hook(
-    instance: &InstanceId,
-    member: &Membership,
-    hook: &HookSpec,
-    began: Option<Timestamp>,
-    place: &AccountRegion,
-    now: Timestamp,
-) -> Option<Notice> {
-    let passage = Passage::held_in(&member.state)?;
-    let at = match began {
-        Some(began) if now.since(began) < FRESH => return None,
-        Some(began) => began,
-        None if passage == Passage::ToWarmPool => return None,
-        // Nobody knows how much of its timeout is left: one timeout ago means that a heartbeat goes out at once.
-        None => now - hook.heartbeat_timeout,
-    };
-    let name = format!("{}/{}", member.group, hook.name);
-    let key = HookKey { group: member.group.clone(), name: hook.name.clone(), token: None };
-    Some(Notice {
-        // Names may have 255 characters each, an id as much in all.
-        id: NoticeId::new(format!("hook/{instance}/{:08x}/{}", hash(&name), at.as_millis())),
-        instance: instance.clone(),
-        at,
-        account_region: place.clone(),
-        kind: NoticeKind::Hook(Hook { key, cluster_hint: hook.cluster_hint.clone(), passage }),
-    })
+/// When something was last written into an entry.
+fn newest_time(entry: &Entry) -> Timestamp {
+    entry.ended.as_ref().map_or(entry.at, |end| end.at)
 }
 
 /// A record that no job can end: it cannot be read and its time is over, or a job has left the node isolated.
-fn unfinished_record(node: &ClusterNode, now: Timestamp) -> Option<Unfinished> {
+fn unfinished_record(node: &ClusterNode, policy: &Policy, now: Timestamp) -> Option<Unfinished> {
     let record = node.node.record.as_ref()?;
     let (what, since) = match record.foreign {
         Some(foreign) => {
@@ -315,7 +352,7 @@ fn unfinished_record(node: &ClusterNode, now: Timestamp) -> Option<Unfinished> {
             (UnfinishedKind::UnreadableRecord, Some(until).filter(|until| now >= *until + found::STUCK)?)
         }
         None => {
-            let mut ends = record.entries.values().filter_map(|entry| entry.ended.as_ref());
+            let mut ends = record.own_entries(policy).filter_map(|entry| entry.ended.as_ref());
             (UnfinishedKind::LeftIsolated, ends.find(|end| end.outcome == Ended::LeftIsolated)?.at)
         }
     };

@@ -168,6 +168,7 @@ impl InWords for UndoReason {
             Self::Overdue => {
                 "the claim was over long ago, nobody worked on it any more, and the instance is in service"
             }
+            Self::LookedAfter => "nothing in the node's record is overdue any more",
             Self::NotServed => "launch hooks are not served by this version",
         };
         text.to_owned()

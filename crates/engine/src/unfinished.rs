@@ -17,6 +17,13 @@ pub struct Unfinished {
     pub since: Timestamp,
 }
 
+impl Unfinished {
+    /// The same thing of the same instance.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.what, &self.instance) == (other.what, &other.instance)
+    }
+}
+
 /// What kind of thing it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnfinishedKind {

@@ -63,7 +63,7 @@ class World:
         self.sandbox.control(f"spot/{instance}")
         return Clock()
 
-    def worker(self, version, more=None):
+    def worker(self, version, more=None, log="worker.log"):
         configuration = {
             "queue": {"url": f"http://{self.aws.address}/{offramp.ACCOUNT}/offramp"},
             "aws": {"region": offramp.REGION, "endpoint_url": f"http://{self.aws.address}"},
@@ -77,7 +77,7 @@ class World:
         file = self.folder / "offramp.yaml"
         file.write_text(json.dumps(configuration | (more or {})))
         words = [version.binary, "run", "--config", str(file)]
-        return Worker(words, {"HOME": str(self.folder), **offramp.KEYS}, self.folder / "worker.log")
+        return Worker(words, {"HOME": str(self.folder), **offramp.KEYS}, self.folder / log)
 
 
 @contextmanager

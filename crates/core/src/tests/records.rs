@@ -172,21 +172,26 @@ fn is_due(seen: &Observation, after: u64) -> bool {
 #[test]
 fn a_record_is_taken_up_once_for_each_thing_that_can_be_done() {
     const LATE: u64 = 4_200;
-    let check =
-        |ended: Option<EntryEnd>, ready: bool, membership: Seen<Membership>, expect: Option<&[&str]>| {
-            let seen = found(ended, ready, membership);
-            assert_eq!(is_due(&seen, LATE), expect.is_some(), "{seen:?}");
-            let step = step_at(&job([record_notice(LATE)]), &seen, LATE);
-            assert_eq!(words(&step), expect.unwrap_or_default(), "{step:?}");
-            if let [Action::WriteRecord { record, .. }] = &step.actions[..] {
-                let Seen::Known(node) = seen.node else { panic!("no node") };
-                let node = Seen::Known(Node { record: Some(record.clone()), ..node });
-                let after = Observation { node, membership: seen.membership, ..untouched() };
-                assert!(!is_due(&after, LATE + 86_400), "{after:?}");
-                let step = step_at(&job([record_notice(LATE)]), &after, LATE + 1);
-                assert_eq!((step.stage, step.reason), (None, Reason::Over(Ended::LeftIsolated)));
-            }
-        };
+    let check = |ended: Option<EntryEnd>,
+                 ready: bool,
+                 membership: Seen<Membership>,
+                 expect: Option<&[&str]>| {
+        let seen = found(ended, ready, membership);
+        assert_eq!(is_due(&seen, LATE), expect.is_some(), "{seen:?}");
+        let step = step_at(&job([record_notice(LATE)]), &seen, LATE);
+        assert_eq!(words(&step), expect.unwrap_or_default(), "{step:?}");
+        if let [Action::WriteRecord { record, .. }] = &step.actions[..] {
+            let Seen::Known(node) = seen.node else { panic!("no node") };
+            let node = Seen::Known(Node { record: Some(record.clone()), ..node });
+            let after = Observation { node, membership: seen.membership, ..untouched() };
+            assert!(!is_due(&after, LATE + 86_400), "{after:?}");
+            let step = step_at(&job([record_notice(LATE)]), &after, LATE + 1);
+            assert_eq!((step.stage, step.reason), (None, Reason::Over(Ended::LeftIsolated)));
+            // Whoever left it isolated has served no hook.
+            let (group, hook) = (GroupName::new("workers"), HookName::new("offramp"));
+            assert!(!record.looks_after(&group, &hook, &LifecycleState::TerminatingWait, AT + seconds(LATE)));
+        }
+    };
     let (undo, write): (Option<&[&str]>, Option<&[&str]>) =
         (Some(&["register web:30080"]), Some(&["record"]));
     check(None, true, member(LifecycleState::InService), undo);
@@ -209,6 +214,23 @@ fn a_record_is_taken_up_once_for_each_thing_that_can_be_done() {
     check(in_pool(), true, member(LifecycleState::InService), undo);
     // In no group then and now: its kubelet is all there is.
     check(ended(Ended::LeftIsolated, None, 3_600), true, Seen::Gone, undo);
+}
+
+#[test]
+fn a_hook_is_looked_after_until_it_is_overdue_or_held_anew() {
+    let held = LifecycleState::TerminatingWait;
+    let check = |ended: Option<EntryEnd>, after: u64, expect: bool| {
+        let entries = [(claimant_of("offramp"), Entry { ended, ..entry_at(AT) })];
+        let record = Record { entries: entries.into(), ..Record::new(AT) };
+        let (group, hook) = (GroupName::new("workers"), HookName::new("offramp"));
+        assert_eq!(record.looks_after(&group, &hook, &held, AT + seconds(after)), expect);
+        assert!(!record.looks_after(&group, &HookName::new("other"), &held, AT));
+    };
+    check(None, 4_199, true);
+    check(None, 4_200, false);
+    check(ended(Ended::Answered, Some(held.clone()), 60), 86_400, true);
+    check(ended(Ended::Answered, Some(LifecycleState::InService), 60), 100, false);
+    check(ended(Ended::LeftIsolated, Some(held.clone()), 60), 100, false);
 }
 
 #[test]
@@ -271,26 +293,47 @@ fn a_job_writes_how_it_ended_where_the_node_outlives_it() {
     assert_eq!((going.stage, going.actions), (None, vec![]));
 }
 
+/// A notice of a hook that was seen in its group.
+fn seen(after: u64) -> Notice {
+    let Notice { kind: NoticeKind::Hook(hook), .. } = hook() else { unreachable!() };
+    let kind = NoticeKind::Hook(Hook { key: HookKey { token: None, ..hook.key }, ..hook });
+    Notice { at: AT + seconds(after), ..notice(&format!("seen-{after}"), kind) }
+}
+
+/// Found by a review: with a HeartbeatTimeout of an hour it was answered at once, with its pods running.
+#[test]
+fn a_hook_that_was_seen_gets_a_heartbeat_at_once_and_is_drained() {
+    let mut group = group(&["offramp"]);
+    group.terminate_hooks[0].heartbeat_timeout = seconds(3_600);
+    let world = Observation {
+        node: Seen::Known(isolated(&["offramp"], false, &[])),
+        group: Seen::Known(group),
+        ..untouched()
+    };
+    let step = step_at(&job([seen(0)]), &world, 1);
+    let beat = |action: &Action| matches!(action, Action::Heartbeat(_));
+    assert!(step.actions.iter().any(beat), "{step:?}");
+    assert!(!step.actions.iter().any(|action| matches!(action, Action::CompleteHook(_))), "{step:?}");
+}
+
 /// Its event comes late, or from another replica's sweep.
 #[test]
 fn what_was_seen_and_what_is_received_are_one_notice() {
-    let seen = |after: u64| {
-        let mut seen = hook();
-        seen.id = NoticeId::new(format!("seen-{after}"));
-        seen.at = AT + seconds(after);
-        if let NoticeKind::Hook(hook) = &mut seen.kind {
-            hook.key.token = None;
-        }
-        seen
-    };
+    let event = |after: u64| Notice { at: AT + seconds(after), ..hook() };
     let check = |first: Notice, second: Notice, copy: bool| {
         assert_eq!(!job([first]).join(second, DELIVERED), copy);
     };
     check(hook(), seen(60), true);
     check(seen(60), hook(), true);
     check(seen(0), seen(5), true);
+    check(seen(0), seen(61), false);
     check(hook(), seen(61), false);
+    // The group waits for its target groups, and the event comes after that.
+    check(event(3_600), seen(0), true);
+    check(seen(0), event(3_600), true);
     check(hook_of("other-hook", Passage::Ending), seen(0), false);
+    let moved = Notice { kind: hook_of("offramp", Passage::RootVolume).kind, ..hook() };
+    check(moved, seen(0), false);
     check(record_notice(0), record_notice(300), true);
     check(record_notice(0), seen(0), false);
 }

@@ -125,11 +125,12 @@ fn is_in_wait_state(Facts { job, seen, .. }: Facts<'_>) -> bool {
 
 /// When the next heartbeat is due, or nothing where the hook's settings are not known, and it has been sent one:
 /// at half of the hook's timeout, counted from the event's time. HeartbeatTimeout is not in the event: until it
-/// is known, one goes out at once.
+/// is known, one goes out at once, and so it does for a hook that was seen, of which nobody knows how much is left.
 pub(crate) fn next_heartbeat(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Option<Timestamp> {
     let Facts { job, seen, now, .. } = facts;
     let last = job.memory.hook(&hook.key).heard;
     let due = match (spec_of(hook, seen), last) {
+        (_, None) if notice.is_seen() => now,
         (Some(spec), _) => last.unwrap_or(notice.at) + spec.heartbeat_timeout / 2,
         (None, None) => now,
         (None, Some(_)) => return None,

@@ -48,19 +48,22 @@ fn stays(seen: &Observation) -> bool {
     in_group && seen.node.known().is_some_and(|node| node.ready)
 }
 
-fn entitlement(notice: &Notice, Facts { seen, policy, now, .. }: Facts<'_>) -> Entitlement {
+fn entitlement(notice: &Notice, Facts { job, seen, policy, now }: Facts<'_>) -> Entitlement {
     let unknown = seen.node == Seen::Unknown || seen.membership == Seen::Unknown;
-    // Somebody else has looked after it meanwhile, or this job has just written that it did.
-    let is_settled = |node: &Node| {
-        let ended_since = |entry: &Entry| entry.ended.as_ref().is_some_and(|end| end.at >= notice.at);
-        node.record.as_ref().is_none_or(|record| {
-            !record.is_due(seen, policy, now) && !record.entries.values().any(ended_since)
-        })
-    };
+    let is_due = |node: &Node| node.record.as_ref().is_some_and(|record| record.is_due(seen, policy, now));
+    // This job has written it a moment ago, and is over.
+    let delivered = job.delivery_of(notice).at;
+    let left = |entry: &Entry| entry.ended.as_ref().is_some_and(|end| end.at >= delivered);
+    let is_left =
+        |node: &Node| node.record.as_ref().is_some_and(|record| record.own_entries(policy).any(left));
     match &seen.node {
         Seen::Gone => Entitlement::Ended(Ended::InstanceEnded),
         _ if unknown && now < notice.at + policy.patience => Entitlement::Waits,
-        Seen::Known(node) if stays(seen) || is_settled(node) => Entitlement::Undo(UndoReason::Overdue),
-        Seen::Known(_) | Seen::Unknown => Entitlement::Ended(Ended::LeftIsolated),
+        Seen::Known(node) if is_due(node) && stays(seen) => Entitlement::Undo(UndoReason::Overdue),
+        Seen::Known(node) if is_due(node) || is_left(node) || unknown => {
+            Entitlement::Ended(Ended::LeftIsolated)
+        }
+        Seen::Known(_) => Entitlement::Undo(UndoReason::LookedAfter),
+        Seen::Unknown => Entitlement::Ended(Ended::LeftIsolated),
     }
 }

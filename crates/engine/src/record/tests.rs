@@ -115,6 +115,8 @@ fn what_cannot_be_read_is_not_ours_to_write_or_to_undo() {
     check(&text.replace("\"hook\":\"drain\"", "\"hook\":null"), AT.as_millis());
     check(&text.replace("left_isolated", "vanished"), AT.as_millis());
     check(&text.replace(",\"port\":30080", ""), AT.as_millis());
+    check(&text.replace("444455556666", "44445555666\\n"), AT.as_millis());
+    check(&text.replace("eu-central-1", "evil.example/#"), AT.as_millis());
     check(&text.replace("\"start\":\"2026", "\"start\":\"spring"), AT.as_millis());
     check(&text.replace("2026-", "spring "), 0);
     check(&text[..text.len() - 1], 0);

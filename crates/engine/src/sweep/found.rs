@@ -38,8 +38,9 @@ pub(super) struct Found {
 pub(super) enum What {
     /// A hook holds the instance, since then where that is known: a later action is another one.
     Hook(InstanceId, GroupName, HookName, Option<Timestamp>),
-    /// The record of its node is overdue, and the group showed the instance in this state.
-    Record(InstanceId, Option<String>),
+    /// The record of its node is overdue: the group showed the instance in this state, and the newest entry was written
+    /// then. One that goes and comes back within an hour is another one.
+    Record(InstanceId, Option<String>, Option<Timestamp>),
 }
 
 /// Sends what is found, each thing once an hour.
@@ -52,11 +53,11 @@ pub(crate) struct Outbox {
     sent: BTreeMap<What, Sent>,
 }
 
-/// When something was found for the first time, and when it was last sent.
+/// When something was found for the first time, and when it was last sent, if it could be.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     first: Timestamp,
-    last: Timestamp,
+    last: Option<Timestamp>,
 }
 
 impl Outbox {
@@ -64,22 +65,32 @@ impl Outbox {
         Self { queue, sends, clock, journal, sent: BTreeMap::new() }
     }
 
-    /// Sends what is new, and says what a message of an earlier sweep did not end.
-    pub(super) async fn send_new(&mut self, found: Vec<Found>, now: Timestamp) -> Vec<Unfinished> {
-        let lately = |sent: &Sent| now.since(sent.last) < REMEMBERED;
+    /// Sends what is new, and says what has been found for so long that no message helps. After a look that could not
+    /// read everything (`whole` is false) nothing is forgotten.
+    pub(super) async fn send_new(
+        &mut self,
+        found: Vec<Found>,
+        whole: bool,
+        now: Timestamp,
+    ) -> Vec<Unfinished> {
+        let lately = |sent: &Sent| sent.last.is_some_and(|last| now.since(last) < REMEMBERED);
         let still: BTreeSet<What> = found.iter().map(|one| one.what.clone()).collect();
-        self.sent.retain(|what, sent| still.contains(what) || lately(sent));
-        let stuck = found.iter().filter_map(|one| {
-            let first = self.sent.get(&one.what)?.first;
-            (now.since(first) >= STUCK).then(|| one.unfinished(first))
-        });
-        let unfinished = stuck.collect();
-        let is_new = |one: &Found| !self.sent.get(&one.what).is_some_and(lately);
-        let new = found.into_iter().filter(is_new).collect();
+        self.sent.retain(|what, sent| !whole || still.contains(what) || lately(sent));
+        let mut unfinished = Vec::new();
+        let mut new = Vec::new();
+        for one in found {
+            let sent = self.sent.entry(one.what.clone()).or_insert(Sent { first: now, last: None });
+            if now.since(sent.first) >= STUCK {
+                unfinished.push(one.unfinished(sent.first));
+            }
+            if !lately(sent) {
+                new.push(one);
+            }
+        }
         for one in self.send(new).await {
             let (instance, what) = (one.notice.instance.clone(), one.kind());
             self.journal.record(Fact::Found { instance, what, sent: self.sends });
-            self.sent.entry(one.what).or_insert(Sent { first: now, last: now }).last = now;
+            self.sent.entry(one.what).and_modify(|sent| sent.last = Some(now));
         }
         unfinished
     }
@@ -93,7 +104,8 @@ impl Outbox {
         let mut pauses = GrowingPauses::new("sweep");
         for _ in 0..TRIES {
             let mut again = Vec::new();
-            while !waiting.is_empty() {
+            // A queue that takes nothing of ten messages takes none of the others.
+            while !waiting.is_empty() && again.len() < MOST_SENT {
                 let some = waiting.split_off(waiting.len().saturating_sub(MOST_SENT));
                 let answers = self.send_some(&some).await;
                 for (found, answer) in some.into_iter().zip(answers) {
@@ -106,10 +118,10 @@ impl Outbox {
                     }
                 }
             }
-            if again.is_empty() {
+            waiting.extend(again);
+            if waiting.is_empty() {
                 break;
             }
-            waiting = again;
             self.clock.sleep_until(self.clock.now() + pauses.next()).await;
         }
         sent

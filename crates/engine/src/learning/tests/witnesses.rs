@@ -149,6 +149,17 @@ fn what_cannot_be_open_any_more_ends_without_our_answer() {
     check(false, &["offramp"], Ok(Outcome::Done), Ended::WithoutOurAnswer);
 }
 
+/// A worker that went away has answered it, perhaps; nobody is paged for each hook that a sweep finds answered.
+#[test]
+fn a_hook_that_was_seen_and_is_not_open_was_not_open() {
+    let Notice { kind: NoticeKind::Hook(hook), .. } = hook() else { unreachable!() };
+    let key = HookKey { token: None, ..hook.key.clone() };
+    let seen = notice("seen", NoticeKind::Hook(Hook { key: key.clone(), ..hook }));
+    let mut job = Job::new(seen, Delivery { at: AT, redelivered: false });
+    learn(&mut job, &Action::CompleteHook(key), &Ok(Outcome::Gone), &ready(vec![]), 10);
+    assert_eq!(step_at(&job, &ready(vec![]), 400).reason, Reason::Over(Ended::WasNotOpen));
+}
+
 #[test]
 fn beside_other_hooks_a_200_and_the_refusal_of_its_repeat_are_enough() {
     let seen = |hooks: Seen<Group>| Observation { group: hooks, ..ready(vec![]) };
