@@ -248,7 +248,7 @@ fn policy(random: &mut Rng, all: &[&str], served: &[&str]) -> Policy {
 }
 
 /// A hook that is ours by its name and says nothing about a cluster.
-const BY_NAME: &str = "drain";
+pub(crate) const BY_NAME: &str = "drain";
 
 fn wild_pool(random: &mut Rng, name: &str) -> Pool {
     let spot = random.bool();

@@ -216,6 +216,7 @@ impl Look<'_> {
                 kind: NoticeKind::Record,
             },
             node: Some(node.clone()),
+            is_sure: true,
         })
     }
 
@@ -261,13 +262,21 @@ impl Look<'_> {
         let Some(group) = self.sweep.calls.groups.ask(place, name.clone()).await? else {
             return Ok(Vec::new());
         };
-        let hooks = self.hooks_of(&group);
-        let each = members.iter().flat_map(|held| hooks.iter().map(move |hook| (held, *hook)));
-        let unattended: Vec<_> = each
-            .filter_map(|((instance, member), hook)| {
-                Some((instance, member, hook, self.unattended(instance, member, hook)?))
-            })
-            .collect();
+        let (hooks, is_named) = (self.hooks_of(&group), self.names_us(&group));
+        // Without a node nobody knows which of the group's hooks holds the instance, where not all of them are ours.
+        let is_sure = hooks.len() == group.terminate_hooks.len();
+        let mut unattended = Vec::new();
+        for (instance, member) in &members {
+            let Some(node) = self.node_of(instance, is_named) else { continue };
+            let record = node.as_ref().and_then(|node| node.node.record.as_ref());
+            for hook in &hooks {
+                let looks_after =
+                    |record: &Record| record.looks_after(name, &hook.name, &member.state, self.now);
+                if !record.is_some_and(looks_after) {
+                    unattended.push((instance, member, *hook, node.clone()));
+                }
+            }
+        }
         if unattended.is_empty() {
             return Ok(Vec::new());
         }
@@ -277,7 +286,7 @@ impl Look<'_> {
             let began = since.get(instance).copied();
             let notice = self.waiting_hook(instance, member, hook, began, place)?;
             let what = What::Hook(instance.clone(), name.clone(), hook.name.clone(), began);
-            Some(Found { what, notice, node })
+            Some(Found { what, notice, is_sure: is_sure || node.is_some(), node })
         });
         Ok(found.collect())
     }
@@ -288,26 +297,24 @@ impl Look<'_> {
         group.terminate_hooks.iter().filter(is_ours).collect()
     }
 
-    /// The node of a hook that nobody looks after, where there is one. Nothing where the node's record names the hook, or
-    /// where a cluster that may have the node is out of sync. Without a node the hook has to name a cluster of ours: by
-    /// its name alone it may be that of another installation, whose clusters we do not see.
-    fn unattended(
-        &self,
-        instance: &InstanceId,
-        member: &Membership,
-        hook: &HookSpec,
-    ) -> Option<Option<ClusterNode>> {
-        let is_named = |hint: &ClusterName| self.sweep.policy.clusters.contains(hint);
-        let (cluster, node) = match self.sweep.clusters.node(instance) {
-            Seen::Unknown => return None,
-            Seen::Gone => return hook.cluster_hint.as_ref().is_some_and(is_named).then_some(None),
-            Seen::Known(found) => found,
-        };
-        let looks_after =
-            |record: &Record| record.looks_after(&member.group, &hook.name, &member.state, self.now);
-        let named = node.record.as_ref().is_some_and(looks_after);
-        let node = ClusterNode { cluster: cluster.name().clone(), instance: instance.clone(), node };
-        (!named).then_some(Some(node))
+    /// A hook of the group names a cluster of ours.
+    fn names_us(&self, group: &Group) -> bool {
+        let mut hints = group.terminate_hooks.iter().filter_map(|hook| hook.cluster_hint.as_ref());
+        hints.any(|hint| self.sweep.policy.clusters.contains(hint))
+    }
+
+    /// The node of an instance that a hook of ours holds, where it has one. Nothing where a cluster that may have it is
+    /// out of sync; and without a node where no hook of the group names a cluster of ours: by its name alone it may be a
+    /// group of another installation, whose clusters we do not see.
+    fn node_of(&self, instance: &InstanceId, group_names_us: bool) -> Option<Option<ClusterNode>> {
+        match self.sweep.clusters.node(instance) {
+            Seen::Unknown => None,
+            Seen::Gone => group_names_us.then_some(None),
+            Seen::Known((cluster, node)) => {
+                let (cluster, instance) = (cluster.name().clone(), instance.clone());
+                Some(Some(ClusterNode { cluster, instance, node }))
+            }
+        }
     }
 
     /// The notice of a hook that holds an instance. Nothing where its event is likely to be on its way.

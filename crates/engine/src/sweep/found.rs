@@ -31,6 +31,8 @@ pub(super) struct Found {
     pub(super) notice: Notice,
     /// Its node, where there is one.
     pub(super) node: Option<ClusterNode>,
+    /// If it stays, it is certain that nobody has looked after it.
+    pub(super) is_sure: bool,
 }
 
 /// What was found, by what stays the same from one sweep to the next.
@@ -80,7 +82,7 @@ impl Outbox {
         let mut new = Vec::new();
         for one in found {
             let sent = self.sent.entry(one.what.clone()).or_insert(Sent { first: now, last: None });
-            if now.since(sent.first) >= STUCK {
+            if one.is_sure && now.since(sent.first) >= STUCK {
                 unfinished.push(one.unfinished(sent.first));
             }
             if !lately(sent) {
