@@ -74,7 +74,7 @@ class World:
             "log": {"format": "json"},
         }
         # JSON is YAML.
-        file = self.folder / "offramp.yaml"
+        file = (self.folder / log).with_suffix(".yaml")
         file.write_text(json.dumps(configuration | (more or {})))
         words = [version.binary, "run", "--config", str(file)]
         return Worker(words, {"HOME": str(self.folder), **offramp.KEYS}, self.folder / log)
