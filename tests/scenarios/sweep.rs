@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use offramp_core::{ClusterName, GroupName, HookName, InstanceId, RebalancePolicy};
+use offramp_engine::UnfinishedKind;
+use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::cluster::NodePatch;
 use offramp_sandbox::world::groups::{ActionResult, Hook};
@@ -258,17 +260,63 @@ async fn a_hook_of_another_installation_is_not_answered_for_want_of_a_node() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_ours_to_undo_is_left() {
     let theirs = LEFT.replace(r#""by":"""#, r#""by":"eu-west-1:111122223333:other""#);
+    let abandoned = theirs.replace(r#""ended":"#, r#""was":"#);
     let later = LEFT.replace(r#""v":2"#, r#""v":3"#);
-    for (record, unfinished) in [(&theirs, 0), (&later, 1)] {
+    for (record, what) in
+        [(&theirs, None), (&abandoned, Some("abandoned_record")), (&later, Some("unreadable_record"))]
+    {
         let mut scene = Scene::new(fleet(vec![ours()]));
         let instance = leave_record(&scene, record);
         scene.start_worker();
         scene.pass(seconds(2 * SWEEP)).await;
         assert!(has_record_at(&scene, &instance, "2026-03-13"), "{}", scene.transcript());
         assert_eq!(jobs_about(&mut scene, "notice taken on"), 0);
-        let gauge = format!("offramp_unfinished{{what=\"unreadable_record\"}} {unfinished}");
-        assert!(scene.metrics().contains(&gauge), "{}", scene.metrics());
+        for one in UnfinishedKind::ALL.map(UnfinishedKind::as_str) {
+            let gauge = format!("offramp_unfinished{{what=\"{one}\"}} {}", u8::from(what == Some(one)));
+            assert!(scene.metrics().contains(&gauge), "{}", scene.metrics());
+        }
     }
+}
+
+/// One permission is missing: of the scaling activities only since when is not known.
+#[tokio::test(start_paused = true)]
+async fn without_scaling_activities_hooks_are_found_all_the_same() {
+    let mut scene = Scene::new(fleet(vec![ours()]));
+    scene.sandbox.with(|world| {
+        world.queues.lose_next = 1;
+        for nth in 1..100 {
+            world.faults.inject("autoscaling.DescribeScalingActivities", nth, Injected::Throttle);
+        }
+    });
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    let isolated = |world: &World| has_record(world, &instance);
+    scene.until("the node is isolated", seconds(2 * SWEEP), isolated).await;
+    scene.until_done(seconds(2_000)).await;
+    let text = scene.transcript();
+    assert!(text.contains("looking for what was not received:"), "{text}");
+    assert_eq!((scene.lost(), scene.running_pods_on(&instance)), (0.0, 0), "{text}");
+    assert!(!text.contains("the deadline has come"), "{text}");
+}
+
+/// A hook of ours that timed out while somebody else's holds the instance: nothing is forced for it, and nobody is paged.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_is_over_behind_another_is_not_served() {
+    let foreign = Hook {
+        heartbeat_timeout: seconds(7_000),
+        metadata: Some("arn:aws:codedeploy:deployment/d-1".to_owned()),
+        ..Hook::terminating("codedeploy")
+    };
+    let short = Hook { heartbeat_timeout: seconds(30), default_result: ActionResult::Continue, ..ours() };
+    let mut scene = Scene::new(fleet(vec![short, foreign]));
+    scene.sandbox.with(|world| world.queues.lose_next = 2);
+    scene.start_worker();
+    scale_in(&mut scene);
+    scene.pass(seconds(3 * SWEEP)).await;
+    let text = scene.transcript();
+    assert!(text.contains("has timed out: CONTINUE") && text.contains("was_not_open after"), "{text}");
+    assert!(!text.contains("evict") && !text.contains("delete default/"), "{text}");
+    assert_eq!(jobs_about(&mut scene, "found without a message"), 1, "{text}");
 }
 
 /// Nobody sends a message while `messages` is off; what was found is told, and nothing is done.
@@ -281,7 +329,7 @@ async fn with_messages_off_it_is_told_and_left() {
     let instance = scale_in(&mut scene);
     scene.pass(seconds(2_400)).await;
     let text = scene.transcript();
-    assert_eq!(jobs_about(&mut scene, "nobody works on it; messages are off"), 1, "{text}");
+    assert_eq!(jobs_about(&mut scene, "nobody works on it; no message could be sent"), 1, "{text}");
     assert!(text.contains("no job can finish this: a hook holds the instance"), "{text}");
     assert!(!scene.sandbox.peek(|world| has_record(world, &instance)), "{text}");
     let metrics = scene.metrics();

@@ -39,6 +39,7 @@ const LEAVE: &[StageRow] = &[
     (Stage::Quiesce, quiesce),
     (Stage::Complete, complete),
     (Stage::Complete, confirm),
+    (Stage::Complete, ask),
     (Stage::Complete, await_others),
 ];
 /// Only fresh events say so. They never finish a job: the group has to speak.
@@ -46,6 +47,7 @@ const ISOLATE: &[StageRow] = &[
     (Stage::Isolate, isolate),
     (Stage::Isolate, |case, _| wait(case.facts.recheck(), Reason::Unsettled)),
     (Stage::Complete, confirm),
+    (Stage::Complete, ask),
 ];
 /// All is done, and AWS took our answers.
 const CONFIRM: &[StageRow] = &[(Stage::Complete, confirm)];

@@ -13,6 +13,10 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_secs(7_200);
 /// What clocks may differ by, and AWS's own delay in noticing that a timeout is over.
 const SLACK: Duration = Duration::from_secs(30);
 
+/// So many refusals in a row, over 45 s, and a hook that was seen is not open. One that is open is refused for some seconds
+/// at most (PrairieLearn#15586).
+const REFUSALS: u32 = 5;
+
 /// What the notice of a hook comes to that we have called about: nothing as long as its action is open. Follows
 /// from our calls and from a reading of the group that began after the newest of them.
 pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Option<Entitlement> {
@@ -40,6 +44,19 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
         return continued.then_some(Entitlement::Confirms);
     };
     Some(Entitlement::Ended(ended))
+}
+
+/// The group says that a hook holds the instance, and not which: ours may be answered or over, behind somebody else's.
+/// AWS takes a heartbeat for what is open. Where it gives no answer, the group has to do.
+pub(crate) fn once_it_is_open(hook: &Hook, Facts { job, .. }: Facts<'_>) -> Entitlement {
+    let HookCalls { heard, refused, .. } = job.memory.hook(&hook.key);
+    let asked = job.memory.cooldown(&Key::Hook(hook.key.clone())).times;
+    match (heard, refused) {
+        (Some(_), _) => Entitlement::Acts,
+        (None, Some(_)) if asked >= REFUSALS => Entitlement::Ended(Ended::WasNotOpen),
+        (None, None) if asked >= REFUSALS => Entitlement::Acts,
+        (None, _) => Entitlement::Isolates,
+    }
 }
 
 /// The group shows the instance past the Wait state. That it lists the instance no more says so only after

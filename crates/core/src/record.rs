@@ -1,6 +1,7 @@
 //! What our annotation on a node says: what we changed there that could be undone, and for whom.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::*;
 
@@ -83,6 +84,9 @@ pub struct Foreign {
 /// KB, of the 256 KiB that all annotations of an object share (Kubernetes, API validation).
 pub const MOST_ENTRIES: usize = 32;
 
+/// Ten minutes past its end, and ten sweeps.
+const ABANDONED: Duration = Duration::from_secs(3_600);
+
 impl Record {
     /// A record that names nothing yet.
     pub fn new(since: Timestamp) -> Self {
@@ -152,6 +156,13 @@ impl Record {
     /// The entries of this installation.
     pub fn own_entries(&self, policy: &Policy) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|(who, _)| who.is_ours(policy)).map(|(_, entry)| entry)
+    }
+
+    /// Since when a claim of another installation has been overdue, if it has been for an hour: by then that one would
+    /// have looked after it, if it still exists.
+    pub fn abandoned_since(&self, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+        let others = self.entries.iter().filter(|(who, entry)| !who.is_ours(policy) && entry.ended.is_none());
+        others.map(|(_, entry)| entry.end).filter(|end| now >= *end + ABANDONED).min()
     }
 
     /// Whether [`is_due`](Self::is_due) may say so, whatever the group says.

@@ -165,7 +165,7 @@ pub enum Fact {
         instance: InstanceId,
         /// What it found.
         what: UnfinishedKind,
-        /// A message of our own is on the queue now; otherwise `messages` is off.
+        /// A message of our own is on the queue now; otherwise `messages` is off, or the queue takes none.
         sent: bool,
     },
     /// The sweep could not look at everything.
@@ -255,7 +255,8 @@ impl fmt::Display for Fact {
             }
             Self::TooManyJobs { .. } => f.write_str("too many jobs: the message waits in the queue"),
             Self::Found { what, sent, .. } => {
-                let done = if *sent { "a message of our own speaks of it now" } else { "messages are off" };
+                let done =
+                    if *sent { "a message of our own speaks of it now" } else { "no message could be sent" };
                 write!(f, "found without a message: {}; {done}", what.in_words())
             }
             Self::SweepFaulted { fault } => write!(f, "looking for what was not received: {fault}"),

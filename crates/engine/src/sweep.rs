@@ -83,6 +83,13 @@ struct Findings {
     faults: Vec<Fault>,
 }
 
+impl Findings {
+    fn extend(&mut self, more: Self) {
+        self.found.extend(more.found);
+        self.faults.extend(more.faults);
+    }
+}
+
 impl Sweep {
     /// Looks again and again.
     pub(crate) async fn run(mut self) {
@@ -108,11 +115,11 @@ impl Sweep {
         }
         // Side by side: an account that does not answer keeps no other.
         let findings = join_all(by_place.into_iter().map(|(place, nodes)| look.findings(place, nodes))).await;
-        let (mut found, mut faults) = (Vec::new(), Vec::new());
-        for one in findings {
-            found.extend(one.found);
-            faults.extend(one.faults);
-        }
+        let mut all = Findings::default();
+        findings.into_iter().for_each(|one| all.extend(one));
+        let Findings { found, faults } = all;
+        // What a message is about to end is not told.
+        unfinished.retain(|left| !found.iter().any(|one| one.notice.instance == left.instance));
         let whole = faults.is_empty() && self.clusters.0.iter().all(|cluster| cluster.in_sync());
         for fault in faults {
             self.journal.record(Fact::SweepFaulted { fault });
@@ -161,12 +168,10 @@ impl Look<'_> {
 
     /// In one account and Region.
     async fn findings(&self, place: AccountRegion, recorded: Vec<ClusterNode>) -> Findings {
-        let (records, hooks) =
+        let (mut findings, hooks) =
             futures::join!(self.overdue_records(&place, recorded), self.waiting_hooks(&place));
-        Findings {
-            found: records.found.into_iter().chain(hooks.found).collect(),
-            faults: records.faults.into_iter().chain(hooks.faults).collect(),
-        }
+        findings.extend(hooks);
+        findings
     }
 
     /// Where the first answers fail the others are not asked for: the next sweep is.
@@ -245,7 +250,7 @@ impl Look<'_> {
         }
         for (name, members) in held {
             match self.waiting_in(&*groups, &name, place, members).await {
-                Ok(found) => findings.found.extend(found),
+                Ok(more) => findings.extend(more),
                 Err(fault) => findings.faults.push(fault),
             }
         }
@@ -258,9 +263,9 @@ impl Look<'_> {
         name: &GroupName,
         place: &AccountRegion,
         members: Vec<(InstanceId, Membership)>,
-    ) -> Result<Vec<Found>, Fault> {
+    ) -> Result<Findings, Fault> {
         let Some(group) = self.sweep.calls.groups.ask(place, name.clone()).await? else {
-            return Ok(Vec::new());
+            return Ok(Findings::default());
         };
         let (hooks, is_named) = (self.hooks_of(&group), self.names_us(&group));
         // Without a node nobody knows which of the group's hooks holds the instance, where not all of them are ours.
@@ -278,17 +283,19 @@ impl Look<'_> {
             }
         }
         if unattended.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Findings::default());
         }
-        let read = groups.terminations(name);
-        let since = timeout("reading since when instances leave their group", read).await?;
+        // Without an answer it is not known since when, and nothing more.
+        let read = timeout("reading since when instances leave their group", groups.terminations(name)).await;
+        let (since, faults) =
+            read.map_or_else(|fault| (BTreeMap::new(), vec![fault]), |since| (since, Vec::new()));
         let found = unattended.into_iter().filter_map(|(instance, member, hook, node)| {
             let began = since.get(instance).copied();
             let notice = self.waiting_hook(instance, member, hook, began, place)?;
             let what = What::Hook(instance.clone(), name.clone(), hook.name.clone(), began);
             Some(Found { what, notice, is_sure: is_sure || node.is_some(), node })
         });
-        Ok(found.collect())
+        Ok(Findings { found: found.collect(), faults })
     }
 
     fn hooks_of<'a>(&self, group: &'a Group) -> Vec<&'a HookSpec> {
@@ -350,7 +357,8 @@ fn newest_time(entry: &Entry) -> Timestamp {
     entry.ended.as_ref().map_or(entry.at, |end| end.at)
 }
 
-/// A record that no job can end: it cannot be read and its time is over, or a job has left the node isolated.
+/// A record that no job can end: it cannot be read and its time is over, a job has left the node isolated, or it is
+/// another installation's, which does not look after it.
 fn unfinished_record(node: &ClusterNode, policy: &Policy, now: Timestamp) -> Option<Unfinished> {
     let record = node.node.record.as_ref()?;
     let (what, since) = match record.foreign {
@@ -360,7 +368,9 @@ fn unfinished_record(node: &ClusterNode, policy: &Policy, now: Timestamp) -> Opt
         }
         None => {
             let mut ends = record.own_entries(policy).filter_map(|entry| entry.ended.as_ref());
-            (UnfinishedKind::LeftIsolated, ends.find(|end| end.outcome == Ended::LeftIsolated)?.at)
+            let left = ends.find(|end| end.outcome == Ended::LeftIsolated);
+            let left = left.map(|end| (UnfinishedKind::LeftIsolated, end.at));
+            left.or_else(|| Some((UnfinishedKind::AbandonedRecord, record.abandoned_since(policy, now)?)))?
         }
     };
     Some(Unfinished {

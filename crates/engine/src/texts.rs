@@ -61,7 +61,9 @@ impl InWords for Reason {
     fn in_words(&self) -> String {
         match self {
             Self::Isolating => "isolating the node".to_owned(),
-            Self::NodeUnknown => "waiting: the cluster is out of sync, the node is not known".to_owned(),
+            Self::NodeUnknown => {
+                "waiting: the node is not known, its cluster is out of sync or it has not joined".to_owned()
+            }
             Self::PodsUnknown => "waiting: the pods of the node are not known".to_owned(),
             Self::GroupUnknown => "waiting for Auto Scaling to say what the instance is doing".to_owned(),
             Self::GroupUndecided => {
@@ -168,7 +170,7 @@ impl InWords for UndoReason {
             Self::Overdue => {
                 "the claim was over long ago, nobody worked on it any more, and the instance is in service"
             }
-            Self::LookedAfter => "nothing in the node's record is overdue any more",
+            Self::LookedAfter => "nothing of ours on the node is overdue any more",
             Self::NotServed => "launch hooks are not served by this version",
         };
         text.to_owned()
@@ -180,6 +182,9 @@ impl InWords for UnfinishedKind {
         let text = match self {
             Self::WaitingHook => "a hook holds the instance, and nobody works on it",
             Self::OverdueRecord => "a claim in the node's record is over, and nobody undoes it",
+            Self::AbandonedRecord => {
+                "the node's record is of another installation of offramp, which does not look after it"
+            }
             Self::UnreadableRecord => "the node's record cannot be read, and its time is over",
             Self::LeftIsolated => {
                 "the node was left isolated: nobody knows whether its instance goes or stays"

@@ -33,14 +33,21 @@ pub enum UnfinishedKind {
     OverdueRecord,
     /// The node's record is damaged, or of a later version whose time is over.
     UnreadableRecord,
+    /// A claim of another installation in the node's record is long over: its queue may not exist any more.
+    AbandonedRecord,
     /// A job left the node isolated, because the group said neither that the instance goes nor that it stays.
     LeftIsolated,
 }
 
 impl UnfinishedKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::WaitingHook, Self::OverdueRecord, Self::UnreadableRecord, Self::LeftIsolated];
+    pub const ALL: [Self; 5] = [
+        Self::WaitingHook,
+        Self::OverdueRecord,
+        Self::UnreadableRecord,
+        Self::AbandonedRecord,
+        Self::LeftIsolated,
+    ];
 
     /// The word used for it everywhere.
     pub const fn as_str(self) -> &'static str {
@@ -48,6 +55,7 @@ impl UnfinishedKind {
             Self::WaitingHook => "waiting_hook",
             Self::OverdueRecord => "overdue_record",
             Self::UnreadableRecord => "unreadable_record",
+            Self::AbandonedRecord => "abandoned_record",
             Self::LeftIsolated => "left_isolated",
         }
     }

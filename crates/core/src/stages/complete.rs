@@ -14,16 +14,35 @@ pub(crate) fn complete(case: &Case<'_>, open: &[Stage]) -> Condition {
     if open.is_empty() || case.deadline.is_some_and(|deadline| deadline.answer <= now) {
         return answer(case, open.is_empty());
     }
-    let mut wake_at = case.deadline.map(|deadline| deadline.answer);
-    let mut actions = Vec::new();
-    for (notice, hook) in case.hooks() {
-        match next_heartbeat(notice, hook, case.facts) {
-            Some(due) if due <= now => actions.push(Action::Heartbeat(hook.key.clone())),
-            Some(due) => wake_at = Some(wake_at.map_or(due, |at| at.min(due))),
+    let (actions, due) = heartbeats(case.hooks(), case.facts);
+    let wake_at = case.deadline.map(|deadline| deadline.answer).into_iter().chain(due).min();
+    Condition::Open { actions, wake_at, reason: Reason::Completing }
+}
+
+/// Whether a hook that was seen is open: AWS takes a heartbeat, or does not.
+pub(crate) fn ask(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let seen = case.claims.iter().filter(|claim| claim.isolates() && !claim.acts() && claim.notice.is_seen());
+    let hooks = seen.filter_map(|claim| Some((claim.notice, claim.hook()?)));
+    match heartbeats(hooks, case.facts) {
+        (actions, None) if actions.is_empty() => Condition::Holds,
+        (actions, wake_at) => Condition::Open { actions, wake_at, reason: Reason::Unsettled },
+    }
+}
+
+/// The heartbeats that are due, and when the next one is.
+fn heartbeats<'a>(
+    hooks: impl Iterator<Item = (&'a Notice, &'a Hook)>,
+    facts: Facts<'_>,
+) -> (Vec<Action>, Option<Timestamp>) {
+    let (mut actions, mut next) = (Vec::new(), None);
+    for (notice, hook) in hooks {
+        match next_heartbeat(notice, hook, facts) {
+            Some(due) if due <= facts.now => actions.push(Action::Heartbeat(hook.key.clone())),
+            Some(due) => next = Some(next.map_or(due, |at: Timestamp| at.min(due))),
             None => {}
         }
     }
-    Condition::Open { actions, wake_at, reason: Reason::Completing }
+    (actions, next)
 }
 
 fn answer(case: &Case<'_>, everything_else: bool) -> Condition {

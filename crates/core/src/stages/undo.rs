@@ -21,7 +21,9 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     let registered = case.registered();
     // A group that was deleted meanwhile takes no targets.
     let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
-    let missing = record.targets.difference(&registered).filter(exists);
+    // Whoever may write the node may have named another instance.
+    let own = |key: &&TargetKey| key.instance == job.instance;
+    let missing = record.targets.difference(&registered).filter(exists).filter(own);
     let actions: Vec<Action> = missing.cloned().map(Action::Register).collect();
     if actions.is_empty() { Condition::Holds } else { todo(actions, reason) }
 }

@@ -300,9 +300,10 @@ fn seen(after: u64) -> Notice {
     Notice { at: AT + seconds(after), ..notice(&format!("seen-{after}"), kind) }
 }
 
-/// Found by a review: with a HeartbeatTimeout of an hour it was answered at once, with its pods running.
+/// Found by a review: with a HeartbeatTimeout of an hour it was answered at once, with its pods running. And by the
+/// simulation: one that was over, behind somebody else's, had its pods forced after three refusals.
 #[test]
-fn a_hook_that_was_seen_gets_a_heartbeat_at_once_and_is_drained() {
+fn a_hook_that_was_seen_is_drained_when_aws_takes_a_heartbeat() {
     let mut group = group(&["offramp"]);
     group.terminate_hooks[0].heartbeat_timeout = seconds(3_600);
     let world = Observation {
@@ -310,10 +311,34 @@ fn a_hook_that_was_seen_gets_a_heartbeat_at_once_and_is_drained() {
         group: Seen::Known(group),
         ..untouched()
     };
-    let step = step_at(&job([seen(0)]), &world, 1);
-    let beat = |action: &Action| matches!(action, Action::Heartbeat(_));
-    assert!(step.actions.iter().any(beat), "{step:?}");
-    assert!(!step.actions.iter().any(|action| matches!(action, Action::CompleteHook(_))), "{step:?}");
+    let mut job = job([seen(0)]);
+    let NoticeKind::Hook(hook) = job.notices[0].kind.clone() else { unreachable!() };
+    let step = step_at(&job, &world, 1);
+    assert_eq!(step.actions, [Action::Heartbeat(hook.key.clone())], "{step:?}");
+    let mut with = |calls: HookCalls, times: u32| {
+        job.memory.hooks.insert(hook.key.clone(), calls);
+        job.memory.cooldowns.insert(Key::Hook(hook.key.clone()), Cooldown { times, until: AT });
+        step_at(&job, &world, 100)
+    };
+    let refused = HookCalls { refused: Some(AT), ..HookCalls::default() };
+    assert_eq!(with(refused, 4).actions.len(), 1, "asked once more");
+    assert_eq!(with(refused, 5).reason, Reason::WritingEnds, "it was not open");
+    assert_eq!(with(heard(2), 0).stage, Some(Stage::Deregister));
+    // No permission for heartbeats: what the group says has to do.
+    assert_eq!(with(HookCalls::default(), 5).stage, Some(Stage::Deregister));
+}
+
+/// A kubelet may write its own node's annotation.
+#[test]
+fn targets_of_another_instance_are_not_registered() {
+    let theirs = TargetKey { instance: other(), ..target_key() };
+    let node = isolated(&["spot"], false, &[theirs]);
+    let seen = Observation {
+        node: Seen::Known(node),
+        target_groups: Seen::Known(vec![target_group(None, &[])]),
+        ..untouched()
+    };
+    assert_eq!(words(&step_at(&job([spot()]), &seen, 200)), ["uncordon and forget"]);
 }
 
 /// Its event comes late, or from another replica's sweep.

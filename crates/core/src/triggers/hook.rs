@@ -1,7 +1,7 @@
 //! A lifecycle action of the group holds the instance until it is answered. A notice may be a day old, so it
 //! authorises nothing by itself but a fresh cordon: the group has to report the matching Wait state.
 
-use crate::hook_action::{action_closes_at, after_our_calls, is_past, spec_of};
+use crate::hook_action::{action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of};
 use crate::*;
 
 pub(super) const ROW: Row = Row {
@@ -23,6 +23,13 @@ pub(super) const ROW: Row = Row {
 const FAILURES: u32 = 3;
 
 fn entitlement(notice: &Notice, facts: Facts<'_>) -> Entitlement {
+    match (by_the_group(notice, facts), notice.hook()) {
+        (Entitlement::Acts, Some(hook)) if notice.is_seen() => once_it_is_open(hook, facts),
+        (entitlement, _) => entitlement,
+    }
+}
+
+fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
     let Facts { job, seen, policy, now } = facts;
     let served = notice.hook().and_then(|hook| Some((hook, hook.passage.wait_state()?)));
     let Some((hook, wait_state)) = served else { return Entitlement::Undo(UndoReason::NotServed) };

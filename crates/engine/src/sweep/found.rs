@@ -89,20 +89,24 @@ impl Outbox {
                 new.push(one);
             }
         }
-        for one in self.send(new).await {
-            let (instance, what) = (one.notice.instance.clone(), one.kind());
-            self.journal.record(Fact::Found { instance, what, sent: self.sends });
-            self.sent.entry(one.what).and_modify(|sent| sent.last = Some(now));
+        let told = |one: &Found| (one.what.clone(), one.notice.instance.clone(), one.kind());
+        let all: Vec<_> = new.iter().map(told).collect();
+        let on_the_queue = if self.sends { self.send(new).await } else { BTreeSet::new() };
+        for (key, instance, what) in all {
+            let Some(record) = self.sent.get_mut(&key) else { continue };
+            let sent = on_the_queue.contains(&key);
+            // What the queue does not take is tried again with the next sweep, and told once.
+            if sent || record.first == now {
+                self.journal.record(Fact::Found { instance, what, sent });
+            }
+            record.last = (sent || !self.sends).then_some(now);
         }
         unfinished
     }
 
-    /// Those that are on the queue now, or that would be if anything were sent.
-    async fn send(&self, mut waiting: Vec<Found>) -> Vec<Found> {
-        if !self.sends {
-            return waiting;
-        }
-        let mut sent = Vec::new();
+    /// Those that are on the queue now.
+    async fn send(&self, mut waiting: Vec<Found>) -> BTreeSet<What> {
+        let mut sent = BTreeSet::new();
         let mut pauses = GrowingPauses::new("sweep");
         for _ in 0..TRIES {
             let mut again = Vec::new();
@@ -112,7 +116,9 @@ impl Outbox {
                 let answers = self.send_some(&some).await;
                 for (found, answer) in some.into_iter().zip(answers) {
                     match answer {
-                        Ok(()) => sent.push(found),
+                        Ok(()) => {
+                            sent.insert(found.what);
+                        }
                         Err(fault) => {
                             again.extend(matches!(fault, Fault::Retry(_)).then_some(found));
                             self.journal.record(Fact::QueueFaulted { fault });
