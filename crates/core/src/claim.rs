@@ -20,6 +20,9 @@ pub(crate) enum Entitlement {
     Acts,
     /// The cordon only: the event is fresh, and the source that owns the fact has not confirmed it.
     Isolates,
+    /// The cordon, and the question to AWS whether its action is open: the group shows its Wait state, and some hook that
+    /// is not known holds the instance.
+    Asks,
     /// AWS took our answer: nothing more but to see it in the group.
     Confirms,
     /// Nothing yet, but it is not over: the group or the node is not known.
@@ -147,7 +150,7 @@ impl<'a> Claim<'a> {
 
     /// The node has to be isolated for it.
     pub(crate) fn isolates(&self) -> bool {
-        matches!(self.entitlement, Entitlement::Acts | Entitlement::Isolates)
+        matches!(self.entitlement, Entitlement::Acts | Entitlement::Isolates | Entitlement::Asks)
     }
 
     /// The hook that it speaks of, where this version serves hooks of its kind.

@@ -49,13 +49,13 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
 /// The group says that a hook holds the instance, and not which: ours may be answered or over, behind somebody else's.
 /// AWS takes a heartbeat for what is open. Where it gives no answer, the group has to do.
 pub(crate) fn once_it_is_open(hook: &Hook, Facts { job, .. }: Facts<'_>) -> Entitlement {
-    let HookCalls { heard, refused, .. } = job.memory.hook(&hook.key);
-    let asked = job.memory.cooldown(&Key::Hook(hook.key.clone())).times;
-    match (heard, refused) {
+    let HookCalls { heard, refusals, .. } = job.memory.hook(&hook.key);
+    let in_vain = job.memory.cooldown(&Key::Hook(hook.key.clone())).times;
+    match (heard, refusals) {
         (Some(_), _) => Entitlement::Acts,
-        (None, Some(_)) if asked >= REFUSALS => Entitlement::Ended(Ended::WasNotOpen),
-        (None, None) if asked >= REFUSALS => Entitlement::Acts,
-        (None, _) => Entitlement::Isolates,
+        (None, REFUSALS..) => Entitlement::Ended(Ended::WasNotOpen),
+        (None, 0) if in_vain >= REFUSALS => Entitlement::Acts,
+        (None, _) => Entitlement::Asks,
     }
 }
 

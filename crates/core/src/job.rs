@@ -40,7 +40,12 @@ impl Job {
     /// Merges a notice about the same instance. Obligations are only added, deadlines only tightened,
     /// and nothing that was done is done again. False for a copy of a notice that the job has.
     pub fn join(&mut self, notice: Notice, delivery: Delivery) -> bool {
-        let copy = |have: &Notice| have.id == notice.id || is_same(have, &notice);
+        // What was seen and is refused is over: an event tells of a later action.
+        let memory = &self.memory;
+        let is_over = |have: &Notice| {
+            have.is_seen() && have.hook().is_some_and(|hook| memory.hook(&hook.key).refused.is_some())
+        };
+        let copy = |have: &Notice| have.id == notice.id || is_same(have, &notice) && !is_over(have);
         if let Some(have) = self.notices.iter_mut().find(|have| copy(have)) {
             // By another route it may name the Region that the first delivery did not.
             if have.account_region.region.is_none() {

@@ -70,6 +70,8 @@ pub struct HookCalls {
     pub continued: Option<Timestamp>,
     /// When AWS said that there is no active action, and has taken no call since.
     pub refused: Option<Timestamp>,
+    /// How often in a row AWS said so.
+    pub refusals: u32,
     /// No answer came to a CONTINUE: AWS may have taken it.
     pub lost: bool,
 }

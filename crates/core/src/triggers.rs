@@ -120,7 +120,8 @@ fn entitlement(row: &Row, notice: &Notice, facts: Facts<'_>) -> Entitlement {
     }
     let entitlement = (row.entitlement)(notice, facts);
     let unread = policy.scoped && !job.memory.in_scope;
-    if unread && entitlement == Entitlement::Acts { Entitlement::Isolates } else { entitlement }
+    let writes = matches!(entitlement, Entitlement::Acts | Entitlement::Asks);
+    if unread && writes { Entitlement::Isolates } else { entitlement }
 }
 
 /// Whether a hook is ours: its name is configured, or its metadata names a cluster of ours. EKS's,

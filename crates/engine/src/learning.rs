@@ -131,7 +131,10 @@ fn learn_of_hook(calls: &mut HookCalls, completes: bool, outcome: &ActionResult,
         *calls = HookCalls { newest: now, heard: Some(now), continued, ..HookCalls::default() };
         return true;
     }
-    calls.refused = if refused { Some(now) } else { calls.refused };
+    if refused {
+        calls.refused = Some(now);
+        calls.refusals += 1;
+    }
     let first = taken && calls.continued.is_none();
     if first {
         calls.continued = Some(now);

@@ -42,6 +42,8 @@ const EVERY: Duration = Duration::from_secs(300);
 /// So many nodes with a record are looked up at a time: five calls of fifty. A fleet where thousands are left isolated
 /// takes nothing from the jobs.
 const LOOKED_UP: usize = 250;
+/// For everything in one account and Region: a listing, and as much again for the groups that have to be looked into.
+const PLACE: Duration = Duration::from_secs(120);
 /// For all pages of DescribeAutoScalingGroups: 2,000 groups are twenty, at up to two seconds each, and half as much again.
 const LISTING: Duration = Duration::from_secs(60);
 
@@ -107,40 +109,58 @@ impl Sweep {
         let look = Look { sweep: self, now, at_work };
         let recorded = look.recorded();
         let mut unfinished: Vec<Unfinished> =
-            recorded.iter().filter_map(|node| unfinished_record(node, &self.policy, now)).collect();
+            recorded.iter().filter_map(|node| look.unfinished_record(node)).collect();
         let mut by_place: BTreeMap<AccountRegion, Vec<ClusterNode>> =
             BTreeMap::from([(self.account_region.clone(), Vec::new())]);
         for node in recorded {
             by_place.entry(look.place_of(&node)).or_default().push(node);
         }
-        // Side by side: an account that does not answer keeps no other.
+        // Side by side: an account that does not answer keeps the others for as long as one place may take, not longer.
         let findings = join_all(by_place.into_iter().map(|(place, nodes)| look.findings(place, nodes))).await;
-        let mut all = Findings::default();
-        findings.into_iter().for_each(|one| all.extend(one));
-        let Findings { found, faults } = all;
+        let (mut found, mut unread) = (Vec::new(), BTreeSet::new());
+        for (place, findings) in findings {
+            found.extend(findings.found);
+            if !findings.faults.is_empty() {
+                unread.insert(place);
+            }
+            for fault in findings.faults {
+                self.journal.record(Fact::SweepFaulted { fault });
+            }
+        }
+        let at_work = look.at_work;
         // What a message is about to end is not told.
         unfinished.retain(|left| !found.iter().any(|one| one.notice.instance == left.instance));
-        let whole = faults.is_empty() && self.clusters.0.iter().all(|cluster| cluster.in_sync());
-        for fault in faults {
-            self.journal.record(Fact::SweepFaulted { fault });
-        }
-        unfinished.extend(self.outbox.send_new(found, whole, now).await);
-        self.publish(unfinished, whole);
+        unfinished.extend(self.outbox.send_new(found, &unread, now).await);
+        self.publish(unfinished, &unread, &at_work);
     }
 
-    /// What a look did not see that could not read everything is there as before.
-    fn publish(&self, mut unfinished: Vec<Unfinished>, whole: bool) {
-        let known = self.unfinished.borrow().clone();
+    /// What is in a place or in a cluster that could not be read is there as before.
+    fn publish(
+        &self,
+        mut unfinished: Vec<Unfinished>,
+        unread: &BTreeSet<AccountRegion>,
+        at_work: &BTreeSet<InstanceId>,
+    ) {
+        let away: BTreeSet<&ClusterName> = self
+            .clusters
+            .0
+            .iter()
+            .filter(|cluster| !cluster.in_sync())
+            .map(|cluster| cluster.name())
+            .collect();
+        let mut known = self.unfinished.borrow().clone();
         for one in &unfinished {
             if !known.iter().any(|old| old.is_same(one)) {
                 self.journal.record(Fact::Unfinished { unfinished: one.clone() });
             }
         }
-        if !whole {
-            let unseen = known.into_iter().filter(|old| !unfinished.iter().any(|one| one.is_same(old)));
-            unfinished.extend(unseen.collect::<Vec<_>>());
-        }
-        self.journal.metrics().swept(whole, &unfinished);
+        known.retain(|old| {
+            let is_unread = unread.contains(&old.account_region)
+                || old.cluster.as_ref().is_some_and(|cluster| away.contains(cluster));
+            is_unread && !at_work.contains(&old.instance) && !unfinished.iter().any(|one| one.is_same(old))
+        });
+        unfinished.extend(known);
+        self.journal.metrics().swept(unread.is_empty() && away.is_empty(), &unfinished);
         self.unfinished.send_replace(unfinished);
     }
 }
@@ -167,11 +187,16 @@ impl Look<'_> {
     }
 
     /// In one account and Region.
-    async fn findings(&self, place: AccountRegion, recorded: Vec<ClusterNode>) -> Findings {
-        let (mut findings, hooks) =
-            futures::join!(self.overdue_records(&place, recorded), self.waiting_hooks(&place));
-        findings.extend(hooks);
-        findings
+    async fn findings(&self, place: AccountRegion, recorded: Vec<ClusterNode>) -> (AccountRegion, Findings) {
+        let look = async {
+            let (mut findings, hooks) =
+                futures::join!(self.overdue_records(&place, recorded), self.waiting_hooks(&place));
+            findings.extend(hooks);
+            Ok(findings)
+        };
+        let findings = timeout_of(PLACE, "looking for what was not received", look).await;
+        let findings = findings.unwrap_or_else(|fault| Findings { found: Vec::new(), faults: vec![fault] });
+        (place, findings)
     }
 
     /// Where the first answers fail the others are not asked for: the next sweep is.
@@ -350,34 +375,38 @@ impl Look<'_> {
             kind: NoticeKind::Hook(Hook { key, cluster_hint: hook.cluster_hint.clone(), passage }),
         })
     }
+
+    /// A record that no job can end: it cannot be read and its time is over, a job has left the node isolated, or it is
+    /// another installation's, which does not look after it.
+    fn unfinished_record(&self, node: &ClusterNode) -> Option<Unfinished> {
+        let (policy, now) = (&self.sweep.policy, self.now);
+        let record = node.node.record.as_ref()?;
+        let (what, since) = match record.foreign {
+            Some(foreign) => {
+                let until = foreign.until.unwrap_or(record.since);
+                (UnfinishedKind::UnreadableRecord, Some(until).filter(|until| now >= *until + found::STUCK)?)
+            }
+            None => {
+                let mut ends = record.own_entries(policy).filter_map(|entry| entry.ended.as_ref());
+                let left = ends.find(|end| end.outcome == Ended::LeftIsolated);
+                let left = left.map(|end| (UnfinishedKind::LeftIsolated, end.at));
+                left.or_else(|| {
+                    Some((UnfinishedKind::AbandonedRecord, record.abandoned_since(policy, now)?))
+                })?
+            }
+        };
+        Some(Unfinished {
+            what,
+            instance: node.instance.clone(),
+            account_region: self.place_of(node),
+            cluster: Some(node.cluster.clone()),
+            node: Some(node.node.name.clone()),
+            since,
+        })
+    }
 }
 
 /// When something was last written into an entry.
 fn newest_time(entry: &Entry) -> Timestamp {
     entry.ended.as_ref().map_or(entry.at, |end| end.at)
-}
-
-/// A record that no job can end: it cannot be read and its time is over, a job has left the node isolated, or it is
-/// another installation's, which does not look after it.
-fn unfinished_record(node: &ClusterNode, policy: &Policy, now: Timestamp) -> Option<Unfinished> {
-    let record = node.node.record.as_ref()?;
-    let (what, since) = match record.foreign {
-        Some(foreign) => {
-            let until = foreign.until.unwrap_or(record.since);
-            (UnfinishedKind::UnreadableRecord, Some(until).filter(|until| now >= *until + found::STUCK)?)
-        }
-        None => {
-            let mut ends = record.own_entries(policy).filter_map(|entry| entry.ended.as_ref());
-            let left = ends.find(|end| end.outcome == Ended::LeftIsolated);
-            let left = left.map(|end| (UnfinishedKind::LeftIsolated, end.at));
-            left.or_else(|| Some((UnfinishedKind::AbandonedRecord, record.abandoned_since(policy, now)?)))?
-        }
-    };
-    Some(Unfinished {
-        what,
-        instance: node.instance.clone(),
-        cluster: Some(node.cluster.clone()),
-        node: Some(node.node.name.clone()),
-        since,
-    })
 }

@@ -1,6 +1,6 @@
 //! What no job can finish, for people: found by the sweep, and gone from the list when a sweep finds it no more.
 
-use offramp_core::{ClusterName, InstanceId, NodeName, Timestamp};
+use offramp_core::{AccountRegion, ClusterName, InstanceId, NodeName, Timestamp};
 
 /// Something that no job can finish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Unfinished {
     pub what: UnfinishedKind,
     /// The instance.
     pub instance: InstanceId,
+    /// Where it is.
+    pub account_region: AccountRegion,
     /// Its cluster, where one has its node.
     pub cluster: Option<ClusterName>,
     /// Its node, where there is one.

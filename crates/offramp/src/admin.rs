@@ -135,7 +135,7 @@ impl From<JobStatus> for JobView {
 
 impl From<Unfinished> for JobView {
     fn from(unfinished: Unfinished) -> Self {
-        let Unfinished { what, instance, cluster, node, since } = unfinished;
+        let Unfinished { what, instance, account_region: _, cluster, node, since } = unfinished;
         Self {
             instance: instance.to_string(),
             node: node.map(|node| node.to_string()),

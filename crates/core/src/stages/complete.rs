@@ -21,8 +21,8 @@ pub(crate) fn complete(case: &Case<'_>, open: &[Stage]) -> Condition {
 
 /// Whether a hook that was seen is open: AWS takes a heartbeat, or does not.
 pub(crate) fn ask(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let seen = case.claims.iter().filter(|claim| claim.isolates() && !claim.acts() && claim.notice.is_seen());
-    let hooks = seen.filter_map(|claim| Some((claim.notice, claim.hook()?)));
+    let asks = case.claims.iter().filter(|claim| claim.entitlement == Entitlement::Asks);
+    let hooks = asks.filter_map(|claim| Some((claim.notice, claim.hook()?)));
     match heartbeats(hooks, case.facts) {
         (actions, None) if actions.is_empty() => Condition::Holds,
         (actions, wake_at) => Condition::Open { actions, wake_at, reason: Reason::Unsettled },
@@ -78,7 +78,11 @@ pub(crate) fn confirm(case: &Case<'_>, _: &[Stage]) -> Condition {
 /// instance that comes back is waited for.
 pub(crate) fn await_others(case: &Case<'_>, _: &[Stage]) -> Condition {
     let unsettled = case.claims.iter().any(|claim| match claim.entitlement {
-        Entitlement::Isolates | Entitlement::Confirms | Entitlement::Waits | Entitlement::Returns => true,
+        Entitlement::Isolates
+        | Entitlement::Asks
+        | Entitlement::Confirms
+        | Entitlement::Waits
+        | Entitlement::Returns => true,
         Entitlement::Acts | Entitlement::Ended(_) | Entitlement::Undo(_) => false,
     });
     if unsettled {

@@ -315,14 +315,17 @@ fn a_hook_that_was_seen_is_drained_when_aws_takes_a_heartbeat() {
     let NoticeKind::Hook(hook) = job.notices[0].kind.clone() else { unreachable!() };
     let step = step_at(&job, &world, 1);
     assert_eq!(step.actions, [Action::Heartbeat(hook.key.clone())], "{step:?}");
+    // What the group has not confirmed is not asked about, whoever may have sent it.
+    let unread = Observation { membership: Seen::Unknown, ..world.clone() };
+    assert_eq!(step_at(&job, &unread, 1).actions, []);
     let mut with = |calls: HookCalls, times: u32| {
         job.memory.hooks.insert(hook.key.clone(), calls);
         job.memory.cooldowns.insert(Key::Hook(hook.key.clone()), Cooldown { times, until: AT });
         step_at(&job, &world, 100)
     };
-    let refused = HookCalls { refused: Some(AT), ..HookCalls::default() };
-    assert_eq!(with(refused, 4).actions.len(), 1, "asked once more");
-    assert_eq!(with(refused, 5).reason, Reason::WritingEnds, "it was not open");
+    let refused = |refusals| HookCalls { refused: Some(AT), refusals, ..HookCalls::default() };
+    assert_eq!(with(refused(4), 9).actions.len(), 1, "asked once more: what was not answered is no refusal");
+    assert_eq!(with(refused(5), 5).reason, Reason::WritingEnds, "it was not open");
     assert_eq!(with(heard(2), 0).stage, Some(Stage::Deregister));
     // No permission for heartbeats: what the group says has to do.
     assert_eq!(with(HookCalls::default(), 5).stage, Some(Stage::Deregister));

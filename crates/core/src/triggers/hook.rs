@@ -23,18 +23,24 @@ pub(super) const ROW: Row = Row {
 const FAILURES: u32 = 3;
 
 fn entitlement(notice: &Notice, facts: Facts<'_>) -> Entitlement {
-    match (by_the_group(notice, facts), notice.hook()) {
-        (Entitlement::Acts, Some(hook)) if notice.is_seen() => once_it_is_open(hook, facts),
-        (entitlement, _) => entitlement,
-    }
+    let by_the_group = by_the_group(notice, facts);
+    let asked = notice.hook().filter(|_| notice.is_seen() && by_the_group == Entitlement::Acts);
+    let Some(hook) = asked else { return by_the_group };
+    let open = once_it_is_open(hook, facts);
+    let reboots = hook.passage == Passage::RootVolume && matches!(open, Entitlement::Ended(_));
+    if reboots { while_it_reboots(facts.seen, is_patient(notice, facts)) } else { open }
+}
+
+/// A message that is older than the patience is read for a while, too: its first reading may be a bad one.
+fn is_patient(notice: &Notice, Facts { job, policy, now, .. }: Facts<'_>) -> bool {
+    now < (notice.at + policy.patience).max(job.delivery_of(notice).at + FRESH)
 }
 
 fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
-    let Facts { job, seen, policy, now } = facts;
+    let Facts { job, seen, now, .. } = facts;
     let served = notice.hook().and_then(|hook| Some((hook, hook.passage.wait_state()?)));
     let Some((hook, wait_state)) = served else { return Entitlement::Undo(UndoReason::NotServed) };
-    // A message that is older than the patience is read for a while, too: its first reading may be a bad one.
-    let patient = now < (notice.at + policy.patience).max(job.delivery_of(notice).at + FRESH);
+    let patient = is_patient(notice, facts);
     let fresh = now <= notice.at + FRESH;
     match after_our_calls(notice, hook, facts) {
         // The instance comes back, whoever answered.
@@ -91,8 +97,7 @@ fn until(notice: &Notice, facts: Facts<'_>) -> Option<Deadline> {
     let Facts { job, seen, policy, now } = facts;
     let hook = notice.hook()?;
     let spec = spec_of(hook, seen);
-    let limit = spec.map_or(policy.hook_limit, |spec| policy.hook_limit.min(spec.global_timeout));
-    let limit = notice.at + limit;
+    let limit = notice.at + spec.map_or(policy.hook_limit, |spec| policy.hook_limit.min(spec.global_timeout));
     // One lost answer proves nothing: it is tried again within seconds.
     let HookCalls { heard, refused, .. } = job.memory.hook(&hook.key);
     let tried = job.memory.cooldown(&Key::Hook(hook.key.clone())).times >= FAILURES;

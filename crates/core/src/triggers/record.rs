@@ -51,13 +51,18 @@ fn stays(seen: &Observation) -> bool {
 fn entitlement(notice: &Notice, Facts { job, seen, policy, now }: Facts<'_>) -> Entitlement {
     let unknown = seen.node == Seen::Unknown || seen.membership == Seen::Unknown;
     let is_due = |node: &Node| node.record.as_ref().is_some_and(|record| record.is_due(seen, policy, now));
-    // This job has written it a moment ago, and is over.
-    let delivered = job.delivery_of(notice).at;
-    let left = |entry: &Entry| entry.ended.as_ref().is_some_and(|end| end.at >= delivered);
+    // A job for this message has written it, and is over.
+    let sent = notice.at.min(job.delivery_of(notice).at);
+    let left = |entry: &Entry| entry.ended.as_ref().is_some_and(|end| end.at >= sent);
     let is_left =
         |node: &Node| node.record.as_ref().is_some_and(|record| record.own_entries(policy).any(left));
     match &seen.node {
         Seen::Gone => Entitlement::Ended(Ended::InstanceEnded),
+        // Nothing is left to undo: by us, or by somebody else.
+        Seen::Known(Node { record: None, .. }) if job.memory.node_write.is_some() => {
+            Entitlement::Undo(UndoReason::Overdue)
+        }
+        Seen::Known(Node { record: None, .. }) => Entitlement::Undo(UndoReason::LookedAfter),
         _ if unknown && now < notice.at + policy.patience => Entitlement::Waits,
         Seen::Known(node) if is_due(node) && stays(seen) => Entitlement::Undo(UndoReason::Overdue),
         Seen::Known(node) if is_due(node) || is_left(node) || unknown => {

@@ -1,6 +1,6 @@
 //! How a job ends, and what becomes of its messages.
 
-use offramp_core::{Ended, Notice, Reason, UndoReason};
+use offramp_core::{Ended, Reason, UndoReason};
 use tokio::sync::oneshot;
 
 use super::{TICK, Task};
@@ -41,12 +41,7 @@ impl Task {
             }
         };
         match outcome {
-            // No other reader of the queue wants a message of our own.
-            JobOutcome::Foreign
-                if self.shared.foreign.delete || self.job.notices.iter().all(Notice::is_seen) =>
-            {
-                self.delete(messages).await;
-            }
+            JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
             JobOutcome::Stopped => self.order(Order::Release { messages }),
             _ if outcome.is_own() => self.delete(messages).await,
             _ => self.order(Order::Forget { messages }),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{GroupName, HookName, InstanceId, Notice, Timestamp};
+use offramp_core::{AccountRegion, GroupName, HookName, InstanceId, Notice, Timestamp};
 use offramp_wire::own_message;
 
 use super::ClusterNode;
@@ -56,10 +56,11 @@ pub(crate) struct Outbox {
 }
 
 /// When something was found for the first time, and when it was last sent, if it could be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sent {
     first: Timestamp,
     last: Option<Timestamp>,
+    account_region: AccountRegion,
 }
 
 impl Outbox {
@@ -67,21 +68,25 @@ impl Outbox {
         Self { queue, sends, clock, journal, sent: BTreeMap::new() }
     }
 
-    /// Sends what is new, and says what has been found for so long that no message helps. After a look that could not
-    /// read everything (`whole` is false) nothing is forgotten.
+    /// Sends what is new, and says what has been found for so long that no message helps. Of places that could not be
+    /// read nothing is forgotten.
     pub(super) async fn send_new(
         &mut self,
         found: Vec<Found>,
-        whole: bool,
+        unread: &BTreeSet<AccountRegion>,
         now: Timestamp,
     ) -> Vec<Unfinished> {
         let lately = |sent: &Sent| sent.last.is_some_and(|last| now.since(last) < REMEMBERED);
         let still: BTreeSet<What> = found.iter().map(|one| one.what.clone()).collect();
-        self.sent.retain(|what, sent| !whole || still.contains(what) || lately(sent));
+        self.sent.retain(|what, sent| {
+            still.contains(what) || lately(sent) || unread.contains(&sent.account_region)
+        });
         let mut unfinished = Vec::new();
         let mut new = Vec::new();
         for one in found {
-            let sent = self.sent.entry(one.what.clone()).or_insert(Sent { first: now, last: None });
+            let account_region = one.notice.account_region.clone();
+            let new_one = Sent { first: now, last: None, account_region };
+            let sent = self.sent.entry(one.what.clone()).or_insert(new_one);
             if one.is_sure && now.since(sent.first) >= STUCK {
                 unfinished.push(one.unfinished(sent.first));
             }
@@ -159,6 +164,7 @@ impl Found {
         Unfinished {
             what: self.kind(),
             instance: self.notice.instance.clone(),
+            account_region: self.notice.account_region.clone(),
             cluster: self.node.as_ref().map(|node| node.cluster.clone()),
             node: self.node.as_ref().map(|node| node.node.name.clone()),
             since,
