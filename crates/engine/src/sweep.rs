@@ -194,7 +194,7 @@ impl Look<'_> {
             findings.extend(hooks);
             Ok(findings)
         };
-        let findings = timeout_of(PLACE, "looking for what was not received", look).await;
+        let findings = timeout_of(PLACE, "everything in one account and Region", look).await;
         let findings = findings.unwrap_or_else(|fault| Findings { found: Vec::new(), faults: vec![fault] });
         (place, findings)
     }
