@@ -94,14 +94,14 @@ impl Outbox {
                 new.push(one);
             }
         }
-        let told = |one: &Found| (one.what.clone(), one.notice.instance.clone(), one.kind());
-        let all: Vec<_> = new.iter().map(told).collect();
+        let all: Vec<What> = new.iter().map(|one| one.what.clone()).collect();
         let on_the_queue = if self.sends { self.send(new).await } else { BTreeSet::new() };
-        for (key, instance, what) in all {
-            let Some(record) = self.sent.get_mut(&key) else { continue };
-            let sent = on_the_queue.contains(&key);
+        for what in all {
+            let Some(record) = self.sent.get_mut(&what) else { continue };
+            let sent = on_the_queue.contains(&what);
             // What the queue does not take is tried again with the next sweep, and told once.
             if sent || record.first == now {
+                let (instance, what) = (what.instance().clone(), what.kind());
                 self.journal.record(Fact::Found { instance, what, sent });
             }
             record.last = (sent || !self.sends).then_some(now);
@@ -152,18 +152,26 @@ impl Outbox {
     }
 }
 
-impl Found {
-    fn kind(&self) -> UnfinishedKind {
-        match self.what {
-            What::Hook(..) => UnfinishedKind::WaitingHook,
-            What::Record(..) => UnfinishedKind::OverdueRecord,
+impl What {
+    pub(super) fn instance(&self) -> &InstanceId {
+        match self {
+            Self::Hook(instance, ..) | Self::Record(instance, ..) => instance,
         }
     }
 
+    fn kind(&self) -> UnfinishedKind {
+        match self {
+            Self::Hook(..) => UnfinishedKind::WaitingHook,
+            Self::Record(..) => UnfinishedKind::OverdueRecord,
+        }
+    }
+}
+
+impl Found {
     fn unfinished(&self, since: Timestamp) -> Unfinished {
         Unfinished {
-            what: self.kind(),
-            instance: self.notice.instance.clone(),
+            what: self.what.kind(),
+            instance: self.what.instance().clone(),
             account_region: self.notice.account_region.clone(),
             cluster: self.node.as_ref().map(|node| node.cluster.clone()),
             node: self.node.as_ref().map(|node| node.node.name.clone()),
