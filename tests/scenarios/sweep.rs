@@ -56,15 +56,21 @@ async fn pass_with_kills(scene: &mut Scene, random: &mut Rng, kills: u32, span: 
     scene.pass(seconds(span - at)).await;
 }
 
+/// An instance goes, is found within two sweeps, and is served.
+async fn scale_in_to_the_end(scene: &mut Scene) -> InstanceId {
+    let instance = scale_in(scene);
+    let isolated = |world: &World| has_record(world, &instance);
+    scene.until("the node is isolated", seconds(2 * SWEEP), isolated).await;
+    scene.until_done(seconds(2_000)).await;
+    instance
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_hook_event_is_found_and_served() {
     let mut scene = Scene::new(fleet(vec![ours()]));
     scene.sandbox.with(|world| world.queues.lose_next = 1);
     scene.start_worker();
-    let instance = scale_in(&mut scene);
-    let isolated = |world: &World| has_record(world, &instance);
-    scene.until("the node is isolated", seconds(2 * SWEEP), isolated).await;
-    scene.until_done(seconds(2_000)).await;
+    let instance = scale_in_to_the_end(&mut scene).await;
     let text = scene.transcript();
     assert!(text.contains("an event for queue offramp is lost"), "{text}");
     assert!(text.contains("found without a message: a hook holds the instance"), "{text}");
@@ -289,10 +295,7 @@ async fn without_scaling_activities_hooks_are_found_all_the_same() {
         }
     });
     scene.start_worker();
-    let instance = scale_in(&mut scene);
-    let isolated = |world: &World| has_record(world, &instance);
-    scene.until("the node is isolated", seconds(2 * SWEEP), isolated).await;
-    scene.until_done(seconds(2_000)).await;
+    let instance = scale_in_to_the_end(&mut scene).await;
     let text = scene.transcript();
     assert!(text.contains("looking for what was not received:"), "{text}");
     assert_eq!((scene.lost(), scene.running_pods_on(&instance)), (0.0, 0), "{text}");

@@ -26,20 +26,16 @@ pub fn learn_of_outcome(
     now: Timestamp,
 ) {
     let worked = has_worked(outcome);
+    let may_have_written = matches!(outcome, Ok(Outcome::Done | Outcome::Changed) | Err(Failure::Retry));
+    if let Some(guard) = action.guard().filter(|_| may_have_written) {
+        memory.node_write = Some(NodeWrite { over: guard.to_owned(), at: now });
+    }
     match action {
-        Action::Isolate { guard, .. }
-        | Action::Exclude { guard, .. }
-        | Action::WriteRecord { guard, .. }
-        | Action::Release { guard, .. } => {
-            if matches!(outcome, Ok(Outcome::Done | Outcome::Changed) | Err(Failure::Retry)) {
-                memory.node_write = Some(NodeWrite { over: guard.clone(), at: now });
-            }
-            memory.record_writes += u32::from(matches!(action, Action::WriteRecord { .. }));
-            if let Action::Isolate { .. } = action {
-                memory.isolation_failed = !worked && *outcome != Ok(Outcome::Changed);
-                memory.isolation_tried.get_or_insert(now);
-            }
+        Action::Isolate { .. } => {
+            memory.isolation_failed = !worked && *outcome != Ok(Outcome::Changed);
+            memory.isolation_tried.get_or_insert(now);
         }
+        Action::WriteRecord { .. } => memory.record_writes += 1,
         Action::Evict { pod, .. } => learn_of_pod(memory, &pod.uid, false, outcome, seen, now),
         Action::Delete { pod, .. } => learn_of_pod(memory, &pod.uid, true, outcome, seen, now),
         Action::Deregister(target) if worked => {
@@ -54,7 +50,7 @@ pub fn learn_of_outcome(
             }
         }
         Action::Detach { .. } | Action::TerminateThroughGroup { .. } => memory.detached |= worked,
-        Action::Deregister(_) | Action::Register(_) => {}
+        Action::Exclude { .. } | Action::Release { .. } | Action::Deregister(_) | Action::Register(_) => {}
     }
     rest(memory, action, outcome, now);
 }

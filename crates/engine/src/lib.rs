@@ -191,7 +191,7 @@ impl Engine {
             intake_health: intake_health_receiver,
             unfinished: unfinished_receiver,
         };
-        let (own, intake_health) = (handle.clone(), intake_health);
+        let own = handle.clone();
         let engine =
             Self { ports, policy, settings, clock, journal, intake_health, unfinished, asks, handle: own };
         (engine, handle)

@@ -76,7 +76,7 @@ impl Observer {
             None if membership == Seen::Gone => Seen::Gone,
             None => Seen::Unknown,
         };
-        let deregistered = match self.read_watches(job, cluster, absence_is_proven).node {
+        let deregistered = match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
             Seen::Known(Node { record: Some(record), .. }) => record.targets,
             Seen::Known(_) | Seen::Gone | Seen::Unknown => BTreeSet::new(),
         };

@@ -12,6 +12,7 @@ use offramp_core::{
     AccountId, AccountRegion, Cause, Claimant, Entry, EntryEnd, Foreign, Installation, InstanceId, NoticeId,
     Record, Region, TargetGroupArn, TargetKey, Timestamp, Trigger,
 };
+use offramp_wire::{is_account, is_region};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -284,14 +285,6 @@ fn read_entry(entry: Entry2) -> Option<(Claimant, Entry)> {
 /// Whoever may write the node may have written it: it leads to host names and into logs, like that of an event.
 fn known(text: Option<String>, is_one: fn(&str) -> bool) -> Option<Option<String>> {
     if text.as_deref().is_none_or(is_one) { Some(text) } else { None }
-}
-
-fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn is_region(text: &str) -> bool {
-    text.len() <= 32 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 fn time(text: &str) -> Option<Timestamp> {

@@ -51,7 +51,7 @@ impl Place {
     /// An account, if it is named. A wrong one is no better than a wrong address.
     pub(crate) fn account(self, field: &str, text: &Text<'_>) -> Result<Option<AccountId>, ParseError> {
         self.optional(field, text, "an account of twelve digits", |account| {
-            (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())).then(|| account.into())
+            is_account(account).then(|| account.into())
         })
     }
 
@@ -59,8 +59,7 @@ impl Place {
     /// but a Region's own characters is let through.
     pub(crate) fn region(self, field: &str, text: &Text<'_>) -> Result<Option<Region>, ParseError> {
         self.optional(field, text, "a Region as in eu-west-1", |region| {
-            let plain = region.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-            (plain && region.len() <= 32).then(|| region.into())
+            is_region(region).then(|| region.into())
         })
     }
 
@@ -95,6 +94,16 @@ impl Place {
     ) -> Result<Option<T>, ParseError> {
         if text.is_there() { self.checked(field, text, expected, read).map(Some) } else { Ok(None) }
     }
+}
+
+/// Whether a text can be an AWS account.
+pub fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Whether a text can be an AWS Region: with its own characters alone, so that it cannot name another host.
+pub fn is_region(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 /// Whether a text can be a name of anything: not empty, not endless, printable.

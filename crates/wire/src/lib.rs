@@ -25,6 +25,7 @@ mod spot;
 mod tests;
 
 pub use error::ParseError;
+pub use field::{is_account, is_region};
 pub use ignored::Ignored;
 pub use metadata::cluster_hint;
 pub use own::own_message;
