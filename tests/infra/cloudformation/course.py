@@ -170,7 +170,7 @@ def run(emulator, folder):
         autoscaling.terminate_instance_in_auto_scaling_group(
             InstanceId=victims["lost event"], ShouldDecrementDesiredCapacity=True
         )
-        until("its event is lost", lambda: lose(sqs, outputs["QueueUrl"], victims["lost event"]))
+        lose(sqs, outputs["QueueUrl"], victims["lost event"])
 
         # With the hook, through which two more instances go: a spot instance, and one of a group that shrinks. The wait
         # for late pods lets the heartbeat come due.
@@ -244,17 +244,24 @@ def spot_notice(instance, age):
 
 
 def lose(sqs, url, instance):
-    """Takes the message about an instance off the queue, and leaves the others."""
-    lost = False
-    found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-    for message in found:
-        receipt = {"QueueUrl": url, "ReceiptHandle": message["ReceiptHandle"]}
-        if instance in message["Body"]:
-            sqs.delete_message(**receipt)
-            lost = True
-        else:
-            sqs.change_message_visibility(**receipt, VisibilityTimeout=0)
-    return lost
+    """Takes the message about an instance off the queue, and leaves the others. Those are held until it has come:
+    released after each look, they would be received a hundred times in a slow run, and dead-lettered for it."""
+    held = []
+
+    def look():
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600)
+        messages = found.get("Messages", [])
+        lost = [message for message in messages if instance in message["Body"]]
+        for message in lost:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        held.extend(message for message in messages if message not in lost)
+        return lost
+
+    until("its event is lost", look)
+    for message in held:
+        sqs.change_message_visibility(
+            QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+        )
 
 
 def take_all(sqs, url):
