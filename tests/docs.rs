@@ -428,6 +428,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         node_shutdown_grace,
         hook_limit,
         patience,
+        no_node,
         gate_limit,
         propagation,
         settle,
@@ -441,11 +442,12 @@ fn defaults() -> Vec<(&'static str, String)> {
     } = default_policy();
     let Settings { receives, permits, most_jobs, foreign, lease, target_groups: _, messages: _ } =
         Settings::default();
-    let times: [(&str, Duration); 12] = [
+    let times: [(&str, Duration); 13] = [
         ("timing.deadline_margin", deadline_margin),
         ("timing.node_shutdown_grace", node_shutdown_grace),
         ("timing.hook_limit", hook_limit),
         ("timing.patience", patience),
+        ("timing.no_node", no_node),
         ("timing.gate_limit", gate_limit),
         ("timing.application_propagation", propagation.application),
         ("timing.network_propagation", propagation.network),

@@ -44,8 +44,8 @@ impl Cluster for WithABug {
         self.0.recorded()
     }
 
-    fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
-        self.0.pods(node)
+    fn pods(&self, node: &NodeName, instance: &InstanceId) -> Seen<Vec<Pod>> {
+        self.0.pods(node, instance)
     }
 
     fn in_sync(&self) -> bool {

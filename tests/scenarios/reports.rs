@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use offramp_core::{GroupName, InstanceId, SpotAction};
+use offramp_core::{GroupName, InstanceId, SpotAction, Timestamp};
 use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::cluster::{Ending, WorkloadKind};
@@ -270,4 +270,58 @@ async fn message_of_a_later_version() {
     let line = metrics.lines().find(|line| line.starts_with("offramp_messages_of_later_version_total "));
     let seen: u32 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!((2..=5).contains(&seen), "once each visibility of 30 s, and not without a pause: {seen}");
+}
+
+/// Report 03, kubernetes/autoscaler#6128, aws/containers-roadmap#1811: the Node object is deleted, and its machine
+/// serves on. Balancers and pods get their time.
+#[tokio::test(start_paused = true)]
+async fn node_object_deleted_while_held() {
+    let slow = App {
+        ending: Ending { pre_stop: seconds(5), takes: Some(seconds(25)), stuck: false },
+        grace: seconds(60),
+        entrance: Some(Entrance { deregistration_delay: Some(seconds(10)), ..Entrance::new(30_080, 20.0) }),
+        ..App::new("web", 3)
+    };
+    let mut scene = Scene::new(workers([slow]));
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    scene.until("the first eviction", seconds(60), |world| told(world, "is evicted").is_some()).await;
+    let node =
+        scene.sandbox.peek(|world| world.clusters[&"blue".into()].node_of(&instance).unwrap().name.clone());
+    scene.sandbox.with(|world| world.delete_node(&"blue".into(), &node));
+    scene.until_done(seconds(120)).await;
+    let text = scene.transcript();
+    assert!(text.contains("the node was deleted, waiting"), "{text}");
+    let at = |what: &str| scene.sandbox.peek(|world| told(world, what)).expect(what);
+    let answer = at("is answered with CONTINUE");
+    assert!(answer.since(at("is deregistered")) >= seconds(30), "the propagation of an ALB: {text}");
+    assert!(answer.since(at("is deleted by hand")) >= seconds(60), "the grace of its pods: {text}");
+    assert!((scene.lost(), outcomes(&scene, "left")) == (0.0, true), "{text}");
+}
+
+/// kubernetes/autoscaler#6128: the Node was deleted before its instance was told to go, so that nobody knows what runs
+/// there. And eks-node never registered: the same.
+#[tokio::test(start_paused = true)]
+async fn no_node_for_a_living_instance() {
+    let web = App { entrance: Some(Entrance::new(30_080, 20.0)), ..App::new("web", 3) };
+    let mut scene = Scene::new(workers([web]));
+    let gone = scene.instances("workers").remove(0);
+    scene.sandbox.with(|world| {
+        let node = world.clusters[&"blue".into()].node_of(&gone).unwrap().name.clone();
+        world.delete_node(&"blue".into(), &node);
+    });
+    scene.start_worker();
+    scene.sandbox.with(|world| world.terminate_in_group(&gone, true)).unwrap();
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(800)).await;
+    let text = scene.transcript();
+    assert!(text.contains("the instance runs and no cluster has a node for it"), "{text}");
+    let at = |what: &str| scene.sandbox.peek(|world| told(world, what)).expect(what);
+    assert!(at("is answered with CONTINUE").since(at("Terminating:Wait")) >= seconds(600), "{text}");
+    assert!(outcomes(&scene, "answered_unseen"), "{text}");
+}
+
+/// When something was told for the first time.
+fn told(world: &World, what: &str) -> Option<Timestamp> {
+    world.story.iter().find(|(_, line)| line.contains(what)).map(|(at, _)| *at)
 }

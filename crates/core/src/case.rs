@@ -31,7 +31,7 @@ impl<'a> Case<'a> {
             facts,
             demands: acting().map(|claim| claim.demands).fold(Demands::default(), Demands::unite),
             deadline: Deadline::tightest(acting().filter_map(|claim| claim.until)),
-            machine_ended: machine::has_ended(facts.seen, facts.now),
+            machine_ended: machine::has_ended(facts),
             claims,
         }
     }

@@ -6,6 +6,8 @@
 pub enum Ended {
     /// The hook's action cannot be open any more, and it was not our answer that ended it.
     WithoutOurAnswer,
+    /// We answered the hook, and no node of its living instance was ever seen.
+    AnsweredUnseen,
     /// The hook is answered, by us or by anybody.
     Answered,
     /// What was announced has happened: the time of the notice is over, and its node has gone or answers no more.

@@ -43,7 +43,16 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     } else {
         return continued.then_some(Entitlement::Confirms);
     };
-    Some(Entitlement::Ended(ended))
+    Some(Entitlement::Ended(if ended == Ended::Answered && continued { as_answered(facts) } else { ended }))
+}
+
+/// What our answer was worth: nobody knows what ran on a living instance that we know no node of.
+const fn as_answered(Facts { job, seen, .. }: Facts<'_>) -> Ended {
+    match (&seen.node, &job.memory.sightings) {
+        (Seen::Known(_), _) | (_, Sightings { node: Some(_), .. }) => Ended::Answered,
+        (_, Sightings { unhealthy: true, .. }) => Ended::InstanceEnded,
+        (_, Sightings { .. }) => Ended::AnsweredUnseen,
+    }
 }
 
 /// The group says that a hook holds the instance, and not which: ours may be answered or over, behind somebody else's.

@@ -4,20 +4,44 @@ use std::time::Duration;
 
 use crate::*;
 
-/// A node that has not been Ready for this long, of an instance that its group gave up, has ended. The
-/// kubelet's lease runs out after 40 s; a network blip is shorter.
-const NOT_READY: Duration = Duration::from_secs(60);
+/// A node that is gone, or has not been Ready, for this long. The kubelet's lease runs out after 40 s; a network
+/// blip is shorter.
+const SILENT: Duration = Duration::from_secs(60);
 
-/// The instance has already ended: there is nothing to drain and nobody to wait for.
-pub(crate) fn has_ended(seen: &Observation, now: Timestamp) -> bool {
-    let given_up = match &seen.membership {
-        Seen::Known(member) => !member.healthy || member.state == LifecycleState::Terminated,
+/// The instance has already ended: there is nothing to drain, and nobody to wait for. The owners of three facts have to
+/// agree, because each is wrong by itself: people delete nodes that serve (autoscaler#6128), a group calls an
+/// instance unhealthy that it ends for its load balancer's health check, and a target that drains was healthy before.
+pub(crate) fn has_ended(facts: Facts<'_>) -> bool {
+    let sightings = &facts.job.memory.sightings;
+    is_given_up(facts) && is_silent(facts) && sightings.served.is_empty()
+}
+
+/// By the group: it was healthy after the event and is not any more, or it is no member at all.
+fn is_given_up(Facts { job, seen, .. }: Facts<'_>) -> bool {
+    let event = job.hooks().map(|(notice, _)| notice.at).max().unwrap_or_default();
+    match &seen.membership {
+        Seen::Known(member) if member.state == LifecycleState::Terminated => true,
+        Seen::Known(member) => {
+            !member.healthy && job.memory.sightings.healthy_at.is_some_and(|at| at >= event)
+        }
         Seen::Gone => true,
-        Seen::Unknown => false,
-    };
-    match &seen.node {
-        Seen::Gone => true,
-        Seen::Known(node) => given_up && !node.ready && now.since(node.ready_since) >= NOT_READY,
         Seen::Unknown => false,
     }
+}
+
+/// By the API server: no kubelet answers for the node.
+fn is_silent(Facts { job, seen, now, .. }: Facts<'_>) -> bool {
+    let since = match &seen.node {
+        Seen::Gone => job.memory.sightings.no_node_since,
+        Seen::Known(node) => (!node.ready).then_some(node.ready_since),
+        Seen::Unknown => None,
+    };
+    since.is_some_and(|since| now.since(since) >= SILENT)
+}
+
+/// How long what was on the node is waited for, where there is no node: pods of one that was deleted under us run
+/// on, and of one that was never there nobody knows what it runs.
+pub(crate) fn runs_without_node_until(Facts { job, policy, now, .. }: Facts<'_>) -> Timestamp {
+    let Sightings { node, no_node_since, longest_grace, .. } = &job.memory.sightings;
+    no_node_since.unwrap_or(now) + if node.is_some() { *longest_grace } else { policy.no_node }
 }

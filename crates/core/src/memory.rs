@@ -17,6 +17,8 @@ pub struct Memory {
     pub evicted: BTreeMap<PodOrigin, Evictions>,
     /// When a target was first known to be leaving: our call, or the first `draining` seen.
     pub draining_since: BTreeMap<TargetKey, Timestamp>,
+    /// What was seen of the machine earlier.
+    pub sightings: Sightings,
     /// A try to isolate failed: spot does not wait for the next.
     pub isolation_failed: bool,
     /// When the first try was made.
@@ -35,6 +37,23 @@ pub struct Memory {
     pub in_scope: bool,
     /// What rests, and until when.
     pub cooldowns: BTreeMap<Key, Cooldown>,
+}
+
+/// What earlier observations showed and a later one may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sightings {
+    /// The node was there, under this name.
+    pub node: Option<NodeName>,
+    /// Since when it is sure that there is no node.
+    pub no_node_since: Option<Timestamp>,
+    /// The longest grace of the pods that were on the node, when it was there for the last time.
+    pub longest_grace: Duration,
+    /// When the group last said that the instance is healthy.
+    pub healthy_at: Option<Timestamp>,
+    /// The newest that the group said of the instance's health is that it is unhealthy.
+    pub unhealthy: bool,
+    /// The targets that were healthy when they were last on the list of their target group.
+    pub served: BTreeSet<TargetKey>,
 }
 
 /// A write to the node that the API server took, refused because the node had changed, or left unanswered.

@@ -26,6 +26,8 @@ pub struct Policy {
     pub hook_limit: Duration,
     /// What has no deadline is given up after this long.
     pub patience: Duration,
+    /// How long a hook is held whose living instance has a node in no cluster.
+    pub no_node: Duration,
     /// How long the gate may hold a removal back.
     pub gate_limit: Duration,
     /// How long balancers go on sending new requests after a deregistration.

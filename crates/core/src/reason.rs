@@ -43,6 +43,13 @@ pub enum Reason {
     },
     /// Pods are on their way out.
     Draining(Left),
+    /// There is no node, and the instance runs.
+    NoNode {
+        /// How long what may be on it is waited for.
+        left: Duration,
+        /// There was one, and it was deleted.
+        deleted: bool,
+    },
     /// The node is empty; pods bound in the moment of the cordon would show up about now.
     Settling,
     /// The group is told to replace the instance now.

@@ -20,6 +20,9 @@ pub fn default_policy() -> Policy {
         // The longest common grace (15 min), two PDB-bound rounds of it, and as much again.
         hook_limit: Duration::from_secs(3600),
         patience: Duration::from_secs(3600),
+        // As long as a launch is given: a node that joins by then is drained. Longer than any usual grace, for a
+        // node that is in a cluster which the kubeconfig does not name.
+        no_node: Duration::from_secs(600),
         // Launch (3 to 5 min), registration and first health checks (up to 2 min), twice over.
         gate_limit: Duration::from_secs(600),
         propagation: Propagation {

@@ -22,13 +22,20 @@ pub const fn trigger_name(trigger: Trigger) -> &'static str {
 }
 
 /// Every way in which a claim ends and what was done stays done.
-pub(crate) const ENDED: [Ended; 5] =
-    [Ended::WithoutOurAnswer, Ended::Answered, Ended::InstanceEnded, Ended::WasNotOpen, Ended::LeftIsolated];
+pub(crate) const ENDED: [Ended; 6] = [
+    Ended::WithoutOurAnswer,
+    Ended::AnsweredUnseen,
+    Ended::Answered,
+    Ended::InstanceEnded,
+    Ended::WasNotOpen,
+    Ended::LeftIsolated,
+];
 
 /// How a claim ended, as a word in a node's record.
 pub(crate) const fn ended_name(ended: Ended) -> &'static str {
     match ended {
         Ended::WithoutOurAnswer => "ended_without_our_answer",
+        Ended::AnsweredUnseen => "answered_unseen",
         Ended::Answered => "answered",
         Ended::InstanceEnded => "instance_ended",
         Ended::WasNotOpen => "was_not_open",
@@ -102,6 +109,8 @@ pub enum JobOutcome {
     EndedWithoutOurAnswer,
     /// The same for a message that had been received before: an earlier worker has probably answered.
     WasNotOpen,
+    /// We answered the hook of a living instance whose node no cluster ever showed.
+    AnsweredUnseen,
     /// The group never said that the instance stays, so that nothing was undone, and never that it goes.
     LeftIsolated,
     /// The hook is somebody else's: by its name, or by the cluster that its metadata names.
@@ -118,10 +127,11 @@ pub enum JobOutcome {
 
 impl JobOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Left,
         Self::Returned,
         Self::EndedWithoutOurAnswer,
+        Self::AnsweredUnseen,
         Self::WasNotOpen,
         Self::LeftIsolated,
         Self::NotOurs,
@@ -137,6 +147,7 @@ impl JobOutcome {
             Self::Left
             | Self::Returned
             | Self::EndedWithoutOurAnswer
+            | Self::AnsweredUnseen
             | Self::WasNotOpen
             | Self::LeftIsolated
             | Self::NotOurs => true,
@@ -150,6 +161,7 @@ impl JobOutcome {
             Self::Left => "left",
             Self::Returned => "returned",
             Self::EndedWithoutOurAnswer => "ended_without_our_answer",
+            Self::AnsweredUnseen => "answered_unseen",
             Self::WasNotOpen => "was_not_open",
             Self::LeftIsolated => "left_isolated",
             Self::NotOurs => "not_ours",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use offramp_core::{
     AcceptedEnd, Action, ActionResult, Evictions, Failure, HookCalls, InstanceId, Memory, NodeWrite,
-    Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, TargetHealth, Timestamp,
+    Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings, TargetHealth, Timestamp,
 };
 
 use crate::retry;
@@ -144,6 +144,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     if let Seen::Known(member) = &seen.membership {
         memory.last_state = Some(member.state.clone());
     }
+    learn_of_machine(&mut memory.sightings, instance, seen, now);
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
     take_server_times(memory, seen.pods.known().map_or(&[], Vec::as_slice));
     let Seen::Known(groups) = &seen.target_groups else { return };
@@ -163,6 +164,41 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
                 }
             }
             TargetHealth::Unused { .. } => {}
+        }
+    }
+}
+
+/// Takes in what tells later whether the machine runs.
+fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Observation, now: Timestamp) {
+    match &seen.node {
+        Seen::Known(node) => {
+            sightings.node = Some(node.name.clone());
+            sightings.no_node_since = None;
+        }
+        Seen::Gone => {
+            sightings.no_node_since.get_or_insert(now);
+        }
+        Seen::Unknown => {}
+    }
+    if let (Seen::Known(_), Seen::Known(pods)) = (&seen.node, &seen.pods) {
+        let goes = |pod: &&Pod| pod.daemon_set.is_none() && !pod.mirror && !pod.finished;
+        sightings.longest_grace = pods.iter().filter(goes).map(|pod| pod.grace).max().unwrap_or_default();
+    }
+    if let Seen::Known(member) = &seen.membership {
+        sightings.unhealthy = !member.healthy;
+        sightings.healthy_at = if member.healthy { Some(now) } else { sightings.healthy_at };
+    }
+    let groups = seen.target_groups.known().into_iter().flatten();
+    for (key, target) in groups.flat_map(|group| group.targets_of(instance)) {
+        match target.health {
+            TargetHealth::Healthy => {
+                sightings.served.insert(key);
+            }
+            TargetHealth::Initial | TargetHealth::Unhealthy | TargetHealth::Unavailable => {
+                sightings.served.remove(&key);
+            }
+            // That says nothing of what it was before.
+            TargetHealth::Draining | TargetHealth::Unused { .. } => {}
         }
     }
 }

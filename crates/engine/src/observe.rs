@@ -35,8 +35,12 @@ impl Observer {
             node => node,
         };
         let pods = match (&node, cluster) {
-            (Seen::Known(node), Some(cluster)) => cluster.pods(&node.name),
-            (Seen::Gone, _) => Seen::Gone,
+            (Seen::Known(node), Some(cluster)) => cluster.pods(&node.name, &job.instance),
+            (Seen::Gone, Some(cluster)) => {
+                let name = job.memory.sightings.node.as_ref();
+                name.map_or(Seen::Gone, |name| cluster.pods(name, &job.instance))
+            }
+            (Seen::Gone, None) => Seen::Gone,
             (Seen::Known(_), None) | (Seen::Unknown, _) => Seen::Unknown,
         };
         Observation { node, pods, ..Observation::default() }

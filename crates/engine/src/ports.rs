@@ -304,8 +304,9 @@ pub trait Cluster: Send + Sync {
     /// Every node with a record on it; none while the watch is not in sync.
     fn recorded(&self) -> Vec<(InstanceId, Node)>;
 
-    /// The pods bound to a node.
-    fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>>;
+    /// The pods bound to the node of an instance, by its name, also when that Node was deleted: they may run on. `Gone`
+    /// where the name is another instance's by now.
+    fn pods(&self, node: &NodeName, instance: &InstanceId) -> Seen<Vec<Pod>>;
 
     /// The watches are in sync.
     fn in_sync(&self) -> bool;

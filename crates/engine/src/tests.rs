@@ -139,7 +139,7 @@ impl Cluster for Blue {
         Vec::new()
     }
 
-    fn pods(&self, _: &NodeName) -> Seen<Vec<Pod>> {
+    fn pods(&self, _: &NodeName, _: &InstanceId) -> Seen<Vec<Pod>> {
         self.0.reach("pods");
         Seen::Unknown
     }

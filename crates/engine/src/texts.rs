@@ -87,6 +87,13 @@ impl InWords for Reason {
                 format!("waiting {} for the balancers to send nothing new", in_words(*left))
             }
             Self::Draining(left) => left.in_words(),
+            Self::NoNode { left, deleted: true } => {
+                format!("the node was deleted, waiting {} for the pods that were on it", in_words(*left))
+            }
+            Self::NoNode { left, deleted: false } => format!(
+                "the instance runs and no cluster has a node for it, holding its hook for {}",
+                in_words(*left)
+            ),
             Self::Settling => "empty, watching for pods bound just before the cordon".to_owned(),
             Self::Detaching => "telling the group to replace the instance now".to_owned(),
             Self::Quiescing { targets } => {
@@ -143,6 +150,7 @@ impl InWords for Ended {
             Self::WithoutOurAnswer => {
                 "the hook cannot be open any more, and it was not our answer that ended it"
             }
+            Self::AnsweredUnseen => "the hook is answered, and nobody knows what ran on the instance",
             Self::Answered => "the hook is answered",
             Self::InstanceEnded => "the instance has ended",
             Self::WasNotOpen => "the hook was not open: an earlier worker has probably answered it",

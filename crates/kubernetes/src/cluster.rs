@@ -215,8 +215,8 @@ impl Cluster for KubernetesCluster {
         self.view.recorded()
     }
 
-    fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
-        self.view.pods(node)
+    fn pods(&self, node: &NodeName, instance: &InstanceId) -> Seen<Vec<Pod>> {
+        self.view.pods(node, instance)
     }
 
     fn in_sync(&self) -> bool {

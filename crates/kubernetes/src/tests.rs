@@ -117,7 +117,7 @@ impl Running {
     }
 
     fn pod_names(&self, node: &str) -> Vec<String> {
-        let pods = self.cluster.pods(&NodeName::from(node));
+        let pods = self.cluster.pods(&NodeName::from(node), &instance(1));
         pods.known().unwrap().iter().map(|pod| pod.pod.name.clone()).collect()
     }
 }
@@ -257,7 +257,11 @@ async fn nodes_and_pods_are_found_once_everything_is_listed() {
     assert_eq!(running.cluster.node(&instance(1)), Seen::Unknown);
     running.until("nodes", |cluster| cluster.node(&instance(1)) != Seen::Unknown).await;
     assert!(!running.cluster.in_sync());
-    assert_eq!(running.cluster.pods(&NodeName::from("n1")), Seen::Unknown, "services may bind traffic to it");
+    assert_eq!(
+        running.cluster.pods(&NodeName::from("n1"), &instance(1)),
+        Seen::Unknown,
+        "services may bind traffic to it"
+    );
     server.allow("services");
     running.until("in sync", KubernetesCluster::in_sync).await;
 
@@ -267,7 +271,8 @@ async fn nodes_and_pods_are_found_once_everything_is_listed() {
     assert!(!running.cluster.node(&instance(2)).known().unwrap().selected);
     assert_eq!(running.cluster.node(&instance(3)), Seen::Gone);
     assert_eq!(running.pod_names("n1"), ["web-1"]);
-    assert_eq!(running.cluster.pods(&NodeName::from("n2")), Seen::Known(Vec::new()));
+    assert_eq!(running.cluster.pods(&NodeName::from("n2"), &instance(2)), Seen::Known(Vec::new()));
+    assert_eq!(running.cluster.pods(&NodeName::from("n2"), &instance(1)), Seen::Gone, "another's by now");
 }
 
 #[tokio::test]
@@ -293,8 +298,9 @@ async fn what_changes_is_seen_and_told() {
     let mut ending = pod("web-1", "n1");
     ending["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:01:00Z");
     server.put("pods", ending);
-    let ends_at =
-        |cluster: &KubernetesCluster| cluster.pods(&NodeName::from("n1")).known().unwrap()[0].ends_at;
+    let ends_at = |cluster: &KubernetesCluster| {
+        cluster.pods(&NodeName::from("n1"), &instance(1)).known().unwrap()[0].ends_at
+    };
     running.until("its end", |cluster| ends_at(cluster) == Some(Timestamp::from_millis(60_000))).await;
     server.remove("pods", "shop/web-1");
     running.until("no pod", |_| running.pod_names("n1").is_empty()).await;
@@ -323,7 +329,7 @@ async fn traffic_is_local_while_a_service_says_so() {
     server.put("pods", elsewhere);
     let running = Running::synced(&server).await;
     let local = |cluster: &KubernetesCluster| -> Vec<String> {
-        let pods = cluster.pods(&NodeName::from("n1"));
+        let pods = cluster.pods(&NodeName::from("n1"), &instance(1));
         pods.known().unwrap().iter().filter(|pod| pod.local_traffic).map(|pod| pod.pod.in_words()).collect()
     };
     assert!(local(&running.cluster).is_empty());

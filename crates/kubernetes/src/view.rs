@@ -94,12 +94,15 @@ impl View {
         recorded.map(|watched| (watched.instance.clone(), watched.node.clone())).collect()
     }
 
-    /// The pods of a node; `Unknown` while the watch of Pods, or that of Services, which tells whether
+    /// The pods of the node that an instance has or had; `Gone` where the name is another's by now. `Unknown` while the watch of Pods, or that of Services, which tells whether
     /// traffic is bound to the node, is not in sync. A node without pods has none: that is known.
-    pub(crate) fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
+    pub(crate) fn pods(&self, node: &NodeName, instance: &InstanceId) -> Seen<Vec<Pod>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         if !(state.synced.pods && state.synced.services) {
             return Seen::Unknown;
+        }
+        if state.nodes.get(node).is_some_and(|owner| owner.instance != *instance) {
+            return Seen::Gone;
         }
         let pods = state.pods.get(node).into_iter().flat_map(BTreeMap::values);
         Seen::Known(pods.map(|watched| state.pod(watched)).collect())

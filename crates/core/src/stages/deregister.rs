@@ -36,10 +36,7 @@ pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
         return wait(case.facts.recheck(), Reason::TargetsUnknown);
     }
     match case.traffic_until() {
-        // A machine that has ended answers nobody, whatever the balancers send.
-        Some(until) if until > now && !case.machine_ended => {
-            wait(until, Reason::Propagating { left: now.until(until) })
-        }
+        Some(until) if until > now => wait(until, Reason::Propagating { left: now.until(until) }),
         Some(_) | None => Condition::Holds,
     }
 }
@@ -66,8 +63,12 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     if case.demands.deregister == Deregistration::AtOnce || case.machine_ended {
         return None;
     }
-    let Seen::Known(node) = &seen.node else { return None };
-    let since = node.record.as_ref().map_or(now, |record| record.since);
+    let record = match &seen.node {
+        Seen::Known(node) => node.record.as_ref(),
+        Seen::Gone => None,
+        Seen::Unknown => return None,
+    };
+    let since = record.map_or(now, |record| record.since);
     let gated = case.acting().filter(|claim| claim.demands.deregister == Deregistration::Gated);
     let until = gated.map(|claim| claim.notice.at).min()? + policy.gate_limit;
     let group = gate::closed_by(&job.instance, since, seen)?;

@@ -4,26 +4,25 @@ use crate::*;
 
 /// Evicts in order of class, and ever harder towards the deadline.
 pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
-    let Facts { job, seen, policy, now } = case.facts;
+    let Facts { job, seen, now, .. } = case.facts;
     if !case.demands.drain || case.machine_ended {
         return Condition::Holds;
     }
     let node = match &seen.node {
-        Seen::Gone => return Condition::Holds,
+        Seen::Gone => None,
         Seen::Unknown => return wait(case.facts.recheck(), Reason::PodsUnknown),
         Seen::Known(node) if !case.is_isolated(node) => return wait(case.facts.recheck(), Reason::Isolating),
-        Seen::Known(node) => node,
+        Seen::Known(node) => Some(node),
     };
     let pods = match &seen.pods {
-        Seen::Gone => return Condition::Holds,
+        Seen::Gone => &[][..],
         Seen::Unknown => return wait(case.facts.recheck(), Reason::PodsUnknown),
         Seen::Known(pods) => pods,
     };
     let quiet = case.is_quiet(!open.contains(&Stage::Deregister));
     let plan = eviction::plan(pods, quiet, case.deadline, case.facts);
     if plan.left.running + plan.left.ending == 0 {
-        let settled = node.record.as_ref().map_or(now, |record| record.since) + policy.settle;
-        return if settled > now { wait(settled, Reason::Settling) } else { Condition::Holds };
+        return once_empty(node, case.facts);
     }
     let mut actions = plan.actions;
     if plan.heartbeat_first {
@@ -36,4 +35,17 @@ pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
         actions.extend(hooks.map(|(_, hook)| Action::Heartbeat(hook.key.clone())));
     }
     Condition::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(plan.left) }
+}
+
+/// A pod that was bound in the moment of the cordon shows up a little later, and what was on a machine without a node
+/// is not seen at all.
+fn once_empty(node: Option<&Node>, facts: Facts<'_>) -> Condition {
+    let Facts { job, policy, now, .. } = facts;
+    let settled = |node: &Node| node.record.as_ref().map_or(now, |record| record.since) + policy.settle;
+    let until = node.map_or_else(|| machine::runs_without_node_until(facts), settled);
+    let reason = match node {
+        Some(_) => Reason::Settling,
+        None => Reason::NoNode { left: now.until(until), deleted: job.memory.sightings.node.is_some() },
+    };
+    if until > now { wait(until, reason) } else { Condition::Holds }
 }

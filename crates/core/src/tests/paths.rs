@@ -37,9 +37,10 @@ fn an_instance_that_auto_scaling_does_not_list_yet_is_not_given_up() {
     // It was launched, and told to go before its node joined.
     let seen =
         Observation { node: Seen::Gone, pods: Seen::Gone, membership: Seen::Gone, ..ready_to_drain(vec![]) };
-    let job = job([hook()]);
+    let mut job = job([hook()]);
     assert_eq!(step_at(&job, &seen, 1).reason, Reason::Unsettled);
-    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::Answered));
+    job.memory.sightings.no_node_since = Some(AT);
+    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::InstanceEnded));
 }
 
 #[test]
@@ -337,23 +338,6 @@ fn the_deadline_answers_with_what_is_left() {
     let step = step_at(&job, &seen, 3_585);
     assert_eq!(words(&step), ["complete hook offramp: CONTINUE"]);
     assert_eq!(step.reason, Reason::DeadlineReached { pods: 1, targets: 0 });
-}
-
-#[test]
-fn an_instance_that_has_ended_is_not_drained() {
-    let dead =
-        Node { ready: false, ready_since: AT - seconds(70), ..isolated(&["offramp"], true, &[target_key()]) };
-    let membership = Membership {
-        group: GroupName::new("workers"),
-        state: LifecycleState::TerminatingWait,
-        healthy: false,
-    };
-    let seen = Observation {
-        node: Seen::Known(dead),
-        membership: Seen::Known(membership),
-        ..ready_to_drain(vec![pod("web")])
-    };
-    assert_eq!(words(&step_at(&job([hook()]), &seen, 10)), ["complete hook offramp: CONTINUE"]);
 }
 
 #[test]

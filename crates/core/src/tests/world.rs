@@ -33,6 +33,7 @@ pub(crate) fn policy() -> Policy {
         node_shutdown_grace: Duration::ZERO,
         hook_limit: seconds(3_600),
         patience: seconds(3_600),
+        no_node: seconds(600),
         gate_limit: seconds(600),
         propagation: Propagation { application: seconds(30), network: seconds(150) },
         settle: seconds(5),

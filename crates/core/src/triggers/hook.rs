@@ -68,7 +68,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         Seen::Known(_) if !fresh && is_in_service(seen) => Entitlement::Undo(UndoReason::InService),
         Seen::Known(_) => undecided,
         // What is described may lag behind the launch, too.
-        Seen::Gone if !fresh && machine::has_ended(seen, now) => Entitlement::Ended(Ended::Answered),
+        Seen::Gone if !fresh && machine::has_ended(facts) => Entitlement::Ended(Ended::InstanceEnded),
         Seen::Gone => undecided,
         // It was confirmed: a read that fails later does not take that back.
         Seen::Unknown if confirmed => Entitlement::Acts,

@@ -146,6 +146,9 @@ pub(super) struct RawTiming {
     pub(super) hook_limit: Option<Given>,
     /// What has no deadline of its own is given up after this long. Default: 1h.
     pub(super) patience: Option<Given>,
+    /// How long the hook of an instance that runs is held where no cluster has a node for it. Default: 10m, as long as a
+    /// launch is given.
+    pub(super) no_node: Option<Given>,
     /// How long a removal may be held back because no other healthy target is there to take the traffic.
     /// Default: 10m: launch, registration and first health checks of a replacement, twice over.
     pub(super) gate_limit: Option<Given>,

@@ -387,7 +387,7 @@ fn what_is_configured_reaches_policy_and_engine() {
     let group = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef";
     let yaml = format!(
         "{BASE}hooks: {{names: [bye]}}\nrebalance: none\ningress_daemon_sets: [web/nginx]\ntiming:\n  \
-         deadline_margin: 1s\n  node_shutdown_grace: 2s\n  hook_limit: 3s\n  patience: 4s\n  gate_limit: 5s\n  \
+         deadline_margin: 1s\n  node_shutdown_grace: 2s\n  hook_limit: 3s\n  patience: 4s\n  no_node: 14s\n  gate_limit: 5s\n  \
          application_propagation: 6s\n  network_propagation: 7s\n  settle: 8s\n  recheck: 9s\n\
          target_groups: [\"{group}\"]\nforeign_messages: leave\nforeign_hold: 10s\nmessages: off\n\
          intake: {{receives_in_flight: 11, permits: 12}}\njobs: {{most: 13}}\n\
@@ -404,6 +404,7 @@ fn what_is_configured_reaches_policy_and_engine() {
         node_shutdown_grace: seconds(2),
         hook_limit: seconds(3),
         patience: seconds(4),
+        no_node: seconds(14),
         gate_limit: seconds(5),
         propagation: Propagation { application: seconds(6), network: seconds(7) },
         settle: seconds(8),

@@ -242,6 +242,7 @@ impl Check<'_> {
             node_shutdown_grace,
             hook_limit,
             patience,
+            no_node,
             gate_limit,
             application_propagation,
             network_propagation,
@@ -263,6 +264,7 @@ impl Check<'_> {
             ),
             hook_limit: self.duration("timing.hook_limit", hook_limit, default.hook_limit),
             patience: self.duration("timing.patience", patience, default.patience),
+            no_node: self.duration("timing.no_node", no_node, default.no_node),
             gate_limit: self.duration("timing.gate_limit", gate_limit, default.gate_limit),
             propagation: Propagation {
                 application: self.duration(

@@ -142,10 +142,10 @@ impl Cluster for ClusterDoor {
         nodes.known().cloned().unwrap_or_default()
     }
 
-    fn pods(&self, node: &NodeName) -> Seen<Vec<Pod>> {
+    fn pods(&self, node: &NodeName, instance: &InstanceId) -> Seen<Vec<Pod>> {
         self.look(|cluster| {
             let view = cluster.view(self.listed);
-            if !view.has_node(node) {
+            if view.instance_of(node).is_some_and(|owner| owner != *instance) {
                 return Seen::Gone;
             }
             let pods = view.pods_of_node(node);

@@ -32,6 +32,8 @@ pub struct Cluster {
     pub name: ClusterName,
     /// Its nodes by name.
     pub nodes: BTreeMap<NodeName, Node>,
+    /// Machines whose node somebody deleted: kubelet, kube-proxy and containers go on there.
+    pub nodeless: BTreeMap<NodeName, Node>,
     /// Its pods by (namespace, name).
     pub pods: BTreeMap<(String, String), Pod>,
     /// Its disruption budgets by (namespace, name).
@@ -311,6 +313,8 @@ pub(crate) enum Due {
     MachineEnds(InstanceId),
     /// The cloud controller deletes the node of an instance that is gone.
     NodeDeleted(NodeName),
+    /// Pod garbage collection looks for pods of this node.
+    Orphans(NodeName),
     /// The API server answers again.
     ApiServerBack,
     /// Late watches show a change.
@@ -326,6 +330,7 @@ impl Cluster {
         Self {
             name,
             nodes: BTreeMap::new(),
+            nodeless: BTreeMap::new(),
             pods: BTreeMap::new(),
             budgets: BTreeMap::new(),
             workloads: BTreeMap::new(),
@@ -381,6 +386,7 @@ impl World {
             Due::BalancerController => self.fill_target_groups(name),
             Due::MachineEnds(instance) => self.machine_ends(name, &instance),
             Due::NodeDeleted(node) => self.node_deleted(name, &node),
+            Due::Orphans(node) => self.collect_orphans(name, &node),
             Due::WatchesShow => {
                 let now = self.now;
                 if let Some(cluster) = self.clusters.get_mut(name) {

@@ -30,7 +30,7 @@ fn seen(door: &ClusterDoor, instance: &InstanceId) -> Node {
 }
 
 fn pods(door: &ClusterDoor, node: &Node) -> BTreeMap<String, Pod> {
-    let pods = door.pods(&node.name);
+    let pods = door.pods(&node.name, &instance(&door.sandbox));
     let named = pods.known().unwrap().iter().map(|pod| {
         let app = pod.pod.name.split('-').next().unwrap();
         (app.to_owned(), pod.clone())
@@ -120,13 +120,14 @@ async fn what_is_not_there_is_gone_only_while_the_api_server_answers() {
     let (instance, nobody) = (instance(&sandbox), InstanceId::parse("i-00000000").unwrap());
     let node = seen(&door, &instance);
     assert_eq!(door.node(&nobody), Seen::Gone);
-    assert_eq!(door.pods(&NodeName::new("nobody")), Seen::Gone);
+    assert_eq!(door.pods(&NodeName::new("nobody"), &nobody), Seen::Known(Vec::new()));
+    assert_eq!(door.pods(&node.name, &nobody), Seen::Gone, "it is another's");
     let changes = door.changes(&instance);
     sandbox.with(|world| world.take_api_server_away(&door.name, Duration::from_secs(5)));
     assert!(changes.has_changed().unwrap());
     assert_eq!(door.node(&nobody), Seen::Unknown);
     assert_eq!(door.node(&instance), Seen::Unknown);
-    assert_eq!(door.pods(&node.name), Seen::Unknown);
+    assert_eq!(door.pods(&node.name, &instance), Seen::Unknown);
     assert!(!door.in_sync());
     let call = ClusterCall::Exclude {
         node: node.name.clone(),
@@ -149,7 +150,7 @@ async fn a_waiter_wakes_when_a_pod_ends() {
     let mut changes = door.changes(&instance);
     let began = sandbox.now();
     let wait = async {
-        while door.pods(&node.name).known().unwrap().iter().any(|other| other.pod == pod) {
+        while door.pods(&node.name, &instance).known().unwrap().iter().any(|other| other.pod == pod) {
             changes.changed().await.unwrap();
         }
     };
@@ -333,7 +334,6 @@ async fn a_node_that_is_new_or_gone_is_so_a_little_later() {
             assert_eq!(door.node(new).known().is_some(), shows(*at));
         }
         assert_eq!(door.node(&old) == Seen::Gone, left.is_some_and(shows));
-        assert_eq!(door.pods(&node.name) == Seen::Gone, left.is_some_and(shows));
     }
     assert!(joined.is_some() && left.is_some());
 }

@@ -134,7 +134,7 @@ impl Cluster {
                 None => known.remove(&pod),
             }
         }
-        let node = node.filter(|_| local).and_then(|node| self.nodes.get(&node))?;
+        let node = node.filter(|_| local).and_then(|node| self.machine(&node))?;
         Some(node.instance.clone())
     }
 

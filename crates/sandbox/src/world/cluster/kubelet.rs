@@ -79,7 +79,7 @@ impl World {
     fn pod_on_live_node(&self, name: &ClusterName, uid: &PodUid) -> Option<Pod> {
         let cluster = self.clusters.get(name)?;
         let pod = cluster.pod(uid)?;
-        let node = cluster.nodes.get(pod.node.as_ref()?)?;
+        let node = cluster.machine(pod.node.as_ref()?)?;
         node.powered.then(|| pod.clone())
     }
 }

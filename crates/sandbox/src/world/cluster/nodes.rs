@@ -1,12 +1,16 @@
 //! Nodes come and go with their instances.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use offramp_core::{ClusterName, InstanceId, NodeName};
 
 use super::index::key_of;
 use super::{Due, EXCLUDE_LABEL, Key, Node};
 use crate::world::World;
+
+/// Pod garbage collection waits for 40 s, and looks every 20 s (kube-controller-manager, `quarantineTime`, `gcCheckPeriod`).
+const ORPHANS: Duration = Duration::from_secs(60);
 
 impl Node {
     /// Whether a controller that fills target groups counts it: the criteria of the AWS Load Balancer
@@ -29,7 +33,7 @@ impl World {
     pub(crate) fn node_of_instance(&self, instance: &InstanceId) -> Option<(&super::Cluster, &Node)> {
         let joins = self.instances.get(instance)?.cluster.as_ref()?;
         let cluster = self.clusters.get(joins)?;
-        Some((cluster, cluster.node_of(instance)?))
+        Some((cluster, cluster.machine_of(instance)?))
     }
 
     /// An instance runs: its node joins, Ready.
@@ -85,6 +89,10 @@ impl World {
         let Some((cluster, node)) = self.node_of_instance(id) else { return };
         let (name, node) = (cluster.name.clone(), node.name.clone());
         self.machine_ends(&name, id);
+        let nodeless = self.clusters.get_mut(&name).and_then(|cluster| cluster.nodeless.remove(&node));
+        if nodeless.is_some() {
+            return self.collect_orphans(&name, &node);
+        }
         self.cluster_after(&name, self.delays.node_deletion, Due::NodeDeleted(node));
     }
 
@@ -93,11 +101,11 @@ impl World {
     pub(super) fn machine_ends(&mut self, name: &ClusterName, id: &InstanceId) {
         let now = self.now;
         let Some(cluster) = self.clusters.get(name) else { return };
-        let Some(node) = cluster.node_of(id).filter(|node| node.powered).cloned() else { return };
+        let Some(node) = cluster.machine_of(id).filter(|node| node.powered).cloned() else { return };
         let pods: Vec<_> = cluster.pods_of_node(&node.name).cloned().collect();
         self.cut_connections(id);
         self.tell(format!("node {} is silent", node.name));
-        self.store_node(name, Node { powered: false, ready: false, ready_since: now, ..node });
+        self.store_machine(name, Node { powered: false, ready: false, ready_since: now, ..node });
         for mut pod in pods {
             pod.ends = Some(pod.ends.map_or(now, |ends| ends.min(now)));
             if pod.ready {
@@ -112,7 +120,7 @@ impl World {
     /// The Node object goes, and with it every pod that was bound to it (pod garbage collection).
     pub(super) fn node_deleted(&mut self, name: &ClusterName, node: &NodeName) {
         let Some(cluster) = self.clusters.get(name) else { return };
-        if cluster.nodes.get(node).is_none_or(|node| node.powered) {
+        if cluster.machine(node).is_none_or(|node| node.powered) {
             return;
         }
         let pods: Vec<Key> = cluster.pods_of_node(node).map(key_of).collect();
@@ -121,5 +129,53 @@ impl World {
         for pod in pods {
             self.remove_pod(name, &pod);
         }
+    }
+
+    /// Somebody deletes the Node object of a machine that runs on. Its kubelet does not make another one before it is
+    /// started anew. The cloud controller's part in it is [`World::instance_gone`].
+    pub fn delete_node(&mut self, name: &ClusterName, node: &NodeName) {
+        let stored = self.clusters.get(name).and_then(|cluster| cluster.nodes.get(node)).cloned();
+        let Some(machine) = stored else { return };
+        self.tell(format!("node {node} is deleted by hand"));
+        self.remove_node(name, node);
+        if let Some(cluster) = self.clusters.get_mut(name) {
+            cluster.nodeless.insert(node.clone(), machine);
+        }
+        self.cluster_after(name, ORPHANS, Due::Orphans(node.clone()));
+    }
+
+    /// Pods without a Node are deleted, grace or not (pod garbage collection, `gcOrphaned`).
+    pub(super) fn collect_orphans(&mut self, name: &ClusterName, node: &NodeName) {
+        let Some(cluster) = self.clusters.get(name).filter(|cluster| !cluster.nodes.contains_key(node))
+        else {
+            return;
+        };
+        let pods: Vec<Key> = cluster.pods_of_node(node).map(key_of).collect();
+        for pod in pods {
+            self.remove_pod(name, &pod);
+        }
+    }
+
+    /// Changes a machine, whether it has a Node object or not.
+    fn store_machine(&mut self, name: &ClusterName, machine: Node) {
+        let nodeless =
+            self.clusters.get_mut(name).and_then(|cluster| cluster.nodeless.get_mut(&machine.name));
+        match nodeless {
+            Some(stored) => *stored = machine,
+            None => self.store_node(name, machine),
+        }
+    }
+}
+
+impl super::Cluster {
+    /// A machine by the name that its node has or had.
+    pub(crate) fn machine(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(name).or_else(|| self.nodeless.get(name))
+    }
+
+    /// The machine of an instance.
+    pub fn machine_of(&self, instance: &InstanceId) -> Option<&Node> {
+        let nodeless = || self.nodeless.values().find(|machine| machine.instance == *instance);
+        self.node_of(instance).or_else(nodeless)
     }
 }

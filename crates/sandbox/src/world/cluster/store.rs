@@ -135,7 +135,7 @@ impl World {
         // Nothing stands between a hostPort and its health check.
         if pod.host_port.is_some() {
             let cluster = self.clusters.get(name).zip(pod.node.as_ref());
-            let node = cluster.and_then(|(cluster, node)| cluster.nodes.get(node));
+            let node = cluster.and_then(|(cluster, node)| cluster.machine(node));
             if let Some(instance) = node.map(|node| node.instance.clone()) {
                 self.recheck_targets(&instance);
             }

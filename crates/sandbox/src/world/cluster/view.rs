@@ -117,10 +117,10 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether there is a node of this name.
-    pub fn has_node(&self, name: &NodeName) -> bool {
-        let instance = self.cluster.instance_of(name);
-        instance.and_then(|instance| self.node_of(&instance)).is_some_and(|node| node.name == *name)
+    /// Whose node has this name.
+    pub fn instance_of(&self, name: &NodeName) -> Option<InstanceId> {
+        let instance = self.cluster.instance_of(name)?;
+        self.node_of(&instance).filter(|node| node.name == *name).map(|_| instance)
     }
 
     /// The pods bound to a node, by namespace and name.

@@ -157,7 +157,7 @@ impl World {
 
     fn node_is_powered(&self, name: &ClusterName, pod: &Pod) -> bool {
         let cluster = self.clusters.get(name);
-        let node = cluster.zip(pod.node.as_ref()).and_then(|(cluster, node)| cluster.nodes.get(node));
+        let node = cluster.zip(pod.node.as_ref()).and_then(|(cluster, node)| cluster.machine(node));
         node.is_some_and(|node| node.powered)
     }
 

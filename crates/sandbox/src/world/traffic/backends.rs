@@ -69,7 +69,7 @@ fn behind_service(cluster: &Cluster, service: &Key, only: Option<&NodeName>, now
     let mut look = |endpoint: &Endpoint| {
         let accepts = || cluster.pod(&endpoint.uid).is_some_and(|pod| pod.accepts(now));
         if endpoint.state == state && !accepts() {
-            let node = cluster.nodes.get(&endpoint.node);
+            let node = cluster.machine(&endpoint.node);
             *gone.entry(node.map(|node| node.instance.clone())).or_default() += 1;
         }
     };

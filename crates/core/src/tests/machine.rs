@@ -1,0 +1,117 @@
+//! Whether a machine still runs: what each witness alone is worth.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::paths::{step_at, words};
+use super::world::*;
+use crate::*;
+
+/// What was seen of a machine that was healthy after its event.
+fn sightings() -> Sightings {
+    Sightings { node: Some(node().name), healthy_at: Some(AT + seconds(1)), ..Sightings::default() }
+}
+
+fn job_with(notice: Notice, sightings: Sightings) -> Job {
+    let mut job = job([notice]);
+    job.memory.sightings = sightings;
+    job
+}
+
+fn unhealthy(state: LifecycleState) -> Seen<Membership> {
+    Seen::Known(Membership { group: GroupName::new("workers"), state, healthy: false })
+}
+
+fn silent(since: Timestamp) -> Node {
+    Node { ready: false, ready_since: since, ..isolated(&["offramp"], true, &[target_key()]) }
+}
+
+/// A machine of which group, API server and balancer say that it has ended.
+fn ended() -> Observation {
+    Observation {
+        node: Seen::Known(silent(AT - seconds(70))),
+        membership: unhealthy(LifecycleState::TerminatingWait),
+        ..ready_to_drain(vec![pod("web")])
+    }
+}
+
+#[test]
+fn group_node_and_targets_have_to_agree_that_a_machine_has_ended() {
+    let drains = |sightings: Sightings, seen: &Observation, after: u64| {
+        words(&step_at(&job_with(hook(), sightings), seen, after)) == ["evict default/web"]
+    };
+    assert!(!drains(sightings(), &ended(), 10));
+    // A group that ends an instance for its load balancer's health check calls it unhealthy from the beginning.
+    assert!(drains(Sightings { healthy_at: None, ..sightings() }, &ended(), 10));
+    assert!(drains(Sightings { healthy_at: Some(AT - seconds(1)), ..sightings() }, &ended(), 10));
+    let healthy = Observation { membership: member(LifecycleState::TerminatingWait), ..ended() };
+    assert!(drains(sightings(), &healthy, 10));
+    // Its kubelet may have stopped a moment ago.
+    let blip = Observation { node: Seen::Known(silent(AT - seconds(40))), ..ended() };
+    assert!(drains(sightings(), &blip, 10) && !drains(sightings(), &blip, 20));
+    // Its target took traffic before it was deregistered.
+    let served = Sightings { served: BTreeSet::from([target_key()]), ..sightings() };
+    assert!(drains(served, &ended(), 10));
+}
+
+#[test]
+fn a_node_that_is_gone_proves_nothing_about_its_machine() {
+    let gone = Observation { node: Seen::Gone, pods: Seen::Known(vec![pod("web")]), ..ended() };
+    let since = Sightings { no_node_since: Some(AT + seconds(5)), ..sightings() };
+    let healthy = Observation { membership: member(LifecycleState::TerminatingWait), ..gone.clone() };
+    // Pods of a deleted Node are evicted like others, and their grace counts from the moment it went.
+    let job = job_with(hook(), Sightings { longest_grace: seconds(30), ..since.clone() });
+    assert_eq!(words(&step_at(&job, &healthy, 10)), ["evict default/web"]);
+    let without_pods = Observation { pods: Seen::Known(vec![]), ..healthy };
+    let left = |step: Step| if let Reason::NoNode { left, .. } = step.reason { left } else { Duration::ZERO };
+    assert_eq!(left(step_at(&job, &without_pods, 10)), seconds(25));
+    assert_eq!(words(&step_at(&job, &without_pods, 35)), ["complete hook offramp: CONTINUE"]);
+    // Of one that was never there nobody knows what ran on it.
+    let unseen = job_with(hook(), Sightings { node: None, ..since.clone() });
+    assert_eq!(left(step_at(&unseen, &without_pods, 10)), seconds(595));
+    // Together with the others it does.
+    assert_eq!(words(&step_at(&job_with(hook(), since), &gone, 65)), ["complete hook offramp: CONTINUE"]);
+}
+
+#[test]
+fn the_hook_of_an_unseen_machine_is_not_called_left() {
+    let passed = |healthy: bool| Observation {
+        node: Seen::Gone,
+        pods: Seen::Gone,
+        membership: Seen::Known(Membership {
+            group: GroupName::new("workers"),
+            state: LifecycleState::TerminatingProceed,
+            healthy,
+        }),
+        ..untouched()
+    };
+    let check = |sightings: Sightings, seen: Observation, expect: Ended| {
+        let mut job = job_with(hook(), sightings);
+        let continued = HookCalls { continued: Some(AT + seconds(700)), ..heard(650) };
+        job.memory.hooks.insert(hook_key(), continued);
+        assert_eq!(step_at(&job, &seen, 710).reason, Reason::Over(expect));
+    };
+    check(Sightings { node: None, ..sightings() }, passed(true), Ended::AnsweredUnseen);
+    check(Sightings { node: None, unhealthy: true, ..sightings() }, passed(false), Ended::InstanceEnded);
+    check(sightings(), passed(true), Ended::Answered);
+}
+
+#[test]
+fn a_dead_machine_is_not_faster_than_the_balancers() {
+    let mut job = job_with(hook(), sightings());
+    job.memory.draining_since.insert(target_key(), AT + seconds(5));
+    let target_groups =
+        Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy])]);
+    let seen = Observation { target_groups, ..ended() };
+    assert_eq!(step_at(&job, &seen, 10).reason, Reason::Propagating { left: seconds(25) });
+    // But the last requests are not waited for.
+    assert_eq!(words(&step_at(&job, &seen, 35)), ["complete hook offramp: CONTINUE"]);
+}
+
+#[test]
+fn what_no_source_has_any_more_has_ended() {
+    let gone = Observation { node: Seen::Gone, membership: Seen::Gone, pods: Seen::Gone, ..ended() };
+    let job = job_with(hook(), Sightings { no_node_since: Some(AT + seconds(35)), ..Sightings::default() });
+    assert_eq!(step_at(&job, &gone, 90).reason, Reason::GroupUndecided);
+    assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::InstanceEnded));
+}
