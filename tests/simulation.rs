@@ -3,11 +3,14 @@
 //! A failing seed prints itself, what it breaks, the command that plays it again, and its transcript.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 #[path = "simulation/checks.rs"]
 mod checks;
+#[path = "simulation/contradictions.rs"]
+mod contradictions;
 #[path = "simulation/course.rs"]
 mod course;
 #[path = "simulation/happenings.rs"]
@@ -20,7 +23,9 @@ mod plan;
 #[path = "scenarios/script.rs"]
 mod script;
 
+use contradictions::contradictions;
 use course::{Report, play};
+use plan::Mood;
 
 /// How long the worlds of an ordinary run may take together.
 const BUDGET: Duration = Duration::from_secs(25);
@@ -37,18 +42,23 @@ fn the_invariants_hold_in_random_worlds() {
     };
     let mut played = 0_u64;
     let mut failed: Vec<Report> = Vec::new();
+    let mut branches = Branches::new();
     for seed in seeds {
         if budget.is_some_and(|budget| begun.elapsed() > budget) {
             break;
         }
         let report = world_of(seed);
         played += 1;
+        count_branches(&mut branches, &report);
         if !report.broken.is_empty() {
             println!("{}", report.failure());
             failed.push(report);
         }
     }
     println!("{played} worlds in {:.1} s", begun.elapsed().as_secs_f64());
+    for (name, (seeds, taken)) in &branches {
+        println!("{seeds:>6} worlds in which {name}, their branch was taken {taken} times");
+    }
     assert!(played > 0, "no world was played");
     if let Some(first) = failed.first() {
         println!("{}\n{}", first.transcript, first.failure());
@@ -57,6 +67,26 @@ fn the_invariants_hold_in_random_worlds() {
             failed.len(),
             first.seed
         );
+    }
+    // A world that never leads to the branch it is there for tests nothing.
+    let tests_nothing = |(worlds, taken): &(u64, usize)| *taken == 0 || worlds * 100 < played;
+    let idle: Vec<_> = branches.iter().filter(|(_, counts)| tests_nothing(counts)).collect();
+    assert!(
+        played < 1_000 || idle.is_empty(),
+        "in less than one of a hundred worlds, or for nothing: {idle:?}"
+    );
+}
+
+/// By what contradicts: in how many worlds it does, and how often these took the branch that it is there for.
+type Branches = BTreeMap<&'static str, (u64, usize)>;
+
+fn count_branches(branches: &mut Branches, report: &Report) {
+    let drawn = contradictions(report.seed).into_iter().filter(|_| Mood::of(report.seed) == Mood::Wild);
+    let kinds: BTreeSet<_> = drawn.map(|(_, contradiction)| contradiction.branch()).collect();
+    for (name, branch) in kinds {
+        let (worlds, taken) = branches.entry(name).or_default();
+        *worlds += 1;
+        *taken += report.transcript.matches(branch).count();
     }
 }
 

@@ -115,7 +115,7 @@ async fn pod_that_comes_back_to_the_cordoned_node() {
     assert!(!text.contains("the deadline has come") && !text.contains("delete default/"), "{text}");
     assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
     let metrics = scene.metrics();
-    assert!(metrics.contains("offramp_pods_came_back_total 1"), "{metrics}");
+    assert!(metrics.contains("offramp_pods_not_waited_for_total{why=\"came_back\"} 1"), "{metrics}");
     assert!(scene.running_pods_on(&instance) <= 1, "{text}");
 }
 
@@ -164,7 +164,7 @@ async fn webhook_denies_evictions() {
     assert_eq!(held.len(), 1, "the stage has a pod to move");
     scene.until_done(seconds(120)).await;
     let text = scene.transcript();
-    let refusals = text.matches("an admission webhook or policy refuses; asked again").count();
+    let refusals = text.matches("an admission webhook or policy refuses; asked again until").count();
     assert_eq!(refusals, 1, "one line, not one each five seconds: {text}");
     assert!(text.contains("1 refused, 1 of them by an admission webhook or policy"), "{text}");
     assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
@@ -319,6 +319,56 @@ async fn no_node_for_a_living_instance() {
     let at = |what: &str| scene.sandbox.peek(|world| told(world, what)).expect(what);
     assert!(at("is answered with CONTINUE").since(at("Terminating:Wait")) >= seconds(600), "{text}");
     assert!(outcomes(&scene, "answered_unseen"), "{text}");
+}
+
+/// Report 05, kubernetes/autoscaler#2930, aws/karpenter-provider-aws#1166: the kubelet is dead, the group calls the instance
+/// healthy, and its pods never leave the API.
+#[tokio::test(start_paused = true)]
+async fn dead_kubelet_healthy_instance() {
+    let stuck =
+        App { ending: Ending { pre_stop: seconds(0), takes: None, stuck: true }, ..App::new("web", 3) };
+    let mut scene = Scene::new(workers([stuck]));
+    scene.policy.hook_limit = seconds(180);
+    scene.start_worker();
+    scale_in(&mut scene);
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(120)).await;
+    let text = scene.transcript();
+    assert!(text.contains("is there a minute after its grace"), "{text}");
+    assert!(text.contains("answering the hook with 1 pod left that came back or cannot end"), "{text}");
+    assert!(!text.contains("the deadline has come") && !text.contains("delete default/"), "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
+    let metrics = scene.metrics();
+    assert!(metrics.contains("offramp_pods_not_waited_for_total{why=\"overdue\"} 1"), "{metrics}");
+}
+
+/// Report 20, kubernetes/kubectl#1568: an admission policy refuses every change of a node. It goes on without, loudly.
+#[tokio::test(start_paused = true)]
+async fn cordon_refused_for_good() {
+    let web = App { entrance: Some(Entrance::new(30_080, 20.0)), ..App::new("web", 3) };
+    let mut scene = Scene::new(workers([web]));
+    scene.policy.hook_limit = seconds(120);
+    let words = "nodes are changed by Terraform only";
+    scene.sandbox.with(|world| {
+        world.clusters.get_mut(&"blue".into()).unwrap().nodes_vetoed = Some(words.to_owned());
+    });
+    scene.start_worker();
+    scale_in(&mut scene);
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(150)).await;
+    let text = scene.transcript();
+    assert!(text.contains("is deregistered from blue-web"), "{text}");
+    let evictions =
+        text.lines().filter(|line| line.contains("pod default/web") && line.ends_with("is evicted"));
+    assert!((1..=2).contains(&evictions.count()), "{text}");
+    let patches = scene.sandbox.peek(|world| world.calls["kubernetes.PATCH node"]);
+    assert!((5..=10).contains(&patches), "tried again with growing pauses, {patches} times: {text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "unisolated")), (1, true), "{text}");
+    let events = scene.sandbox.peek(|world| {
+        let events = &world.clusters[&"blue".into()].events;
+        events.iter().filter(|event| event.reason == "IsolationRefused" && event.note.contains(words)).count()
+    });
+    assert_eq!(events, 1, "{text}");
 }
 
 /// When something was told for the first time.

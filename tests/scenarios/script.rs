@@ -270,7 +270,7 @@ fn line_of(fact: &Fact) -> Option<String> {
         | Fact::Acted { instance, .. }
         | Fact::Faulted { instance, .. }
         | Fact::Vetoed { instance, .. }
-        | Fact::CameBack { instance, .. }
+        | Fact::NotWaitedFor { instance, .. }
         | Fact::Found { instance, .. }
         | Fact::Unfinished { unfinished: Unfinished { instance, .. } }
         | Fact::TooManyJobs { instance }

@@ -19,8 +19,8 @@ use offramp_sandbox::world::queue::Stored;
 use offramp_wire::{Parsed, parse};
 
 use super::lookups::{
-    RECORD, bodies, instance, is_daemon, is_running, is_shown, member, members, node_of, nodes, pod_in,
-    pods_left, record, stays_in_service, targets_left, whole_seconds,
+    RECORD, bodies, instance, is_daemon, is_finished, is_running, is_shown, member, members, node_of,
+    nodeless, nodes, pod_in, pods_left, record, stays_in_service, targets_left, whole_seconds,
 };
 use super::script::seconds;
 
@@ -50,6 +50,10 @@ pub(crate) struct Checks {
     pub(crate) lost_events: bool,
     /// Messages were lost: what they spoke of stays until the sweep finds it.
     pub(crate) lost_messages: bool,
+    /// When Node objects were deleted under a machine that goes on.
+    pub(crate) deleted_nodes: BTreeMap<NodeName, Timestamp>,
+    /// An API server refused changes of nodes.
+    pub(crate) nodes_refused: bool,
     /// Unparseable bodies that were sent.
     pub(crate) garbage: BTreeSet<String>,
     /// Members whose deadline had come when their first hook was answered.
@@ -69,6 +73,8 @@ impl Checks {
             faulty: false,
             lost_events: false,
             lost_messages: false,
+            deleted_nodes: BTreeMap::new(),
+            nodes_refused: false,
             garbage: BTreeSet::new(),
             late: BTreeMap::new(),
         }
@@ -158,7 +164,10 @@ impl Checks {
         if self.late.get(id).is_some_and(|at| now.since(*at) < seconds(30)) {
             return;
         }
-        let pods = if is_shown(world, id) { pods_left(world, id) } else { Vec::new() };
+        let opened = member.actions.iter().filter_map(|action| opened(group, action)).min();
+        let made_before = opened.filter(|_| self.nodes_refused).unwrap_or(now);
+        let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
+        pods.extend(self.pods_without_node(world, id));
         let targets = targets_left(world, id);
         if !pods.is_empty() || !targets.is_empty() {
             let text = format!(
@@ -170,13 +179,23 @@ impl Checks {
         }
     }
 
+    /// Pods of a machine whose node was deleted under it: they have their grace from then on.
+    fn pods_without_node(&self, world: &World, id: &InstanceId) -> Vec<String> {
+        let nodeless = world.clusters.values().find_map(|cluster| Some((cluster, nodeless(cluster, id)?)));
+        let Some((cluster, machine)) = nodeless else { return Vec::new() };
+        let Some(deleted) = self.deleted_nodes.get(&machine.name) else { return Vec::new() };
+        let pods = cluster.pods_of_node(&machine.name).filter(|pod| !is_daemon(pod) && !is_finished(pod));
+        let runs = pods.filter(|pod| pod.created < *deleted && world.now() < *deleted + pod.grace);
+        runs.map(|pod| pod.pod.in_words()).collect()
+    }
+
     /// The earliest end of any open hook of ours or of the spot notice: the moment of the end itself,
     /// without a margin.
     fn deadline(&self, world: &World, id: &InstanceId, group: &Group, member: &Member) -> Option<Timestamp> {
         let activities = world.groups.activities(Some(&group.spec.name), world.now());
         let hooks = member.actions.iter().filter(|action| self.action_is_ours(group, action)).map(|action| {
             let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook);
-            let opened = action.global_until - hook.map_or(Duration::ZERO, |hook| hook.global_timeout());
+            let opened = opened(group, action).unwrap_or(action.global_until);
             let began = activities.iter().find(|(activity, _)| activity.instance == *id);
             let began = began.filter(|_| self.lost_events).map_or(opened, |(activity, _)| activity.started);
             let opened = opened.min(began);
@@ -232,7 +251,8 @@ impl Checks {
         let id = &target.instance;
         self.is_ours(world, id, "deregisters");
         let Some((_, node)) = node_of(world, id) else { return };
-        if instance(world, id).is_some_and(|instance| instance.interrupted_at.is_some()) {
+        if self.nodes_refused || instance(world, id).is_some_and(|instance| instance.interrupted_at.is_some())
+        {
             return;
         }
         if !node.labels.contains_key(EXCLUDE_LABEL) {
@@ -265,7 +285,7 @@ impl Checks {
     /// Nothing is asked for twice: a pod that ends already is left to end.
     fn saw_eviction(&mut self, world: &World, name: &ClusterName, pod: &PodRef, grace: Option<Duration>) {
         let Some((node, pod)) = pod_in(world, name, pod) else { return };
-        if !node.unschedulable {
+        if !node.unschedulable && !self.nodes_refused {
             let text = format!("node {} takes new pods while {} is evicted", node.name, pod.pod.in_words());
             self.break_it(world, "4 a drain begins with the cordon", text);
         }
@@ -350,7 +370,7 @@ impl Checks {
         match &notice.kind {
             NoticeKind::Hook(hook) => self.is_open(world, id, hook).then(|| "its hook is open".to_owned()),
             NoticeKind::Spot(_) | NoticeKind::CapacityReservation => {
-                if world.now() > notice.at + seconds(120) {
+                if world.now() > notice.at + seconds(120) || self.nodes_refused {
                     return None;
                 }
                 let (_, node) = node_of(world, id).filter(|_| is_shown(world, id))?;
@@ -360,13 +380,14 @@ impl Checks {
                 if targets_left(world, id).iter().any(|left| !left.contains("Draining")) {
                     return Some(format!("it is a target: {:?}", targets_left(world, id)));
                 }
-                let pods = pods_left(world, id);
+                let pods = pods_left(world, id, world.now());
                 let drains = notice.kind != NoticeKind::Spot(SpotAction::Hibernate);
                 (drains && !pods.is_empty()).then(|| format!("pods are left: {pods:?}"))
             }
             NoticeKind::Record => None,
             NoticeKind::Rebalance => {
-                let (group, member) = member(world, id)?;
+                // In no cluster it is foreign.
+                let (group, member) = member(world, id).filter(|_| is_shown(world, id))?;
                 let waits = !group.spec.capacity_rebalancing
                     && self.policy.rebalance != offramp_core::RebalancePolicy::None
                     && member.state == MemberState::InService
@@ -404,7 +425,10 @@ impl Checks {
     /// Invariant 8: a node that stays is as it was.
     fn look_at_node(&mut self, world: &World, cluster: &Cluster, node: &Node) {
         let id = &node.instance;
-        let Some(known) = instance(world, id).filter(|known| stays_in_service(known)) else { return };
+        // To its balancers a node that is not Ready is none.
+        let Some(known) = instance(world, id).filter(|known| stays_in_service(known) && node.ready) else {
+            return;
+        };
         let Some((group, Member { state: MemberState::InService, .. })) = member(world, id) else { return };
         let by_hand = self.cordoned_by_hand.contains(&node.name);
         let labelled = node.labels.contains_key(EXCLUDE_LABEL);
@@ -427,4 +451,10 @@ impl Checks {
             }
         }
     }
+}
+
+/// When an action began.
+fn opened(group: &Group, action: &LifecycleAction) -> Option<Timestamp> {
+    let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook)?;
+    Some(action.global_until - hook.global_timeout())
 }

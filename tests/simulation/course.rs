@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
-use offramp_core::{InstanceId, SpotAction, Timestamp};
+use offramp_core::{ClusterName, InstanceId, SpotAction, Timestamp};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::Witness;
 use offramp_sandbox::world::cluster::ViewLag;
@@ -75,6 +75,7 @@ pub(crate) enum Next {
     StartWorker,
     KillWorker,
     NoFaults,
+    NodesAllowed(ClusterName),
     Relabel,
     /// A look at what nobody else looks at.
     Look,
@@ -149,7 +150,11 @@ impl Course {
             let settled = self.scene.sandbox.peek(|world| is_settled(world) && !(lost && has_remains(world)));
             let jobs = self.scene.jobs().await;
             if settled && jobs.is_empty() {
-                break;
+                // Instances end, nodes go, targets become healthy, and what ends may begin another job.
+                self.scene.pass(seconds(400)).await;
+                if self.scene.sandbox.peek(is_settled) && self.scene.jobs().await.is_empty() {
+                    break;
+                }
             }
             if self.scene.sandbox.now() > until {
                 let bodies = self.scene.sandbox.peek(|world| bodies(world, QUEUE));
@@ -158,8 +163,6 @@ impl Course {
                 break;
             }
         }
-        // Instances end, nodes go, targets become healthy.
-        self.scene.pass(seconds(400)).await;
         self.look();
     }
 
@@ -196,6 +199,7 @@ impl Course {
                 self.scene.say("the ports work again");
                 self.scene.sandbox.with(|world| world.faults.at_random(0, 0));
             }
+            Next::NodesAllowed(cluster) => self.refuse_nodes(&cluster, None),
             Next::Relabel => self.relabel(now),
             Next::Look => {
                 self.draw_view_lag();

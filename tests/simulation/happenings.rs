@@ -105,6 +105,7 @@ impl Course {
                 lock(&self.checks).lost_messages = true;
                 self.messages_lost.push(now);
             }
+            Event::Contradiction(contradiction) => self.contradict(contradiction),
             Event::SecondWorker(span) => {
                 self.start_worker();
                 self.plan(now + span, Next::KillWorker);

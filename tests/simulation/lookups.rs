@@ -11,6 +11,8 @@ use offramp_sandbox::world::groups::{Group, Member};
 use offramp_sandbox::world::instances::{Instance, InstanceState};
 use serde_json::Value;
 
+use super::script::seconds;
+
 /// Where the record is on a node.
 pub(crate) const RECORD: &str = "offramp.sh/record";
 
@@ -85,13 +87,25 @@ pub(crate) fn is_daemon(pod: &Pod) -> bool {
     pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet")
 }
 
-/// The pods that a drain has to move. One that tolerates the cordon and was made after it has come back.
-pub(crate) fn pods_left(world: &World, id: &InstanceId) -> Vec<String> {
+pub(crate) fn is_finished(pod: &Pod) -> bool {
+    matches!(pod.phase, Phase::Succeeded | Phase::Failed)
+}
+
+/// The machine of an instance whose Node object was deleted.
+pub(crate) fn nodeless<'a>(cluster: &'a Cluster, id: &InstanceId) -> Option<&'a Node> {
+    cluster.nodeless.values().find(|machine| machine.instance == *id)
+}
+
+/// The pods that a drain has to move. One that tolerates the cordon and was made after it has come back. One that is there
+/// a minute after its grace does not end by itself. To a node that could not be cordoned new ones come at any time.
+pub(crate) fn pods_left(world: &World, id: &InstanceId, made_before: Timestamp) -> Vec<String> {
     let Some((cluster, node)) = node_of(world, id) else { return Vec::new() };
-    let finished = |pod: &Pod| matches!(pod.phase, Phase::Succeeded | Phase::Failed);
+    let overdue = |pod: &Pod| pod.deletion.is_some_and(|end| world.now() >= end + seconds(60));
     let since = record(node).and_then(|record| record.since);
     let came_back = |pod: &Pod| pod.tolerates_all && since.is_some_and(|since| pod.created > since);
-    let evictable = |pod: &&Pod| !is_daemon(pod) && !finished(pod) && !came_back(pod);
+    let is_old = |pod: &Pod| pod.created <= made_before;
+    let evictable =
+        |pod: &&Pod| is_old(pod) && !is_daemon(pod) && !is_finished(pod) && !overdue(pod) && !came_back(pod);
     let left = cluster.pods_of_node(&node.name).filter(evictable);
     left.map(|pod| pod.pod.in_words()).collect()
 }

@@ -11,6 +11,7 @@ use offramp_sandbox::world::cluster::{Ending, ViewLag, WorkloadKind};
 use offramp_sandbox::world::groups::{ActionResult, Hook};
 use offramp_sandbox::{Delays, Fleet};
 
+use super::contradictions::{Contradiction, contradictions};
 use super::script::{START, seconds};
 
 /// How much goes wrong.
@@ -82,6 +83,8 @@ pub(crate) enum Event {
     LoseEvents(u32),
     /// Every message is lost, those too that a worker holds.
     LoseMessages,
+    /// A source says what another one contradicts.
+    Contradiction(Contradiction),
 }
 
 /// A world before it begins.
@@ -195,6 +198,8 @@ impl Plan {
         let policy = policy(random, &names, served);
         let view_lag = view_lag(random, Mood::Wild);
         events.extend(losses(&mut Rng::with_seed(seed ^ 0x1057)));
+        let contradictions = contradictions(seed).into_iter();
+        events.extend(contradictions.map(|(at, contradiction)| (at, Event::Contradiction(contradiction))));
         Self { fleet, policy, events, view_lag }
     }
 }
@@ -213,7 +218,7 @@ fn clusters(count: usize) -> Vec<&'static str> {
     ["blue", "green", "red"].into_iter().take(count).collect()
 }
 
-fn at(random: &mut Rng) -> Duration {
+pub(crate) fn at(random: &mut Rng) -> Duration {
     Duration::from_millis(random.u64(0..1_200_000))
 }
 

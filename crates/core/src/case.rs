@@ -16,19 +16,29 @@ pub(crate) struct Case<'a> {
     /// The tightest of the acting claims.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) machine_ended: bool,
+    /// What has to be done goes on without cordon, label and record.
+    pub(crate) unwritable: bool,
 }
 
 /// Spot goes on without the exclude label when the node could not be written for this long: a third of
 /// a second would do on an idle cluster, and 115 s are left.
 const SPOT_ISOLATION: Duration = Duration::from_secs(5);
 
+/// So long an API server says that it will not write the node, until a hook's removal goes on without: a webhook that is
+/// rolled out is away for some seconds (kubernetes/kubectl#1568).
+const REFUSED: Duration = Duration::from_secs(30);
+/// So long the writes fail in any other way, while the watches work. Hooks have an hour.
+const FAILED: Duration = Duration::from_secs(300);
+
 impl<'a> Case<'a> {
     pub(crate) fn new(facts: Facts<'a>) -> Self {
         let claims: Vec<Claim<'a>> =
             facts.job.notices.iter().map(|notice| triggers::claim(notice, facts)).collect();
         let acting = || claims.iter().filter(|claim| claim.acts());
+        let unwritable = is_unwritable(facts, acting().any(Claim::presses));
         Self {
             facts,
+            unwritable,
             demands: acting().map(|claim| claim.demands).fold(Demands::default(), Demands::unite),
             deadline: Deadline::tightest(acting().filter_map(|claim| claim.until)),
             machine_ended: machine::has_ended(facts),
@@ -61,7 +71,7 @@ impl<'a> Case<'a> {
 
     /// The claim that waits neither for a second try to isolate nor longer than [`SPOT_ISOLATION`].
     fn pressing(&self) -> Option<&Claim<'a>> {
-        self.acting().find(|claim| claim.demands.isolate == Isolation::CordonAndLabel)
+        self.acting().find(|claim| claim.presses())
     }
 
     pub(crate) fn is_isolated(&self, node: &Node) -> bool {
@@ -122,6 +132,7 @@ impl<'a> Case<'a> {
         });
         match &seen.node {
             Seen::Gone => Some(false),
+            Seen::Known(_) if self.unwritable => Some(false),
             Seen::Known(node) if self.is_isolated(node) => Some(true),
             Seen::Known(_) | Seen::Unknown => goes_on.then_some(false),
         }
@@ -164,6 +175,15 @@ impl<'a> Case<'a> {
         };
         deregistered && self.facts.seen.unread_target_groups == 0 && !self.targets().any(open)
     }
+}
+
+/// The node is there, and what is written to it again and again is not taken. One try that failed long ago proves nothing.
+fn is_unwritable(Facts { job, seen, .. }: Facts<'_>, presses: bool) -> bool {
+    let refused = if presses { SPOT_ISOLATION } else { REFUSED };
+    let unwritten = job.memory.unwritten.filter(|_| seen.node.known().is_some());
+    unwritten.is_some_and(|Unwritten { since, refused_since, newest }| {
+        newest >= since + FAILED || refused_since.is_some_and(|since| newest >= since + refused)
+    })
 }
 
 /// Still on the list of its target group.

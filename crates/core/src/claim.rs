@@ -148,6 +148,11 @@ impl<'a> Claim<'a> {
         self.entitlement == Entitlement::Acts
     }
 
+    /// It waits neither for a second try to isolate nor for some seconds.
+    pub(crate) fn presses(&self) -> bool {
+        self.demands.isolate == Isolation::CordonAndLabel
+    }
+
     /// The node has to be isolated for it.
     pub(crate) fn isolates(&self) -> bool {
         matches!(self.entitlement, Entitlement::Acts | Entitlement::Isolates | Entitlement::Asks)

@@ -8,6 +8,8 @@ pub enum Ended {
     WithoutOurAnswer,
     /// We answered the hook, and no node of its living instance was ever seen.
     AnsweredUnseen,
+    /// All else was done for a node that could not be written.
+    Unisolated,
     /// The hook is answered, by us or by anybody.
     Answered,
     /// What was announced has happened: the time of the notice is over, and its node has gone or answers no more.

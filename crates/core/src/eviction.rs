@@ -36,9 +36,20 @@ pub(crate) fn classify(pod: &Pod, policy: &Policy) -> PodClass {
 }
 
 /// The pods that have to go before the node is empty.
-pub(crate) fn evictable<'a>(pods: &'a [Pod], job: &Job, policy: &Policy) -> Vec<(PodClass, &'a Pod)> {
+pub(crate) fn evictable<'a>(
+    pods: &'a [Pod],
+    Facts { job, policy, now, .. }: Facts<'_>,
+) -> Vec<(PodClass, &'a Pod)> {
     let classes = pods.iter().map(|pod| (classify(pod, policy), pod));
-    classes.filter(|(class, pod)| *class != PodClass::Stays && !job.memory.came_back(pod)).collect()
+    let goes = |class: PodClass| class != PodClass::Stays;
+    classes.filter(|(class, pod)| goes(*class) && job.memory.not_waited_for(pod, now).is_none()).collect()
+}
+
+/// How many pods that should go are not waited for.
+pub(crate) fn not_waited_for(Facts { job, seen, policy, now }: Facts<'_>) -> usize {
+    let goes = |pod: &&Pod| classify(pod, policy) != PodClass::Stays;
+    let pods = seen.pods.known().into_iter().flatten().filter(goes);
+    pods.filter(|pod| job.memory.not_waited_for(pod, now).is_some()).count()
 }
 
 /// What is left of a drain, in words for people.
@@ -54,6 +65,8 @@ pub struct Left {
     pub vetoed: usize,
     /// Pods that wait for the balancers to be quiet.
     pub awaiting_quiet: usize,
+    /// The node cannot be written, so that new pods may come.
+    pub uncordoned: bool,
     /// How long until the first pod is forced.
     pub forced_in: Option<Duration>,
 }
@@ -70,7 +83,7 @@ pub(crate) struct Eviction {
 
 /// Plans the evictions of one tick. `quiet`: no new request reaches the node any more.
 pub(crate) fn plan(pods: &[Pod], quiet: bool, deadline: Option<Deadline>, facts: Facts<'_>) -> Eviction {
-    let pods = evictable(pods, facts.job, facts.policy);
+    let pods = evictable(pods, facts);
     let tier = pods.iter().map(|(class, _)| *class).min();
     let mut plan = Eviction::default();
     for (class, pod) in pods {
@@ -88,6 +101,7 @@ impl Eviction {
     /// A pod whose grace is running: it is cut where it would end too late.
     fn shorten(&mut self, pod: &Pod, ends_at: Timestamp, deadline: Option<Deadline>, facts: Facts<'_>) {
         self.left.ending += 1;
+        self.wake_at = earlier(self.wake_at, facts.job.memory.overdue_at(pod));
         let Some(deadline) = deadline else { return };
         let Some(grace) = cut(ends_at, deadline, facts) else { return };
         self.heartbeat_first |= deadline.provisional;

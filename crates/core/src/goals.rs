@@ -41,6 +41,7 @@ const LEAVE: &[StageRow] = &[
     (Stage::Complete, confirm),
     (Stage::Complete, ask),
     (Stage::Complete, await_others),
+    (Stage::Isolate, go_on_trying),
 ];
 /// Only fresh events say so. They never finish a job: the group has to speak.
 const ISOLATE: &[StageRow] = &[
@@ -88,7 +89,8 @@ fn undone(case: &Case<'_>) -> Reason {
 }
 
 fn leave(case: &Case<'_>) -> Option<Course> {
-    let course = Course::Stages { goal: Goal::Leave, rows: LEAVE, done: Reason::Served };
+    let done = if case.unwritable { Reason::Over(Ended::Unisolated) } else { Reason::Served };
+    let course = Course::Stages { goal: Goal::Leave, rows: LEAVE, done };
     case.claims.iter().any(|claim| claim.acts()).then_some(course)
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
 /// What our answer was worth: nobody knows what ran on a living instance that we know no node of.
 const fn as_answered(Facts { job, seen, .. }: Facts<'_>) -> Ended {
     match (&seen.node, &job.memory.sightings) {
+        _ if job.memory.unwritten.is_some() => Ended::Unisolated,
         (Seen::Known(_), _) | (_, Sightings { node: Some(_), .. }) => Ended::Answered,
         (_, Sightings { unhealthy: true, .. }) => Ended::InstanceEnded,
         (_, Sightings { .. }) => Ended::AnsweredUnseen,

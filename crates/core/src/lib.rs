@@ -11,7 +11,6 @@
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm, clippy::too_many_lines))]
 
 mod action;
-mod came_back;
 mod case;
 mod claim;
 mod ended;
@@ -24,6 +23,7 @@ mod ids;
 mod job;
 mod machine;
 mod memory;
+mod not_waited_for;
 mod notice;
 mod observation;
 mod policy;
@@ -42,7 +42,8 @@ mod tests;
 
 /// One vocabulary: what is not public in its module stays inside the crate.
 pub use {
-    action::*, came_back::*, claim::*, ended::*, eviction::*, goals::*, ids::*, job::*, memory::*, notice::*,
-    observation::*, policy::*, reason::*, record::*, repeat::*, stages::*, time::*, triggers::*, walk::*,
+    action::*, claim::*, ended::*, eviction::*, goals::*, ids::*, job::*, memory::*, not_waited_for::*,
+    notice::*, observation::*, policy::*, reason::*, record::*, repeat::*, stages::*, time::*, triggers::*,
+    walk::*,
 };
 use {case::*, facts::*};

@@ -24,7 +24,8 @@ fn is_given_up(Facts { job, seen, .. }: Facts<'_>) -> bool {
         Seen::Known(member) => {
             !member.healthy && job.memory.sightings.healthy_at.is_some_and(|at| at >= event)
         }
-        Seen::Gone => true,
+        // What we have done ourselves is no witness.
+        Seen::Gone => !job.memory.detached,
         Seen::Unknown => false,
     }
 }

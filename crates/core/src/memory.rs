@@ -31,6 +31,8 @@ pub struct Memory {
     pub detached: bool,
     /// Our newest write to the node, for the time until a watch shows it.
     pub node_write: Option<NodeWrite>,
+    /// The node's cordon, label or record could not be written, and has not been since.
+    pub unwritten: Option<Unwritten>,
     /// How often the record alone was written, or tried.
     pub record_writes: u32,
     /// The group was read, and is in scope.
@@ -52,6 +54,8 @@ pub struct Sightings {
     pub healthy_at: Option<Timestamp>,
     /// The newest that the group said of the instance's health is that it is unhealthy.
     pub unhealthy: bool,
+    /// Since when each pod on the node is known to be ending, by our clock.
+    pub ending_since: BTreeMap<PodUid, Timestamp>,
     /// The targets that were healthy when they were last on the list of their target group.
     pub served: BTreeSet<TargetKey>,
 }
@@ -63,6 +67,17 @@ pub struct NodeWrite {
     pub over: String,
     /// When.
     pub at: Timestamp,
+}
+
+/// Writes to a node in a row that came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Since when.
+    pub since: Timestamp,
+    /// Since when the API server answers that it will not: permissions, a webhook, a policy.
+    pub refused_since: Option<Timestamp>,
+    /// The newest of them.
+    pub newest: Timestamp,
 }
 
 /// The newest answer to an eviction or deletion of one pod.
@@ -116,8 +131,11 @@ impl Memory {
         if let Action::Evict { .. } | Action::Delete { .. } = action {
             return None;
         }
-        let until = Some(self.cooldown(&action.key()).until).filter(|until| *until > now)?;
+        let rests = |key: &Key| Some(self.cooldown(key).until).filter(|until| *until > now);
+        let refused = action.guard().and_then(|_| rests(&Key::Unwritten));
+        let until = rests(&action.key()).or(refused)?;
         match action.guard() {
+            Some(_) if refused.is_some() => refused,
             Some(guard) => self.written_over(guard, now).map(|_| until.min(now + UNSHOWN)),
             None => Some(until),
         }

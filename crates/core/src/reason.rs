@@ -60,7 +60,10 @@ pub enum Reason {
         targets: usize,
     },
     /// The hook is being answered, everything owed is done.
-    Completing,
+    Completing {
+        /// Pods on the node that were not waited for.
+        not_waited_for: usize,
+    },
     /// AWS took our answer, and the group does not show it yet.
     Confirming,
     /// AWS says that there is nothing to answer while the group still holds the instance: asked again.

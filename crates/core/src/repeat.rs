@@ -21,6 +21,8 @@ pub enum Pause {
     NodeUnshown,
     /// A write to the node that was not answered: it may have happened.
     NodeUnanswered,
+    /// A write to the node that the API server will not do.
+    NodeRefused,
     /// An eviction: a watch has to show it, or what refuses it has to change.
     Eviction,
     /// A deletion that was refused.
@@ -38,6 +40,8 @@ pub enum Pause {
 pub enum Key {
     /// The node's labels, cordon and record.
     Node,
+    /// That they cannot be written, whatever the node looks like by now.
+    Unwritten,
     /// A pod.
     Pod(PodUid),
     /// The action of a hook.
@@ -103,10 +107,11 @@ impl Action {
                 match outcome {
                     Ok(Outcome::Done | Outcome::Changed) => Pause::NodeUnshown,
                     Err(Failure::Retry) => Pause::NodeUnanswered,
-                    Ok(Outcome::Gone | Outcome::Blocked { .. } | Outcome::Vetoed { .. }) => {
-                        return Repeat::Never;
+                    Ok(Outcome::Gone) => return Repeat::Never,
+                    Ok(Outcome::Blocked { .. } | Outcome::Vetoed { .. })
+                    | Err(Failure::Denied | Failure::Invalid) => {
+                        return Repeat::Again(Pause::NodeRefused, Key::Unwritten);
                     }
-                    Err(Failure::Denied | Failure::Invalid) => return Repeat::Never,
                 }
             }
             Self::Delete { .. } if !worked => Pause::Deletion,

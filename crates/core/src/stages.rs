@@ -13,7 +13,7 @@ pub(crate) use complete::{ask, await_others, complete, confirm};
 pub(crate) use deregister::deregister;
 pub(crate) use detach::detach;
 pub(crate) use drain::drain;
-pub(crate) use isolate::isolate;
+pub(crate) use isolate::{go_on_trying, isolate};
 pub(crate) use quiesce::quiesce;
 pub(crate) use undo::{register, release};
 pub(crate) use write_ends::write_ends;

@@ -1,7 +1,7 @@
 //! What a node's Events tell, so that `kubectl describe node` answers "what is happening to it". The one
 //! place that turns what a job does into announcements.
 
-use offramp_core::{Action, ActionResult, Failure, Outcome, PodRef, Reason, Stage, Trigger};
+use offramp_core::{Action, ActionResult, Failure, Outcome, Reason, Stage, Trigger};
 
 use std::time::Duration;
 
@@ -50,13 +50,15 @@ pub enum EventReason {
     ActionDenied,
     /// An admission webhook or policy refuses to let a pod go.
     EvictionRefused,
+    /// It refuses to let the node be cordoned, labelled or recorded.
+    IsolationRefused,
     /// It ended otherwise than by our answer, or undecided: somebody should look at the node.
     EndUnclear,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Isolated,
         Self::Deregistering,
         Self::Draining,
@@ -72,6 +74,7 @@ impl EventReason {
         Self::PodDeleted,
         Self::ActionDenied,
         Self::EvictionRefused,
+        Self::IsolationRefused,
         Self::EndUnclear,
     ];
 
@@ -93,6 +96,7 @@ impl EventReason {
             Self::PodDeleted => "PodDeleted",
             Self::ActionDenied => "ActionDenied",
             Self::EvictionRefused => "EvictionRefused",
+            Self::IsolationRefused => "IsolationRefused",
             Self::EndUnclear => "EndUnclear",
         }
     }
@@ -105,6 +109,7 @@ impl EventReason {
             | Self::PodDeleted
             | Self::ActionDenied
             | Self::EvictionRefused
+            | Self::IsolationRefused
             | Self::EndUnclear => true,
             Self::Isolated
             | Self::Deregistering
@@ -179,12 +184,16 @@ impl Announcement {
         }
     }
 
-    pub(crate) fn vetoed(pod: &PodRef, by: &str) -> Option<Self> {
-        let text = format!(
-            "An admission webhook or policy refuses to let pod {} go, and is asked again every few seconds: {by}",
-            pod.in_words()
-        );
-        Self::new(EventReason::EvictionRefused, text)
+    pub(crate) fn vetoed(action: &Action, by: &str) -> Option<Self> {
+        if let Action::Evict { pod, .. } | Action::Delete { pod, .. } = action {
+            let text = format!(
+                "An admission webhook or policy refuses to let pod {} go, and is asked again every few seconds: {by}",
+                pod.in_words()
+            );
+            return Self::new(EventReason::EvictionRefused, text);
+        }
+        let text = format!("An admission webhook or policy refuses to {}: {by}", action.in_words());
+        Self::new(EventReason::IsolationRefused, text)
     }
 
     /// A job is over. One that did nothing to the node is not worth a word.
@@ -202,7 +211,7 @@ impl Announcement {
             (JobOutcome::Returned | JobOutcome::NotOurs, Some(Stage::Register | Stage::Release)) => {
                 Self::new(EventReason::Returned, format!("In service again after {took}: {reason}."))
             }
-            (JobOutcome::LeftIsolated | JobOutcome::EndedWithoutOurAnswer, _) => Self::new(
+            (outcome, _) if outcome.is_unclear() => Self::new(
                 EventReason::EndUnclear,
                 format!("Ended after {took}, and somebody should look: {reason}."),
             ),

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use offramp_core::{
-    Action, ActionResult, BalancerKind, ClusterName, Failure, InstanceId, NodeName, Outcome, PodRef, Reason,
-    Stage, Trigger,
+    Action, ActionResult, BalancerKind, ClusterName, Failure, InstanceId, NodeName, NotWaitedFor, Outcome,
+    PodRef, Reason, Stage, Trigger,
 };
 
 use crate::labels::{JobOutcome, stage_name, trigger_name};
@@ -115,12 +115,14 @@ pub enum Fact {
         /// Its words.
         by: String,
     },
-    /// A pod came back to the node that it was evicted from, and is not waited for.
-    CameBack {
+    /// A pod on the node is not waited for.
+    NotWaitedFor {
         /// The instance.
         instance: InstanceId,
         /// The pod.
         pod: PodRef,
+        /// Why.
+        why: NotWaitedFor,
     },
     /// The node is isolated, for the first time by this worker.
     Isolated {
@@ -237,16 +239,11 @@ impl fmt::Display for Fact {
             Self::Faulted { doing, fault, .. } => write!(f, "{doing}: {fault}"),
             Self::Vetoed { action, by, .. } => write!(
                 f,
-                "{}: an admission webhook or policy refuses; asked again every few seconds until it \
-                 agrees, the pod leaves, or the deadline comes: {by}",
+                "{}: an admission webhook or policy refuses; asked again until it agrees, the pod leaves, or the \
+                 deadline comes: {by}",
                 action.in_words()
             ),
-            Self::CameBack { pod, .. } => write!(
-                f,
-                "pod {} came back to the node that it was evicted from, and is not waited for; it \
-                 tolerates the cordon, or something binds it there",
-                pod.in_words()
-            ),
+            Self::NotWaitedFor { pod, why, .. } => write!(f, "pod {} {}", pod.in_words(), why.in_words()),
             Self::Isolated { since_event, .. } => {
                 write!(f, "isolated {} after the event", in_words(*since_event))
             }

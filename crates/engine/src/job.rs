@@ -103,10 +103,10 @@ struct Task {
     /// The newest deadline that a step named.
     deadline: Option<Timestamp>,
     at_work: AtWork,
-    reported: Option<(Stage, std::mem::Discriminant<Reason>)>,
+    reported_step: Option<(Stage, std::mem::Discriminant<Reason>)>,
     isolated: bool,
-    /// Pods whose eviction a webhook refuses, and what makes pods that came back: each is told once.
-    reported_pods: BTreeSet<String>,
+    /// What a webhook refuses, and whose pods are not waited for: each is told once.
+    reported: BTreeSet<String>,
     /// What the node's Events say of this job.
     announced: BTreeSet<(EventReason, Option<String>)>,
     /// The isolation failed, and is tried again then, whatever is being read meanwhile.
@@ -149,9 +149,9 @@ impl Task {
             stage: None,
             deadline: None,
             at_work: shared.journal.metrics().at_work(None, None),
-            reported: None,
+            reported_step: None,
             isolated: false,
-            reported_pods: BTreeSet::new(),
+            reported: BTreeSet::new(),
             announced: BTreeSet::new(),
             isolate_again_at: None,
             faults: BTreeSet::new(),

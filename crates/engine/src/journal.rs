@@ -87,7 +87,9 @@ fn log(fact: &Fact) {
                 tracing::warn!(%instance, action = action_name(action), "{fact}");
             }
         },
-        Fact::Faulted { instance, .. } | Fact::Vetoed { instance, .. } | Fact::CameBack { instance, .. } => {
+        Fact::Faulted { instance, .. }
+        | Fact::Vetoed { instance, .. }
+        | Fact::NotWaitedFor { instance, .. } => {
             tracing::warn!(%instance, "{fact}")
         }
         Fact::Isolated { instance, .. } => tracing::info!(%instance, "{fact}"),
@@ -99,7 +101,7 @@ fn log(fact: &Fact) {
                     tracing::error!(%instance, cluster, outcome = word, seconds, "{fact}")
                 }
                 // Its group waits for an answer that does not come from here: often a name that is misspelt.
-                JobOutcome::NotOurs | JobOutcome::EndedWithoutOurAnswer | JobOutcome::LeftIsolated => {
+                outcome if *outcome == JobOutcome::NotOurs || outcome.is_unclear() => {
                     tracing::warn!(%instance, cluster, outcome = word, seconds, "{fact}")
                 }
                 _ => tracing::info!(%instance, cluster, outcome = word, seconds, "{fact}"),

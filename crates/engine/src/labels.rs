@@ -1,7 +1,8 @@
 //! Closed sets, and the one word for each of their members in metrics, logs, Events and answers.
 
 use offramp_core::{
-    Action, ActionResult, BalancerKind, Ended, Failure, Goal, LifecycleState, Outcome, Stage, Trigger,
+    Action, ActionResult, BalancerKind, Ended, Failure, Goal, LifecycleState, NotWaitedFor, Outcome, Stage,
+    Trigger,
 };
 
 use crate::ports::Fault;
@@ -22,9 +23,10 @@ pub const fn trigger_name(trigger: Trigger) -> &'static str {
 }
 
 /// Every way in which a claim ends and what was done stays done.
-pub(crate) const ENDED: [Ended; 6] = [
+pub(crate) const ENDED: [Ended; 7] = [
     Ended::WithoutOurAnswer,
     Ended::AnsweredUnseen,
+    Ended::Unisolated,
     Ended::Answered,
     Ended::InstanceEnded,
     Ended::WasNotOpen,
@@ -36,6 +38,7 @@ pub(crate) const fn ended_name(ended: Ended) -> &'static str {
     match ended {
         Ended::WithoutOurAnswer => "ended_without_our_answer",
         Ended::AnsweredUnseen => "answered_unseen",
+        Ended::Unisolated => "unisolated",
         Ended::Answered => "answered",
         Ended::InstanceEnded => "instance_ended",
         Ended::WasNotOpen => "was_not_open",
@@ -111,6 +114,8 @@ pub enum JobOutcome {
     WasNotOpen,
     /// We answered the hook of a living instance whose node no cluster ever showed.
     AnsweredUnseen,
+    /// Everything owed was done but the isolation: the node could not be written.
+    Unisolated,
     /// The group never said that the instance stays, so that nothing was undone, and never that it goes.
     LeftIsolated,
     /// The hook is somebody else's: by its name, or by the cluster that its metadata names.
@@ -127,11 +132,12 @@ pub enum JobOutcome {
 
 impl JobOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Left,
         Self::Returned,
         Self::EndedWithoutOurAnswer,
         Self::AnsweredUnseen,
+        Self::Unisolated,
         Self::WasNotOpen,
         Self::LeftIsolated,
         Self::NotOurs,
@@ -148,10 +154,28 @@ impl JobOutcome {
             | Self::Returned
             | Self::EndedWithoutOurAnswer
             | Self::AnsweredUnseen
+            | Self::Unisolated
             | Self::WasNotOpen
             | Self::LeftIsolated
             | Self::NotOurs => true,
             Self::Foreign | Self::HandedOver | Self::Stopped | Self::Panicked => false,
+        }
+    }
+
+    /// Somebody should look: the alert `OfframpEndUnclear` has these.
+    pub const fn is_unclear(self) -> bool {
+        match self {
+            Self::EndedWithoutOurAnswer | Self::AnsweredUnseen | Self::Unisolated | Self::LeftIsolated => {
+                true
+            }
+            Self::Left
+            | Self::Returned
+            | Self::WasNotOpen
+            | Self::NotOurs
+            | Self::Foreign
+            | Self::HandedOver
+            | Self::Stopped
+            | Self::Panicked => false,
         }
     }
 
@@ -162,6 +186,7 @@ impl JobOutcome {
             Self::Returned => "returned",
             Self::EndedWithoutOurAnswer => "ended_without_our_answer",
             Self::AnsweredUnseen => "answered_unseen",
+            Self::Unisolated => "unisolated",
             Self::WasNotOpen => "was_not_open",
             Self::LeftIsolated => "left_isolated",
             Self::NotOurs => "not_ours",
@@ -170,6 +195,14 @@ impl JobOutcome {
             Self::Stopped => "stopped",
             Self::Panicked => "panicked",
         }
+    }
+}
+
+/// Why a pod is not waited for, in one word.
+pub(crate) const fn not_waited_for_name(why: NotWaitedFor) -> &'static str {
+    match why {
+        NotWaitedFor::CameBack => "came_back",
+        NotWaitedFor::Overdue => "overdue",
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a job keeps of what came of its actions, and of what a later observation may not show any more. Core's
 //! decision reads it, and says what is done again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{
-    AcceptedEnd, Action, ActionResult, Evictions, Failure, HookCalls, InstanceId, Memory, NodeWrite,
+    AcceptedEnd, Action, ActionResult, Evictions, Failure, HookCalls, InstanceId, Key, Memory, NodeWrite,
     Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings, TargetHealth, Timestamp,
+    Unwritten,
 };
 
 use crate::retry;
@@ -30,6 +32,9 @@ pub fn learn_of_outcome(
     if let Some(guard) = action.guard().filter(|_| may_have_written) {
         memory.node_write = Some(NodeWrite { over: guard.to_owned(), at: now });
     }
+    if action.guard().is_some() {
+        learn_of_node_write(memory, outcome, now);
+    }
     match action {
         Action::Isolate { .. } => {
             memory.isolation_failed = !worked && *outcome != Ok(Outcome::Changed);
@@ -53,6 +58,27 @@ pub fn learn_of_outcome(
         Action::Exclude { .. } | Action::Release { .. } | Action::Deregister(_) | Action::Register(_) => {}
     }
     rest(memory, action, outcome, now);
+}
+
+/// What is taken, or would have been, proves that the node can be written.
+fn learn_of_node_write(memory: &mut Memory, outcome: &ActionResult, now: Timestamp) {
+    let refused = match outcome {
+        Ok(Outcome::Done | Outcome::Changed | Outcome::Gone) => {
+            memory.unwritten = None;
+            memory.cooldowns.remove(&Key::Unwritten);
+            return;
+        }
+        Ok(Outcome::Blocked { .. } | Outcome::Vetoed { .. }) | Err(Failure::Denied | Failure::Invalid) => {
+            true
+        }
+        Err(Failure::Retry) => false,
+    };
+    let first = Unwritten { since: now, refused_since: None, newest: now };
+    let unwritten = memory.unwritten.get_or_insert(first);
+    unwritten.newest = now;
+    if refused {
+        unwritten.refused_since.get_or_insert(now);
+    }
 }
 
 /// What was done rests, if it may be done again; what needs no second time is forgotten.
@@ -183,6 +209,16 @@ fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Obs
     if let (Seen::Known(_), Seen::Known(pods)) = (&seen.node, &seen.pods) {
         let goes = |pod: &&Pod| pod.daemon_set.is_none() && !pod.mirror && !pod.finished;
         sightings.longest_grace = pods.iter().filter(goes).map(|pod| pod.grace).max().unwrap_or_default();
+    }
+    if let Seen::Known(pods) = &seen.pods {
+        let ending: BTreeSet<&PodUid> =
+            pods.iter().filter(|pod| pod.ends_at.is_some()).map(|pod| &pod.pod.uid).collect();
+        sightings.ending_since.retain(|uid, _| ending.contains(uid));
+        for uid in ending {
+            if !sightings.ending_since.contains_key(uid) {
+                sightings.ending_since.insert(uid.clone(), now);
+            }
+        }
     }
     if let Seen::Known(member) = &seen.membership {
         sightings.unhealthy = !member.healthy;

@@ -7,13 +7,13 @@ mod declare;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{BalancerKind, ClusterName, Goal, Stage, Timestamp, Trigger};
+use offramp_core::{BalancerKind, ClusterName, Goal, NotWaitedFor, Stage, Timestamp, Trigger};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::fact::Fact;
 use crate::labels::{
     ACTIONS, ConfiguredTargetGroup, FAULTS, JobOutcome, OUTCOMES, action_name, balancer_name, fault_name,
-    outcome_name, stage_name, trigger_name,
+    not_waited_for_name, outcome_name, stage_name, trigger_name,
 };
 use crate::ports::Depth;
 use crate::unfinished::{Unfinished, UnfinishedKind};
@@ -52,7 +52,7 @@ pub struct Metrics {
     queue_faults: IntCounterVec,
     leases_lost: IntCounter,
     held_back: IntCounter,
-    came_back: IntCounter,
+    not_waited_for: IntCounterVec,
     notices: IntCounterVec,
     copies: IntCounter,
     isolation: HistogramVec,
@@ -92,6 +92,7 @@ impl Metrics {
 
         let trigger = Labels::one("trigger", Trigger::ALL.map(trigger_name));
         let fault = Labels::one("fault", FAULTS);
+        let not_waited_for = Labels::one("why", NotWaitedFor::ALL.map(not_waited_for_name));
         let cluster = Labels::one("cluster", clusters.iter().cloned());
         let stage = Labels::one("stage", stages.clone());
         let job_stage = Labels::one("stage", stages.chain([NEW]));
@@ -150,9 +151,10 @@ impl Metrics {
                 "offramp_messages_held_back_total",
                 "Messages that went back to the queue because there were as many jobs as allowed.",
             )?,
-            came_back: declare.counter(
-                "offramp_pods_came_back_total",
-                "Controllers whose pods came back to a node that leaves, and are not waited for, by removal.",
+            not_waited_for: declare.counters(
+                "offramp_pods_not_waited_for_total",
+                "Controllers whose pods on a node that leaves are not waited for, counted once a removal, by reason.",
+                &not_waited_for,
             )?,
             notices: declare.counters(
                 "offramp_notices_total",
@@ -319,7 +321,9 @@ impl Metrics {
                 }
             }
             Fact::TooManyJobs { .. } => self.held_back.inc(),
-            Fact::CameBack { .. } => self.came_back.inc(),
+            Fact::NotWaitedFor { why, .. } => {
+                self.not_waited_for.with_label_values(&[not_waited_for_name(*why)]).inc();
+            }
             Fact::Found { what, .. } => self.found.with_label_values(&[what.as_str()]).inc(),
             Fact::SweepFaulted { fault } => self.faults.with_label_values(&[fault_name(fault)]).inc(),
             Fact::Vetoed { .. } | Fact::Routed { .. } | Fact::Unfinished { .. } | Fact::Stopping { .. } => {}

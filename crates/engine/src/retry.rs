@@ -66,6 +66,7 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
     match pause {
         Pause::NodeUnshown => WATCH_LAG,
         Pause::NodeUnanswered => FIRST,
+        Pause::NodeRefused => NODE_REFUSED * 2_u32.pow(times.saturating_sub(1).min(6)),
         Pause::Eviction => EVICTION,
         Pause::Deletion => DELETION,
         Pause::Write => WRITE,
@@ -77,6 +78,9 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
 /// A watch was up to 3.4 s late in a storm on a busy API server. Past that, a write that changed nothing
 /// (an admission webhook took it back) is made again.
 const WATCH_LAG: Duration = Duration::from_secs(5);
+/// How long a write to the node rests that the API server refuses: a permission may be granted, a webhook come back within
+/// a second. Twice as long each time, up to 64 s: some sixty in the hour of a hook.
+const NODE_REFUSED: Duration = Duration::from_secs(1);
 /// How long an eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a budget opens when
 /// another pod becomes ready, which takes longer than that. After a success this covers the time until a watch
 /// shows it.
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_calls_about_hooks_rest_longer_each_time() {
+    fn what_is_done_in_vain_rests_longer_each_time() {
         let hook = Key::Hook(HookKey { group: "g".into(), name: "h".into(), token: None });
         let check = |pause: Pause, expect: [u64; 5]| {
             let repeat = Repeat::Again(pause, hook.clone());
@@ -146,6 +150,7 @@ mod tests {
         };
         check(Pause::NodeUnshown, [5_000; 5]);
         check(Pause::NodeUnanswered, [200; 5]);
+        check(Pause::NodeRefused, [1_000, 2_000, 4_000, 8_000, 16_000]);
         check(Pause::Eviction, [5_000; 5]);
         check(Pause::Deletion, [2_000; 5]);
         check(Pause::Write, [3_000; 5]);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use offramp_core::{Action, Ended, Left, LeftAlone, PodRef, Reason, TargetGroupArn, TargetKey, UndoReason};
+use offramp_core::{
+    Action, Ended, Left, LeftAlone, NotWaitedFor, PodRef, Reason, TargetGroupArn, TargetKey, UndoReason,
+};
 
 use crate::unfinished::UnfinishedKind;
 
@@ -99,7 +101,13 @@ impl InWords for Reason {
             Self::Quiescing { targets } => {
                 format!("waiting for {} to finish the last requests", counted(*targets, "target"))
             }
-            Self::Completing => "everything owed is done, answering the hook".to_owned(),
+            Self::Completing { not_waited_for: 0 } => {
+                "everything owed is done, answering the hook".to_owned()
+            }
+            Self::Completing { not_waited_for } => format!(
+                "answering the hook with {} left that came back or cannot end",
+                counted(*not_waited_for, "pod")
+            ),
             Self::Confirming => "answered, waiting for the group to show it".to_owned(),
             Self::AnswerRefused => {
                 "AWS refuses the answer while the group holds the instance, asking again".to_owned()
@@ -124,6 +132,22 @@ impl InWords for Reason {
     }
 }
 
+impl InWords for NotWaitedFor {
+    fn in_words(&self) -> String {
+        let text = match self {
+            Self::CameBack => {
+                "came back to the node that it was evicted from, and is not waited for; it tolerates the cordon, or \
+                 something binds it there"
+            }
+            Self::Overdue => {
+                "is there a minute after its grace, and is not waited for; a finalizer holds it, or the node's kubelet \
+                 does not answer"
+            }
+        };
+        text.to_owned()
+    }
+}
+
 impl InWords for Left {
     fn in_words(&self) -> String {
         let mut text = format!("{} left", counted(self.running + self.ending, "pod"));
@@ -136,6 +160,9 @@ impl InWords for Left {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
             }
+        }
+        if self.uncordoned {
+            text.push_str(", the node cannot be cordoned");
         }
         if let Some(span) = self.forced_in.filter(|_| self.refused > 0) {
             text.push_str(&format!(", forced in {}", in_words(span)));
@@ -151,6 +178,9 @@ impl InWords for Ended {
                 "the hook cannot be open any more, and it was not our answer that ended it"
             }
             Self::AnsweredUnseen => "the hook is answered, and nobody knows what ran on the instance",
+            Self::Unisolated => {
+                "all is done but for the node, which could not be cordoned, labelled or recorded"
+            }
             Self::Answered => "the hook is answered",
             Self::InstanceEnded => "the instance has ended",
             Self::WasNotOpen => "the hook was not open: an earlier worker has probably answered it",

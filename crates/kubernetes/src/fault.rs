@@ -50,7 +50,7 @@ pub(crate) enum Trouble {
 /// | 429 with the cause `DisruptionBudget` | blocked |
 /// | any other 429: flow control, API server overload | retry |
 /// | 403 about a PodDisruptionBudget, or with the cause `NamespaceTerminating` | retry: both pass |
-/// | an eviction or deletion that an admission webhook or policy refuses, whatever the code, or a webhook that cannot be called | vetoed |
+/// | what an admission webhook or policy refuses, whatever the code, or a webhook that cannot be called | vetoed |
 /// | 401, any other 403 | denied |
 /// | 400, 405, 413, 415, 422 | invalid |
 /// | 500 and above, among them "more than one PodDisruptionBudget", or no answer | retry |
@@ -63,7 +63,7 @@ pub(crate) fn read(request: Request<'_>, error: &kube::Error) -> Result<Outcome,
     };
     let says = said(status);
     let about_pod = matches!(request.kind, Kind::Evict | Kind::Delete);
-    if about_pod && is_veto(status) {
+    if is_veto(status) {
         return Ok(Outcome::Vetoed { by: says });
     }
     match status.code {

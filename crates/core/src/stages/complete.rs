@@ -16,7 +16,7 @@ pub(crate) fn complete(case: &Case<'_>, open: &[Stage]) -> Condition {
     }
     let (actions, due) = heartbeats(case.hooks(), case.facts);
     let wake_at = case.deadline.map(|deadline| deadline.answer).into_iter().chain(due).min();
-    Condition::Open { actions, wake_at, reason: Reason::Completing }
+    Condition::Open { actions, wake_at, reason: Reason::Completing { not_waited_for: 0 } }
 }
 
 /// Whether a hook that was seen is open: AWS takes a heartbeat, or does not.
@@ -49,15 +49,15 @@ fn answer(case: &Case<'_>, everything_else: bool) -> Condition {
     let is_refused = |hook: &Hook| case.facts.job.memory.hook(&hook.key).refused.is_some();
     let reason = match everything_else {
         true if case.hooks().any(|(_, hook)| is_refused(hook)) => Reason::AnswerRefused,
-        true => Reason::Completing,
+        true => Reason::Completing { not_waited_for: eviction::not_waited_for(case.facts) },
         false => given_up(case),
     };
     todo(case.hooks().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(), reason)
 }
 
 fn given_up(case: &Case<'_>) -> Reason {
-    let Facts { job, seen, policy, .. } = case.facts;
-    let pods = seen.pods.known().map_or(0, |pods| eviction::evictable(pods, job, policy).len());
+    let seen = case.facts.seen;
+    let pods = seen.pods.known().map_or(0, |pods| eviction::evictable(pods, case.facts).len());
     Reason::DeadlineReached { pods, targets: case.registered().len() }
 }
 

@@ -11,7 +11,9 @@ pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
     let node = match &seen.node {
         Seen::Gone => None,
         Seen::Unknown => return wait(case.facts.recheck(), Reason::PodsUnknown),
-        Seen::Known(node) if !case.is_isolated(node) => return wait(case.facts.recheck(), Reason::Isolating),
+        Seen::Known(node) if !case.unwritable && !case.is_isolated(node) => {
+            return wait(case.facts.recheck(), Reason::Isolating);
+        }
         Seen::Known(node) => Some(node),
     };
     let pods = match &seen.pods {
@@ -22,7 +24,7 @@ pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
     let quiet = case.is_quiet(!open.contains(&Stage::Deregister));
     let plan = eviction::plan(pods, quiet, case.deadline, case.facts);
     if plan.left.running + plan.left.ending == 0 {
-        return once_empty(node, case.facts);
+        return once_empty(node, case);
     }
     let mut actions = plan.actions;
     if plan.heartbeat_first {
@@ -34,15 +36,21 @@ pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
         let hooks = case.hooks().filter(|(_, hook)| unheard(hook));
         actions.extend(hooks.map(|(_, hook)| Action::Heartbeat(hook.key.clone())));
     }
-    Condition::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(plan.left) }
+    let left = Left { uncordoned: case.unwritable, ..plan.left };
+    Condition::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(left) }
 }
 
 /// A pod that was bound in the moment of the cordon shows up a little later, and what was on a machine without a node
 /// is not seen at all.
-fn once_empty(node: Option<&Node>, facts: Facts<'_>) -> Condition {
-    let Facts { job, policy, now, .. } = facts;
-    let settled = |node: &Node| node.record.as_ref().map_or(now, |record| record.since) + policy.settle;
-    let until = node.map_or_else(|| machine::runs_without_node_until(facts), settled);
+fn once_empty(node: Option<&Node>, case: &Case<'_>) -> Condition {
+    let Facts { job, policy, now, .. } = case.facts;
+    let settled = |node: &Node| match &node.record {
+        Some(record) => record.since + policy.settle,
+        // Without a cordon new pods may come at any time: there is nothing to settle.
+        None if case.unwritable => now,
+        None => now + policy.settle,
+    };
+    let until = node.map_or_else(|| machine::runs_without_node_until(case.facts), settled);
     let reason = match node {
         Some(_) => Reason::Settling,
         None => Reason::NoNode { left: now.until(until), deleted: job.memory.sightings.node.is_some() },

@@ -115,3 +115,14 @@ fn what_no_source_has_any_more_has_ended() {
     assert_eq!(step_at(&job, &gone, 90).reason, Reason::GroupUndecided);
     assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::InstanceEnded));
 }
+
+#[test]
+fn an_instance_that_we_have_detached_is_no_member_for_that_reason() {
+    let node =
+        Node { record: isolated(&["spot"], true, &[]).record, excluded: true, ..silent(AT - seconds(900)) };
+    let seen = Observation { node: Seen::Known(node), membership: Seen::Gone, ..ended() };
+    let mut job = job([spot()]);
+    assert_eq!(words(&step_at(&job, &seen, 10)), [""; 0]);
+    job.memory.detached = true;
+    assert_eq!(words(&step_at(&job, &seen, 10)), ["evict default/web"]);
+}

@@ -17,8 +17,9 @@ pub(super) const ROW: Row = Row {
     until: |_, _| None,
 };
 
-fn entitlement(notice: &Notice, Facts { seen, policy, now, .. }: Facts<'_>) -> Entitlement {
-    if seen.node == Seen::Gone {
+fn entitlement(notice: &Notice, facts: Facts<'_>) -> Entitlement {
+    let Facts { seen, policy, now, .. } = facts;
+    if machine::has_ended(facts) {
         return Entitlement::Ended(Ended::InstanceEnded);
     }
     if now >= notice.at + policy.patience {

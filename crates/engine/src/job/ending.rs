@@ -85,6 +85,7 @@ fn outcome_of(reason: &Reason) -> JobOutcome {
         Reason::Served | Reason::Over(Ended::Answered | Ended::InstanceEnded) => JobOutcome::Left,
         Reason::Over(Ended::WithoutOurAnswer) => JobOutcome::EndedWithoutOurAnswer,
         Reason::Over(Ended::AnsweredUnseen) => JobOutcome::AnsweredUnseen,
+        Reason::Over(Ended::Unisolated) => JobOutcome::Unisolated,
         Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
         Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,
         Reason::Undone(UndoReason::NotOurs) | Reason::Withdrawn { why: UndoReason::NotOurs, .. } => {

@@ -9,7 +9,7 @@ use super::Task;
 use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
-use crate::labels::{BY_PRESSURE, action_name};
+use crate::labels::{BY_PRESSURE, action_name, not_waited_for_name};
 use crate::ports::Fault;
 use crate::texts::InWords;
 
@@ -84,10 +84,10 @@ impl Task {
         self.deadline = step.deadline.or(self.deadline);
         let Some(stage) = step.stage else { return };
         let kind = (stage, std::mem::discriminant(&step.reason));
-        if self.reported == Some(kind) {
+        if self.reported_step == Some(kind) {
             return;
         }
-        self.reported = Some(kind);
+        self.reported_step = Some(kind);
         let left_stage = match self.stage {
             Some((old, since)) if old != stage => Some((old, now.since(since))),
             Some(_) | None => None,
@@ -131,24 +131,29 @@ impl Task {
         }
     }
 
-    /// What a webhook or policy refuses is told once for each pod, not every few seconds.
+    /// What a webhook or policy refuses is told once for the node and each pod, not every few seconds.
     pub(super) fn tell_veto(&mut self, action: &Action, outcome: &ActionResult) {
         let Ok(Outcome::Vetoed { by }) = outcome else { return };
-        let (Action::Evict { pod, .. } | Action::Delete { pod, .. }) = action else { return };
-        if !self.reported_pods.insert(format!("{} {}", action_name(action), pod.in_words())) {
+        let object = match action {
+            Action::Evict { pod, .. } | Action::Delete { pod, .. } => pod.in_words(),
+            _ => String::new(),
+        };
+        if !self.reported.insert(format!("{} {object}", action_name(action))) {
             return;
         }
-        self.announce(Announcement::vetoed(pod, by));
+        self.announce(Announcement::vetoed(action, by));
         let (instance, action, by) = (self.job.instance.clone(), action.clone(), by.clone());
         self.shared.journal.record(Fact::Vetoed { instance, action, by });
     }
 
-    /// Pods that came back, once for what makes them.
-    pub(super) fn tell_came_back(&mut self, seen: &Observation) {
+    /// Pods that are not waited for, once for what makes them.
+    pub(super) fn tell_not_waited_for(&mut self, seen: &Observation) {
+        let now = self.shared.clock.now();
         for pod in seen.pods.known().into_iter().flatten() {
-            if self.job.memory.came_back(pod) && self.reported_pods.insert(pod.origin.0.clone()) {
+            let Some(why) = self.job.memory.not_waited_for(pod, now) else { continue };
+            if self.reported.insert(format!("{} {}", not_waited_for_name(why), pod.origin.0)) {
                 let (instance, pod) = (self.job.instance.clone(), pod.pod.clone());
-                self.shared.journal.record(Fact::CameBack { instance, pod });
+                self.shared.journal.record(Fact::NotWaitedFor { instance, pod, why });
             }
         }
     }

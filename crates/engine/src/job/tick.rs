@@ -30,7 +30,7 @@ impl Task {
     /// One observe → step → act, after the observing. Says when to look again.
     async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
         let mut step = self.decide(seen);
-        self.tell_came_back(seen);
+        self.tell_not_waited_for(seen);
         self.tell(&step, self.shared.clock.now());
         let again_at = self.act(seen, &mut step).await;
         (step, again_at)

@@ -80,6 +80,7 @@ impl ClusterDoor {
             Ok(_) => Ok(Outcome::Done),
             Err(ApiError::NotFound) => Ok(Outcome::Gone),
             Err(ApiError::Conflict(_)) => Ok(Outcome::Changed),
+            Err(ApiError::Vetoed(by)) => Ok(Outcome::Vetoed { by }),
             Err(error) => Err(self.refused(&format!("patching node {node}"), &error)),
         }
     }

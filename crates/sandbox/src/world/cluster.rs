@@ -52,6 +52,8 @@ pub struct Cluster {
     pub vetoes: BTreeMap<(String, String), String>,
     /// Whether that webhook refuses clients their deletions of these pods, too.
     pub vetoes_deletions: bool,
+    /// With these words an admission policy refuses every change of a node.
+    pub nodes_vetoed: Option<String>,
     /// Until when the API server does not answer.
     pub away_until: Option<Timestamp>,
     /// How late the watches are.
@@ -87,6 +89,8 @@ pub struct Node {
     pub ready_since: Timestamp,
     /// The machine behind it works: kubelet, kube-proxy, processes, network. No API server knows this.
     pub powered: bool,
+    /// Its kubelet has died. Containers and network go on; nothing that the API server is told of them comes true.
+    pub kubelet_dead: bool,
     /// When it joined.
     pub created: Timestamp,
     /// `metadata.resourceVersion`.
@@ -340,6 +344,7 @@ impl Cluster {
             events: VecDeque::new(),
             vetoes: BTreeMap::new(),
             vetoes_deletions: false,
+            nodes_vetoed: None,
             away_until: None,
             view_lag: ViewLag::default(),
             unseen: view::Unseen::default(),

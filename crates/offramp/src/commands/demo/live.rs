@@ -121,7 +121,7 @@ fn told(fact: &Fact) -> Option<(&InstanceId, String)> {
         | Fact::Isolated { instance, .. }
         | Fact::Faulted { instance, .. }
         | Fact::Vetoed { instance, .. }
-        | Fact::CameBack { instance, .. }
+        | Fact::NotWaitedFor { instance, .. }
         | Fact::Found { instance, .. }
         | Fact::Finished { instance, .. } => Some((instance, fact.to_string())),
         Fact::Received { .. }

@@ -80,6 +80,6 @@ impl World {
         let cluster = self.clusters.get(name)?;
         let pod = cluster.pod(uid)?;
         let node = cluster.machine(pod.node.as_ref()?)?;
-        node.powered.then(|| pod.clone())
+        (node.powered && !node.kubelet_dead).then(|| pod.clone())
     }
 }

@@ -68,6 +68,7 @@ impl World {
             ready: true,
             ready_since: self.now,
             powered: true,
+            kubelet_dead: false,
             created: self.now,
             version: 0,
         };
@@ -142,6 +143,14 @@ impl World {
             cluster.nodeless.insert(node.clone(), machine);
         }
         self.cluster_after(name, ORPHANS, Due::Orphans(node.clone()));
+    }
+
+    /// A kubelet dies, and its machine goes on. That the node is not Ready is known at once here.
+    pub fn kill_kubelet(&mut self, name: &ClusterName, node: &NodeName) {
+        let stored = self.clusters.get(name).and_then(|cluster| cluster.nodes.get(node)).cloned();
+        let Some(machine) = stored.filter(|machine| machine.powered && !machine.kubelet_dead) else { return };
+        self.tell(format!("the kubelet of node {node} dies"));
+        self.store_node(name, Node { kubelet_dead: true, ready: false, ready_since: self.now, ..machine });
     }
 
     /// Pods without a Node are deleted, grace or not (pod garbage collection, `gcOrphaned`).

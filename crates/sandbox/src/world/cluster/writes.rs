@@ -61,6 +61,11 @@ impl World {
                 stored.version
             )));
         }
+        if let Some(words) = self.clusters.get(name).and_then(|cluster| cluster.nodes_vetoed.as_ref()) {
+            return Err(ApiError::Vetoed(format!(
+                "nodes \"{node}\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {words}"
+            )));
+        }
         let mut changed = stored.clone();
         changed.unschedulable = patch.unschedulable.unwrap_or(stored.unschedulable);
         changed.taints = patch.taints.unwrap_or_else(|| stored.taints.clone());
@@ -147,18 +152,18 @@ impl World {
         // `rest.BeforeDelete`), while the kubelet starts to count anew.
         pod.deletion = Some(began + requested);
         pod.deletion_grace = Some(requested);
-        let powered = self.node_is_powered(name, &pod);
-        if powered {
+        let served = self.has_kubelet(name, &pod);
+        if served {
             self.kubelet_ends(name, &mut pod, requested);
         }
         self.store_pod(name, pod);
         Ok(())
     }
 
-    fn node_is_powered(&self, name: &ClusterName, pod: &Pod) -> bool {
+    fn has_kubelet(&self, name: &ClusterName, pod: &Pod) -> bool {
         let cluster = self.clusters.get(name);
         let node = cluster.zip(pod.node.as_ref()).and_then(|(cluster, node)| cluster.machine(node));
-        node.is_some_and(|node| node.powered)
+        node.is_some_and(|node| node.powered && !node.kubelet_dead)
     }
 
     fn answering(&self, name: &ClusterName) -> Result<&Cluster, ApiError> {

@@ -1,0 +1,83 @@
+//! Pods that are on the node and need not be waited for.
+//!
+//! Some come back to the node that they were evicted from: the scheduler puts a pod that tolerates the cordon there
+//! again (cilium/cilium#28549), and a DaemonSet's controller puts one on every node. To evict them again would never
+//! end. Others do not end: a finalizer keeps the object, or their kubelet is dead (autoscaler#2930).
+
+use std::time::Duration;
+
+use crate::*;
+
+/// A pod that is there for this long after its grace does not end by itself. A kubelet takes seconds to kill what is left,
+/// and to let its volumes go.
+const OVERDUE: Duration = Duration::from_secs(60);
+
+/// Why a pod is neither waited for nor evicted nor deleted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NotWaitedFor {
+    /// It was made after an accepted end of a pod of the same origin.
+    CameBack,
+    /// Its grace is over, and it is still there.
+    Overdue,
+}
+
+impl NotWaitedFor {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::CameBack, Self::Overdue];
+}
+
+/// The ends that the API server accepted for pods of one origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evictions {
+    /// The first of all.
+    pub first: AcceptedEnd,
+    /// The first for a pod that had come back.
+    pub again: Option<AcceptedEnd>,
+}
+
+/// The end of a pod that the API server accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedEnd {
+    /// The pod.
+    pub pod: PodUid,
+    /// By our clock, until the pod's deletion shows the time of the API server's.
+    pub at: Timestamp,
+}
+
+impl Memory {
+    /// Whether it need not be waited for, and why.
+    pub fn not_waited_for(&self, pod: &Pod, now: Timestamp) -> Option<NotWaitedFor> {
+        if self.came_back(pod) {
+            return Some(NotWaitedFor::CameBack);
+        }
+        let overdue = self.overdue_at(pod).is_some_and(|at| at <= now);
+        overdue.then_some(NotWaitedFor::Overdue)
+    }
+
+    /// When a pod that ends is overdue. Its grace counts from when a watch first showed that it ends, by our own clock:
+    /// what the API server wrote is of another one. So it counts anew after a restart.
+    pub(crate) fn overdue_at(&self, pod: &Pod) -> Option<Timestamp> {
+        let since = self.sightings.ending_since.get(&pod.pod.uid)?;
+        let granted = pod.ends_at.zip(pod.deleted_at).map(|(end, asked)| end.since(asked));
+        Some(*since + granted.unwrap_or(pod.grace) + OVERDUE)
+    }
+
+    /// It was made after an accepted end of a pod of the same origin. One that tolerates the cordon will come back each
+    /// time, so that once is enough. Any other was put there by somebody who may stop, hence twice.
+    fn came_back(&self, pod: &Pod) -> bool {
+        // Nearly always: it spares every pod of every tick the search.
+        if self.evicted.is_empty() {
+            return false;
+        }
+        let Some(ends) = self.evicted.get(&pod.origin) else { return false };
+        let end = if pod.tolerates_cordon { Some(&ends.first) } else { ends.again.as_ref() };
+        end.is_some_and(|end| end.is_before(pod))
+    }
+}
+
+impl AcceptedEnd {
+    /// Whether it came before this pod was made. The API server writes whole seconds.
+    pub fn is_before(&self, pod: &Pod) -> bool {
+        pod.pod.uid != self.pod && pod.created >= self.at.whole_second()
+    }
+}

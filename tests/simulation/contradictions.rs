@@ -1,0 +1,101 @@
+//! What one source says and another one contradicts. Each is a switch of a world, and has a branch of the decision that
+//! it is there for.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use offramp_core::{ClusterName, NodeName};
+
+use super::course::{Course, Next, lock};
+use super::plan::at;
+use super::script::seconds;
+
+/// What contradicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Contradiction {
+    /// The Node object is deleted, and its machine goes on.
+    NodeDeleted,
+    /// The kubelet dies, and its machine goes on.
+    KubeletDies,
+    /// For so long the API server refuses every change of a node of one cluster.
+    NodesRefused(Duration),
+}
+
+impl Contradiction {
+    /// Its name, and what the transcript says where the branch was taken that it is there for.
+    pub(crate) const fn branch(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NodeDeleted => ("the Node is deleted", "the node was deleted, waiting"),
+            Self::KubeletDies => ("the kubelet dies", "is there a minute after its grace"),
+            Self::NodesRefused(_) => ("changes of nodes are refused", "the node cannot be cordoned"),
+        }
+    }
+}
+
+/// Those of a seed, each in every twelfth world, drawn apart from all else.
+pub(crate) fn contradictions(seed: u64) -> Vec<(Duration, Contradiction)> {
+    let random = &mut Rng::with_seed(seed ^ 0x2017);
+    let all = [
+        Contradiction::NodeDeleted,
+        Contradiction::KubeletDies,
+        Contradiction::NodesRefused(seconds(random.u64(5..900))),
+    ];
+    let mut events = Vec::new();
+    for contradiction in all {
+        if random.u8(0..12) == 0 {
+            let times = random.usize(1..=3);
+            events.extend((0..times).map(|_| (at(random), contradiction)));
+        }
+    }
+    events
+}
+
+impl Course {
+    pub(crate) fn contradict(&mut self, contradiction: Contradiction) {
+        let now = self.scene.sandbox.now();
+        match contradiction {
+            Contradiction::NodeDeleted => {
+                let Some((cluster, node)) = self.some_node() else { return };
+                self.scene.sandbox.with(|world| world.delete_node(&cluster, &node));
+                lock(&self.checks).deleted_nodes.insert(node, now);
+            }
+            Contradiction::KubeletDies => {
+                let Some((cluster, node)) = self.some_node() else { return };
+                self.scene.sandbox.with(|world| world.kill_kubelet(&cluster, &node));
+            }
+            Contradiction::NodesRefused(span) => {
+                let Some((cluster, _)) = self.some_node() else { return };
+                self.scene.say(&format!("changes of the nodes of {cluster} are refused for {span:?}"));
+                self.refuse_nodes(&cluster, Some("nodes are changed by Terraform only".to_owned()));
+                lock(&self.checks).nodes_refused = true;
+                self.plan(now + span, Next::NodesAllowed(cluster));
+            }
+        }
+    }
+
+    pub(crate) fn refuse_nodes(&mut self, name: &ClusterName, words: Option<String>) {
+        self.scene.sandbox.with(|world| {
+            if let Some(cluster) = world.clusters.get_mut(name) {
+                cluster.nodes_vetoed = words;
+            }
+        });
+    }
+
+    /// A node; every second time one that a worker works on.
+    fn some_node(&mut self) -> Option<(ClusterName, NodeName)> {
+        let (ours, all): (Vec<_>, Vec<_>) = self.scene.sandbox.peek(|world| {
+            let of = |cluster: &offramp_sandbox::world::cluster::Cluster| {
+                let name = cluster.name.clone();
+                let nodes = cluster.nodes.values().filter(|node| node.powered);
+                let nodes = nodes.map(|node| (node.unschedulable, (name.clone(), node.name.clone())));
+                nodes.collect::<Vec<_>>()
+            };
+            let nodes: Vec<_> = world.clusters.values().flat_map(of).collect();
+            let cordoned =
+                nodes.iter().filter(|(cordoned, _)| *cordoned).map(|(_, node)| node.clone()).collect();
+            (cordoned, nodes.into_iter().map(|(_, node)| node).collect())
+        });
+        let from = if ours.is_empty() || self.random.bool() { all } else { ours };
+        self.random.choice(from)
+    }
+}
