@@ -90,6 +90,7 @@ impl World {
         }
         let pods: Vec<Pod> = (0..pods).map(pod).collect();
         let mut seen = Observation {
+            doubt: None,
             node: Seen::Known(node(None)),
             pods: Seen::Known(pods.clone()),
             membership: Seen::Known(Membership {

@@ -112,6 +112,17 @@ fn every_label_is_explained_with_its_values() {
 }
 
 #[test]
+fn the_alert_for_unclear_ends_has_them_all() {
+    let alerts = read("infra/prometheus/alerts.yaml");
+    let outcomes =
+        alerts.split("outcome=~\"ended_without").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let alerted = format!("ended_without{outcomes}").split('|').map(str::to_owned).collect();
+    let unclear = JobOutcome::ALL.into_iter().filter(|outcome| outcome.is_unclear());
+    let unclear = unclear.map(|outcome| outcome.as_str().to_owned()).collect();
+    assert_right(&differences("outcome", &unclear, &alerted));
+}
+
+#[test]
 fn every_event_outcome_and_reason_to_ignore_is_explained() {
     let operate = operate();
     let events: BTreeSet<String> = EventReason::ALL.map(|reason| reason.as_str().to_owned()).into();

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::routing::get;
-use offramp_core::{AccountRegion, ClusterName, InstanceId, Node, NodeName, Outcome, Pod, Policy, Seen};
+use offramp_core::{
+    AccountRegion, ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, Policy, Seen,
+};
 use offramp_engine::{
     Announcement, Clock, Cluster, ClusterCall, Engine, Fault, Journal, Metrics, Ports, Settings,
     default_policy,
@@ -38,6 +40,14 @@ impl Cluster for WithABug {
 
     fn node(&self, instance: &InstanceId) -> Seen<Node> {
         self.0.node(instance)
+    }
+
+    fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt> {
+        self.0.doubt(instance)
+    }
+
+    fn unidentified(&self) -> Vec<NodeName> {
+        self.0.unidentified()
     }
 
     fn recorded(&self) -> Vec<(InstanceId, Node)> {

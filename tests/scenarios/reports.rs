@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use offramp_core::{GroupName, InstanceId, SpotAction, Timestamp};
+use offramp_core::{GroupName, InstanceId, NodeName, SpotAction, Timestamp};
 use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{Ending, WorkloadKind};
+use offramp_sandbox::world::cluster::{Ending, NamedMachine, WorkloadKind};
 use offramp_sandbox::world::groups::Hook;
 use offramp_sandbox::{Delays, Fleet, World};
 
@@ -369,6 +369,92 @@ async fn cordon_refused_for_good() {
         events.iter().filter(|event| event.reason == "IsolationRefused" && event.note.contains(words)).count()
     });
     assert_eq!(events, 1, "{text}");
+}
+
+/// Report 02, k3s-io/k3s#935, aws/aws-node-termination-handler#618: nodes that do not say which instance they are. The hook
+/// is kept, and the reason says why.
+#[tokio::test(start_paused = true)]
+async fn node_without_aws_provider_id() {
+    let mut scene = Scene::new(workers([App::new("web", 3)]));
+    scene.policy.hook_limit = seconds(400);
+    rename(&mut scene, 0, NamedMachine::None);
+    rename(&mut scene, 1, NamedMachine::None);
+    scene.start_worker();
+    let instance = scene.instances("workers").remove(0);
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(120)).await;
+    let reasons: Vec<String> = scene.jobs().await.into_iter().map(|job| job.reason).collect();
+    assert_eq!(reasons, ["waiting: it may be one of 2 nodes without an instance in their providerID"]);
+    scene.until_done(seconds(400)).await;
+    let text = scene.transcript();
+    let at = |what: &str| scene.sandbox.peek(|world| told(world, what)).expect(what);
+    assert!(at("is answered with CONTINUE").since(at("Terminating:Wait")) >= seconds(380), "{text}");
+    assert!(outcomes(&scene, "answered_unseen"), "{text}");
+}
+
+/// The same for a spot notice, which names no cluster: it ends with its time, and says that nobody was sure.
+#[tokio::test(start_paused = true)]
+async fn spot_notice_that_may_be_ours() {
+    let pool = Pool { hooks: Vec::new(), ..Pool::spot("workers", 3) };
+    let mut scene = Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool));
+    rename(&mut scene, 0, NamedMachine::None);
+    rename(&mut scene, 1, NamedMachine::None);
+    scene.start_worker();
+    let instance = scene.instances("workers").remove(0);
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    scene.pass(seconds(165)).await;
+    assert!(!outcomes(&scene, "foreign"), "{}", scene.transcript());
+    scene.pass(seconds(40)).await;
+    assert!(outcomes(&scene, "foreign_unsure"), "{}", scene.transcript());
+}
+
+/// aws/karpenter-provider-aws#7029 and images with a providerID in them: two Ready nodes name one instance. None is touched.
+#[tokio::test(start_paused = true)]
+async fn two_ready_nodes_for_one_instance() {
+    let pool = Pool { hooks: Vec::new(), ..Pool::spot("workers", 3) };
+    let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(App::new("web", 3));
+    let mut scene = Scene::new(fleet);
+    let instance = scene.instances("workers").remove(0);
+    rename(&mut scene, 1, NamedMachine::Other(instance.clone()));
+    scene.start_worker();
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    scene.pass(seconds(100)).await;
+    let reasons: Vec<String> = scene.jobs().await.into_iter().map(|job| job.reason).collect();
+    assert_eq!(reasons, ["waiting: 2 Ready nodes name this instance in their providerID"]);
+    let touched = |world: &World| {
+        let nodes = world.clusters[&"blue".into()].nodes.values();
+        nodes.filter(|node| node.unschedulable || !node.annotations.is_empty()).count()
+    };
+    // The machine that the notice speaks of ends, and its node is the first to be not Ready: the other one is not its.
+    scene.pass(seconds(60)).await;
+    assert_eq!(scene.sandbox.peek(touched), 0, "{}", scene.transcript());
+    scene.pass(seconds(60)).await;
+    let text = scene.transcript();
+    assert!(!text.contains("is evicted") && outcomes(&scene, "twins"), "{text}");
+}
+
+/// One of them is not Ready: an object of an earlier machine that nobody has deleted.
+#[tokio::test(start_paused = true)]
+async fn an_older_node_object_of_the_same_instance() {
+    let mut scene = Scene::new(workers([App::new("web", 3)]));
+    let instance = scene.instances("workers").remove(0);
+    let older = rename(&mut scene, 1, NamedMachine::Other(instance.clone()));
+    scene.sandbox.with(|world| world.kill_kubelet(&"blue".into(), &older));
+    scene.start_worker();
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(200)).await;
+    assert!(outcomes(&scene, "left"), "{}", scene.transcript());
+}
+
+/// The providerID of the node of an instance of the group `workers` says something else.
+fn rename(scene: &mut Scene, index: usize, names: NamedMachine) -> NodeName {
+    let instance = scene.instances("workers").remove(index);
+    scene.sandbox.with(|world| {
+        let node = world.clusters[&"blue".into()].node_of(&instance).unwrap().name.clone();
+        world.rename_machine(&"blue".into(), &node, names);
+        node
+    })
 }
 
 /// When something was told for the first time.

@@ -8,6 +8,8 @@ pub enum Ended {
     WithoutOurAnswer,
     /// We answered the hook, and no node of its living instance was ever seen.
     AnsweredUnseen,
+    /// Several Ready nodes name the instance, so that none of them was touched.
+    Twins,
     /// All else was done for a node that could not be written.
     Unisolated,
     /// The hook is answered, by us or by anybody.

@@ -12,6 +12,11 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
+    /// Why nothing is known about the node.
+    pub(crate) fn node_unknown(&self) -> Reason {
+        self.seen.doubt.map_or(Reason::NodeUnknown, Reason::NodeInDoubt)
+    }
+
     /// When to read again what no watch tells.
     pub(crate) fn recheck(&self) -> Timestamp {
         self.now + self.policy.recheck

@@ -146,9 +146,9 @@ fn undo(case: &Case<'_>) -> Option<Course> {
             Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
         }
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
-        Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, Reason::NodeUnknown)),
+        Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, case.facts.node_unknown())),
         Seen::Unknown if patient && case.undo_reason() != crate::UndoReason::NotOurs => {
-            Some(Course::Wait(Stage::Isolate, Reason::NodeUnknown))
+            Some(Course::Wait(Stage::Isolate, case.facts.node_unknown()))
         }
         Seen::Known(_) | Seen::Gone | Seen::Unknown => None,
     }

@@ -48,6 +48,8 @@ pub struct Sightings {
     pub node: Option<NodeName>,
     /// Since when it is sure that there is no node.
     pub no_node_since: Option<Timestamp>,
+    /// Several Ready nodes named the instance. One of them may be gone since, and nobody knows which was right.
+    pub twins: Option<NodeDoubt>,
     /// The longest grace of the pods that were on the node, when it was there for the last time.
     pub longest_grace: Duration,
     /// When the group last said that the instance is healthy.

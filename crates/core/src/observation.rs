@@ -31,6 +31,8 @@ impl<T> Seen<T> {
 pub struct Observation {
     /// The node, from its cluster's watch. `Gone` only from a watch in sync.
     pub node: Seen<Node>,
+    /// Why it is `Unknown`, where the watch is in sync.
+    pub doubt: Option<NodeDoubt>,
     /// The pods bound to the node.
     pub pods: Seen<Vec<Pod>>,
     /// The instance's place in Auto Scaling, from a reading that began after the newest notice and after our
@@ -43,6 +45,21 @@ pub struct Observation {
     /// How many more there are that could not be read: what is known is acted on, but nothing that needs
     /// them all is done.
     pub unread_target_groups: usize,
+}
+
+/// Why nobody can say which node an instance has, though every watch is in sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeDoubt {
+    /// None of the nodes names it, and of some nobody knows what they are: they name no instance, and no other machine.
+    Unidentified {
+        /// How many.
+        nodes: usize,
+    },
+    /// Several Ready nodes name it: an image with a providerID in it. One machine has one kubelet.
+    Twins {
+        /// How many.
+        nodes: usize,
+    },
 }
 
 /// A Kubernetes node.

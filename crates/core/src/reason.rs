@@ -11,6 +11,8 @@ pub enum Reason {
     Isolating,
     /// Its cluster is out of sync, so nothing is known about the node.
     NodeUnknown,
+    /// Its cluster is in sync, and nobody can say which node is the instance's.
+    NodeInDoubt(NodeDoubt),
     /// Nothing is known about the pods.
     PodsUnknown,
     /// Auto Scaling has not been read, or could not be.

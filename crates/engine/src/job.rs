@@ -294,7 +294,7 @@ impl Task {
     /// Whether "no node" is to be believed: it was there once, or every cluster could be asked, and a node
     /// that joined just now would show: a watch that is cut off is known to be after 35 s.
     fn absence_is_proven(&self, now: Timestamp) -> bool {
-        let asked = !self.shared.observer.clusters.may_know(&self.job.instance);
+        let asked = !self.shared.observer.clusters.may_know(&self.job);
         self.node_seen || (asked && now >= self.received_at + self.shared.foreign.hold)
     }
 

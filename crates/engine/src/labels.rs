@@ -23,9 +23,10 @@ pub const fn trigger_name(trigger: Trigger) -> &'static str {
 }
 
 /// Every way in which a claim ends and what was done stays done.
-pub(crate) const ENDED: [Ended; 7] = [
+pub(crate) const ENDED: [Ended; 8] = [
     Ended::WithoutOurAnswer,
     Ended::AnsweredUnseen,
+    Ended::Twins,
     Ended::Unisolated,
     Ended::Answered,
     Ended::InstanceEnded,
@@ -38,6 +39,7 @@ pub(crate) const fn ended_name(ended: Ended) -> &'static str {
     match ended {
         Ended::WithoutOurAnswer => "ended_without_our_answer",
         Ended::AnsweredUnseen => "answered_unseen",
+        Ended::Twins => "twins",
         Ended::Unisolated => "unisolated",
         Ended::Answered => "answered",
         Ended::InstanceEnded => "instance_ended",
@@ -116,6 +118,10 @@ pub enum JobOutcome {
     AnsweredUnseen,
     /// Everything owed was done but the isolation: the node could not be written.
     Unisolated,
+    /// Several Ready nodes name the instance: none of them was touched.
+    Twins,
+    /// No cluster could say whether it has the instance, until the notice was over.
+    ForeignUnsure,
     /// The group never said that the instance stays, so that nothing was undone, and never that it goes.
     LeftIsolated,
     /// The hook is somebody else's: by its name, or by the cluster that its metadata names.
@@ -132,12 +138,14 @@ pub enum JobOutcome {
 
 impl JobOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Left,
         Self::Returned,
         Self::EndedWithoutOurAnswer,
         Self::AnsweredUnseen,
         Self::Unisolated,
+        Self::Twins,
+        Self::ForeignUnsure,
         Self::WasNotOpen,
         Self::LeftIsolated,
         Self::NotOurs,
@@ -155,19 +163,23 @@ impl JobOutcome {
             | Self::EndedWithoutOurAnswer
             | Self::AnsweredUnseen
             | Self::Unisolated
+            | Self::Twins
             | Self::WasNotOpen
             | Self::LeftIsolated
             | Self::NotOurs => true,
-            Self::Foreign | Self::HandedOver | Self::Stopped | Self::Panicked => false,
+            Self::Foreign | Self::ForeignUnsure | Self::HandedOver | Self::Stopped | Self::Panicked => false,
         }
     }
 
     /// Somebody should look: the alert `OfframpEndUnclear` has these.
     pub const fn is_unclear(self) -> bool {
         match self {
-            Self::EndedWithoutOurAnswer | Self::AnsweredUnseen | Self::Unisolated | Self::LeftIsolated => {
-                true
-            }
+            Self::EndedWithoutOurAnswer
+            | Self::AnsweredUnseen
+            | Self::Unisolated
+            | Self::Twins
+            | Self::ForeignUnsure
+            | Self::LeftIsolated => true,
             Self::Left
             | Self::Returned
             | Self::WasNotOpen
@@ -187,6 +199,8 @@ impl JobOutcome {
             Self::EndedWithoutOurAnswer => "ended_without_our_answer",
             Self::AnsweredUnseen => "answered_unseen",
             Self::Unisolated => "unisolated",
+            Self::Twins => "twins",
+            Self::ForeignUnsure => "foreign_unsure",
             Self::WasNotOpen => "was_not_open",
             Self::LeftIsolated => "left_isolated",
             Self::NotOurs => "not_ours",

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{
-    AcceptedEnd, Action, ActionResult, Evictions, Failure, HookCalls, InstanceId, Key, Memory, NodeWrite,
-    Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings, TargetHealth, Timestamp,
-    Unwritten,
+    AcceptedEnd, Action, ActionResult, Evictions, Failure, HookCalls, InstanceId, Key, Memory, NodeDoubt,
+    NodeWrite, Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings, TargetHealth,
+    Timestamp, Unwritten,
 };
 
 use crate::retry;
@@ -196,6 +196,8 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
 
 /// Takes in what tells later whether the machine runs.
 fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Observation, now: Timestamp) {
+    let is_twins = |doubt: &NodeDoubt| matches!(doubt, NodeDoubt::Twins { .. });
+    sightings.twins = sightings.twins.or_else(|| seen.doubt.filter(is_twins));
     match &seen.node {
         Seen::Known(node) => {
             sightings.node = Some(node.name.clone());

@@ -71,6 +71,7 @@ pub struct Metrics {
     dead_letters: IntGauge,
     queue_connected: IntGauge,
     cluster_synced: IntGaugeVec,
+    unidentified_nodes: IntGaugeVec,
     target_groups: IntGaugeVec,
     sweeps: IntCounterVec,
     found: IntCounterVec,
@@ -239,6 +240,11 @@ impl Metrics {
                 "offramp_queue_connected",
                 "1 while receives from the queue come back without a fault.",
             )?,
+            unidentified_nodes: declare.gauges(
+                "offramp_unidentified_nodes",
+                "Nodes of the cluster that have no instance in their providerID, nor another machine.",
+                &cluster,
+            )?,
             cluster_synced: declare.gauges(
                 "offramp_cluster_synced",
                 "1 while the watches of the cluster are in sync.",
@@ -386,6 +392,12 @@ impl Metrics {
     pub fn configured_target_groups(&self, state: ConfiguredTargetGroup, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.target_groups.with_label_values(&[state.as_str()]).set(count);
+    }
+
+    /// How many nodes of the cluster nobody can tell apart.
+    pub fn unidentified(&self, cluster: &ClusterName, nodes: usize) {
+        let nodes = i64::try_from(nodes).unwrap_or(i64::MAX);
+        self.unidentified_nodes.with_label_values(&[cluster.as_str()]).set(nodes);
     }
 
     /// Whether the watches of a cluster are in sync. Not the engine's to tell: it is so before there is a queue.

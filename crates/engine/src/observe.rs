@@ -30,8 +30,10 @@ impl Observer {
         cluster: Option<&Arc<dyn Cluster>>,
         absence_is_proven: bool,
     ) -> Observation {
+        let twins = job.memory.sightings.twins;
         let node = match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
             Seen::Gone if !absence_is_proven => Seen::Unknown,
+            Seen::Known(_) if twins.is_some() || self.clusters.is_claimed_twice(job) => Seen::Unknown,
             node => node,
         };
         let pods = match (&node, cluster) {
@@ -43,7 +45,11 @@ impl Observer {
             (Seen::Gone, None) => Seen::Gone,
             (Seen::Known(_), None) | (Seen::Unknown, _) => Seen::Unknown,
         };
-        Observation { node, pods, ..Observation::default() }
+        let doubt = match node {
+            Seen::Unknown => twins.or_else(|| self.clusters.doubt(job, cluster)),
+            Seen::Known(_) | Seen::Gone => None,
+        };
+        Observation { node, doubt, pods, ..Observation::default() }
     }
 
     /// Everything, and what could not be read. A read that fails leaves its field `Unknown`, and never
@@ -100,9 +106,9 @@ impl Observer {
             (Seen::Unknown, 0)
         };
         // The watches are read last: they are the freshest, and evictions follow at once.
-        let Observation { node, pods, .. } = self.read_watches(job, cluster, absence_is_proven);
+        let Observation { node, doubt, pods, .. } = self.read_watches(job, cluster, absence_is_proven);
         faults.extend(node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
-        (Observation { node, pods, membership, group, target_groups, unread_target_groups }, faults)
+        (Observation { node, doubt, pods, membership, group, target_groups, unread_target_groups }, faults)
     }
 
     async fn target_groups(

@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use offramp_core::{
     AccountRegion, BalancerKind, ClusterName, Failure, Group, GroupName, HookKey, InstanceId, Membership,
-    Node, NodeName, Outcome, Pod, PodRef, Record, Seen, TargetGroupArn, TargetHealth, TargetKey, Timestamp,
-    Zone,
+    Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Record, Seen, TargetGroupArn, TargetHealth, TargetKey,
+    Timestamp, Zone,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -292,8 +292,14 @@ pub trait Cluster: Send + Sync {
     /// Its name in the configuration.
     fn name(&self) -> &ClusterName;
 
-    /// The node of an instance. `Gone` only while the watch is in sync.
+    /// The node of an instance. `Gone` only while the watch is in sync. Of several the Ready one; `Unknown` where two are.
     fn node(&self, instance: &InstanceId) -> Seen<Node>;
+
+    /// Why [`Cluster::node`] is not sure of this instance, where its watch is in sync.
+    fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt>;
+
+    /// Nodes that name no instance and no other machine, after the time in which a cloud controller names it.
+    fn unidentified(&self) -> Vec<NodeName>;
 
     /// The same in short. It is asked for every target of a target group, where a copy of the whole
     /// node would be most of the work of a storm.

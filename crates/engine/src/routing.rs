@@ -3,8 +3,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use offramp_core::{HOOK_AT_MOST, InstanceId, Job, Node, Notice, Policy, Seen, Timestamp, hook_is_ours};
+use offramp_core::{
+    HOOK_AT_MOST, Hook, InstanceId, Job, Node, NodeDoubt, Notice, NoticeKind, Policy, Seen, Timestamp,
+    hook_is_ours,
+};
 
 use crate::ports::Cluster;
 
@@ -20,15 +24,28 @@ pub(crate) enum Route {
     /// the instance never joined, its node is gone already, or its cluster is out of sync. The hook is kept
     /// alive meanwhile.
     NoNode,
-    /// No cluster knows the instance, all of them are in sync, and nothing says that it is ours.
+    /// No cluster knows the instance, all of them are sure, and nothing says that it is ours.
     Foreign,
-    /// A cluster that might know it is out of sync.
+    /// A cluster that might know it is out of sync, or has nodes of which nobody knows what they are.
     Unknown,
 }
 
+/// A notice of two minutes counts for one more: then the interruption has come, or does not.
+const SPOT: Duration = Duration::from_secs(180);
+/// A recommendation leads to a cordon at most, which does not keep a message for an hour.
+const REBALANCE: Duration = Duration::from_secs(600);
+
 /// When it does not matter any more whose the instance is: nothing of the job has a claim by then.
 pub(crate) fn ends_unrouted(job: &Job, policy: &Policy) -> Timestamp {
-    let lasts = |notice: &Notice| if notice.hook().is_some() { HOOK_AT_MOST } else { policy.patience };
+    let is_ours = |hook: &Hook| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy);
+    let lasts = |notice: &Notice| match &notice.kind {
+        NoticeKind::Hook(hook) if is_ours(hook) => HOOK_AT_MOST,
+        // Somebody else's, wherever its instance is.
+        NoticeKind::Hook(_) => Duration::ZERO,
+        NoticeKind::Spot(_) | NoticeKind::CapacityReservation => SPOT,
+        NoticeKind::Rebalance => REBALANCE,
+        NoticeKind::Record => policy.patience,
+    };
     job.notices.iter().map(|notice| notice.at + lasts(notice)).max().unwrap_or_default()
 }
 
@@ -47,22 +64,57 @@ impl Clusters {
         nowhere
     }
 
-    /// A cluster that is out of sync may have the node of this instance.
-    pub(crate) fn may_know(&self, instance: &InstanceId) -> bool {
-        self.0.iter().any(|cluster| cluster.node(instance) == Seen::Unknown)
+    /// Where the node may be: in the cluster that a hook of ours names, else in any.
+    fn candidates(&self, job: &Job) -> impl Iterator<Item = &Arc<dyn Cluster>> {
+        let hinted = self.hinted(job).map(|cluster| cluster.name());
+        self.0.iter().filter(move |cluster| hinted.is_none_or(|hinted| hinted == cluster.name()))
+    }
+
+    fn hinted(&self, job: &Job) -> Option<&Arc<dyn Cluster>> {
+        let hints = job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
+        hints.filter_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint)).next()
+    }
+
+    /// A cluster that is out of sync, or has nodes of which nobody knows what they are, may have the node of this job.
+    pub(crate) fn may_know(&self, job: &Job) -> bool {
+        let may_know = |cluster: &Arc<dyn Cluster>| {
+            cluster.node(&job.instance) == Seen::Unknown || cluster.doubt(&job.instance).is_some()
+        };
+        self.candidates(job).any(may_know)
+    }
+
+    /// Why nobody can say which node the job's is, where the watches are in sync.
+    pub(crate) fn doubt(&self, job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> Option<NodeDoubt> {
+        if self.is_claimed_twice(job) {
+            return Some(NodeDoubt::Twins { nodes: self.ready_nodes(&job.instance) });
+        }
+        let own = cluster.and_then(|cluster| cluster.doubt(&job.instance));
+        own.or_else(|| self.candidates(job).find_map(|cluster| cluster.doubt(&job.instance)))
+    }
+
+    /// Two clusters have a Ready node for it, and no hook says which of them is right.
+    pub(crate) fn is_claimed_twice(&self, job: &Job) -> bool {
+        self.0.len() > 1 && self.hinted(job).is_none() && self.ready_nodes(&job.instance) > 1
+    }
+
+    fn ready_nodes(&self, instance: &InstanceId) -> usize {
+        let ready =
+            |cluster: &&Arc<dyn Cluster>| cluster.node(instance).known().is_some_and(|node| node.ready);
+        self.0.iter().filter(ready).count()
     }
 
     pub(crate) fn route(&self, job: &Job, policy: &Policy) -> Route {
-        let unknown = match self.node(&job.instance) {
-            Seen::Known((cluster, _)) => return Route::Here(Arc::clone(cluster)),
-            Seen::Gone => false,
-            Seen::Unknown => true,
+        let has_node = |cluster: &&Arc<dyn Cluster>| cluster.node(&job.instance).known().is_some();
+        let is_torn = |cluster: &&Arc<dyn Cluster>| {
+            matches!(cluster.doubt(&job.instance), Some(NodeDoubt::Twins { .. }))
         };
-        let hints = || job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
-        let hinted = hints().find_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint));
-        if let Some(cluster) = hinted {
+        let hinted = self.hinted(job);
+        let here = hinted.filter(has_node).or_else(|| self.0.iter().find(has_node)).or(hinted);
+        if let Some(cluster) = here.or_else(|| self.0.iter().find(is_torn)) {
             return Route::Here(Arc::clone(cluster));
         }
+        let hints = || job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
+        let unknown = self.may_know(job);
         // A hook's name may be the same in many clusters: one that names another cluster is not ours.
         let named_elsewhere = hints().next().is_some();
         let ours =

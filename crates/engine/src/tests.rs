@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use offramp_core::{
-    ClusterName, Group, GroupName, InstanceId, Membership, Node, NodeName, Outcome, Pod, Seen, Timestamp,
+    ClusterName, Group, GroupName, InstanceId, Membership, Node, NodeDoubt, NodeName, Outcome, Pod, Seen,
+    Timestamp,
 };
 use prometheus::{Registry, TextEncoder};
 
@@ -133,6 +134,14 @@ impl Cluster for Blue {
             selected: true,
             resource_version: "1".to_owned(),
         })
+    }
+
+    fn doubt(&self, _: &InstanceId) -> Option<NodeDoubt> {
+        None
+    }
+
+    fn unidentified(&self) -> Vec<NodeName> {
+        Vec::new()
     }
 
     fn recorded(&self) -> Vec<(InstanceId, Node)> {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use offramp_core::{
-    Action, Ended, Left, LeftAlone, NotWaitedFor, PodRef, Reason, TargetGroupArn, TargetKey, UndoReason,
+    Action, Ended, Left, LeftAlone, NodeDoubt, NotWaitedFor, PodRef, Reason, TargetGroupArn, TargetKey,
+    UndoReason,
 };
 
 use crate::unfinished::UnfinishedKind;
@@ -66,6 +67,7 @@ impl InWords for Reason {
             Self::NodeUnknown => {
                 "waiting: the node is not known, its cluster is out of sync or it has not joined".to_owned()
             }
+            Self::NodeInDoubt(doubt) => format!("waiting: {}", doubt.in_words()),
             Self::PodsUnknown => "waiting: the pods of the node are not known".to_owned(),
             Self::GroupUnknown => "waiting for Auto Scaling to say what the instance is doing".to_owned(),
             Self::GroupUndecided => {
@@ -132,6 +134,18 @@ impl InWords for Reason {
     }
 }
 
+impl InWords for NodeDoubt {
+    fn in_words(&self) -> String {
+        match self {
+            Self::Unidentified { nodes } => format!(
+                "it may be one of {} without an instance in their providerID",
+                counted(*nodes, "node")
+            ),
+            Self::Twins { nodes } => format!("{nodes} Ready nodes name this instance in their providerID"),
+        }
+    }
+}
+
 impl InWords for NotWaitedFor {
     fn in_words(&self) -> String {
         let text = match self {
@@ -178,6 +192,9 @@ impl InWords for Ended {
                 "the hook cannot be open any more, and it was not our answer that ended it"
             }
             Self::AnsweredUnseen => "the hook is answered, and nobody knows what ran on the instance",
+            Self::Twins => {
+                "several Ready nodes name the instance in their providerID: none of them was touched"
+            }
             Self::Unisolated => {
                 "all is done but for the node, which could not be cordoned, labelled or recorded"
             }

@@ -8,8 +8,10 @@ use k8s_openapi::api::core::v1 as api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request as Path;
 use kube::{Client, Resource};
-use offramp_core::{ClusterName, InstanceId, Node, NodeName, Outcome, Pod, PodRef, Seen};
-use offramp_engine::{Announcement, Call, Cluster, ClusterCall, Fault, InWords, Metrics, NodeSummary, Seats};
+use offramp_core::{ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Seen};
+use offramp_engine::{
+    Announcement, Call, Clock, Cluster, ClusterCall, Fault, InWords, Metrics, NodeSummary, Seats,
+};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
@@ -205,6 +207,14 @@ impl Cluster for KubernetesCluster {
 
     fn node(&self, instance: &InstanceId) -> Seen<Node> {
         self.view.node(instance)
+    }
+
+    fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt> {
+        self.view.doubt(instance, Clock::system().now())
+    }
+
+    fn unidentified(&self) -> Vec<NodeName> {
+        self.view.unidentified(Clock::system().now())
     }
 
     fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {

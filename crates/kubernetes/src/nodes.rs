@@ -12,34 +12,72 @@ pub(crate) const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external
 /// What the view keeps of one Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedNode {
-    pub(crate) instance: InstanceId,
+    pub(crate) machine: Machine,
+    pub(crate) created: Timestamp,
     pub(crate) node: Node,
 }
 
+/// The machine of a node, as its `spec.providerID` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Machine {
+    /// This instance.
+    Instance(InstanceId),
+    /// None of EC2: Fargate, a hybrid node, another cloud.
+    Other,
+    /// It does not say: it is empty, or of a kind that names no machine (`k3s://NAME`).
+    Unidentified,
+}
+
+/// What is known of machines that are none of EC2, beside Fargate: hybrid nodes of EKS, and the cloud providers that
+/// Kubernetes has had.
+const OTHER_MACHINES: [&str; 12] = [
+    "alicloud",
+    "azure",
+    "digitalocean",
+    "eks-hybrid",
+    "equinixmetal",
+    "gce",
+    "hcloud",
+    "ibm",
+    "linode",
+    "oci",
+    "openstack",
+    "vsphere",
+];
+
 impl WatchedNode {
+    /// The instance that it names.
+    pub(crate) fn instance(&self) -> Option<&InstanceId> {
+        if let Machine::Instance(instance) = &self.machine { Some(instance) } else { None }
+    }
+
     /// Nothing has changed that a job could care about. The kubelet writes its node's status every few
     /// minutes, which changes the resourceVersion alone.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {
         let unversioned = |node: &Node| Node { resource_version: String::new(), ..node.clone() };
-        self.instance == other.instance && unversioned(&self.node) == unversioned(&other.node)
+        self.machine == other.machine && unversioned(&self.node) == unversioned(&other.node)
     }
 }
 
-/// Reads a node's `spec.providerID`: `aws:///ZONE/INSTANCE`, also with a Local Zone. Nodes of Fargate and hybrid
-/// nodes have no instance.
-fn instance_of(provider_id: &str) -> Option<InstanceId> {
-    let path = provider_id.strip_prefix("aws://")?;
-    InstanceId::parse(path.rsplit('/').next()?)
+/// Reads a node's `spec.providerID`: `aws:///ZONE/INSTANCE`, also with a Local Zone.
+fn machine_of(provider_id: &str) -> Machine {
+    let (kind, path) = provider_id.split_once("://").unwrap_or(("", provider_id));
+    let name = path.rsplit('/').next().unwrap_or_default();
+    match (kind, InstanceId::parse(name)) {
+        ("aws", Some(instance)) => Machine::Instance(instance),
+        ("aws", None) if name.starts_with("fargate-") => Machine::Other,
+        (kind, _) if OTHER_MACHINES.contains(&kind) => Machine::Other,
+        _ => Machine::Unidentified,
+    }
 }
 
-/// Trims a Node. One without an EC2 instance in its providerID (Fargate, hybrid, or not yet
-/// initialised) is none of ours.
+/// Trims a Node.
 pub(crate) fn read(
     node: k8s_openapi::api::core::v1::Node,
     selector: Option<&Selector>,
 ) -> Option<WatchedNode> {
     let spec = node.spec.unwrap_or_default();
-    let instance = instance_of(spec.provider_id.as_deref()?)?;
+    let created = node.metadata.creation_timestamp.clone();
     let labels = node.metadata.labels.unwrap_or_default();
     let annotations = node.metadata.annotations.unwrap_or_default();
     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -48,7 +86,8 @@ pub(crate) fn read(
     let since = ready.and_then(|ready| ready.last_transition_time.clone());
     let since = since.or(node.metadata.creation_timestamp);
     Some(WatchedNode {
-        instance,
+        machine: machine_of(spec.provider_id.as_deref().unwrap_or_default()),
+        created: Timestamp::from_millis(created.map_or(0, |at| at.0.as_millisecond())),
         node: Node {
             name: NodeName::new(node.metadata.name?),
             zone: labels.get("topology.kubernetes.io/zone").map(|zone| Zone::new(zone.as_str())),
@@ -148,8 +187,9 @@ mod tests {
             selected: true,
             resource_version: "7".to_owned(),
         };
-        let instance = InstanceId::parse("i-0b1c2d3e4f5061728").unwrap();
-        assert_eq!(read, Some(WatchedNode { instance, node: expect }));
+        let machine = Machine::Instance(InstanceId::parse("i-0b1c2d3e4f5061728").unwrap());
+        let created = Timestamp::from_millis(5_000);
+        assert_eq!(read, Some(WatchedNode { machine, created, node: expect }));
     }
 
     #[test]
@@ -160,26 +200,28 @@ mod tests {
         assert_eq!(read.node.ready_since, Timestamp::from_millis(5_000));
     }
 
+    /// Report 21 (aws-node-termination-handler#618, Local Zones, Wavelength, hybrid nodes) and 02 (k3s#935).
     #[test]
-    fn the_instance_is_the_last_part_of_the_provider_id() {
-        let check = |text: &str, expect: Option<&str>| {
-            assert_eq!(instance_of(text).as_ref().map(InstanceId::as_str), expect);
-        };
-        check("aws:///eu-west-1b/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
-        check("aws:///us-west-2-lax-1a/i-0b1c2d3e4f5061728", Some("i-0b1c2d3e4f5061728"));
-        check("aws:///eu-west-1b/abc/fargate-ip-10-0-1-2.internal", None);
-        check("eks-hybrid:///eu-west-1/blue/mi-0b1c2d3e4f5061728", None);
-        check("", None);
-    }
-
-    #[test]
-    fn nodes_without_an_instance_are_none_of_ours() {
-        for spec in [
-            json!({}),
-            json!({ "providerID": "aws:///eu-west-1b/abc/fargate-ip-10-0-1-2.internal" }),
-            json!({ "providerID": "eks-hybrid:///eu-west-1/blue/mi-0b1c2d3e4f5061728" }),
+    fn the_provider_id_says_which_machine_a_node_is() {
+        let instance = || Machine::Instance(InstanceId::parse("i-0b1c2d3e4f5061728").unwrap());
+        for text in [
+            "aws:///eu-west-1b/i-0b1c2d3e4f5061728",
+            "aws:///us-west-2-lax-1a/i-0b1c2d3e4f5061728",
+            "aws:///us-east-1-wl1-bos-wlz-1/i-0b1c2d3e4f5061728",
+            "aws:///i-0b1c2d3e4f5061728",
+            "aws://eu-west-1/eu-west-1a/i-0b1c2d3e4f5061728",
         ] {
-            assert_eq!(node(spec, json!({}), json!([])), None);
+            assert_eq!(machine_of(text), instance(), "{text}");
+        }
+        for text in [
+            "aws:///eu-west-1b/0a1b2c3d4e-5f60/fargate-ip-10-0-1-2.internal",
+            "eks-hybrid:///eu-west-1/blue/mi-0b1c2d3e4f5061728",
+            "gce://project/europe-west1-b/node-1",
+        ] {
+            assert_eq!(machine_of(text), Machine::Other, "{text}");
+        }
+        for text in ["", "k3s://ip-172-31-38-104", "aws:///eu-west-1b/worker-b", "i-0b1c2d3e4f5061728"] {
+            assert_eq!(machine_of(text), Machine::Unidentified, "{text}");
         }
     }
 }

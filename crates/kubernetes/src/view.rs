@@ -5,14 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use offramp_core::{InstanceId, Node, NodeName, Pod, PodRef, Seen};
+use offramp_core::{InstanceId, Node, NodeDoubt, NodeName, Pod, PodRef, Seen, Timestamp};
 use offramp_engine::NodeSummary;
 use tokio::sync::watch;
 
-use crate::nodes::WatchedNode;
+use crate::nodes::{Machine, WatchedNode};
 use crate::pods::WatchedPod;
 use crate::services::WatchedService;
+
+/// A cloud controller says within seconds which machine a new node is; a busy one within a minute.
+const IDENTIFIED_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -40,7 +44,9 @@ pub(crate) struct View {
 struct State {
     synced: Synced,
     nodes: BTreeMap<NodeName, WatchedNode>,
-    by_instance: BTreeMap<InstanceId, NodeName>,
+    /// Nearly always one.
+    by_instance: BTreeMap<InstanceId, BTreeSet<NodeName>>,
+    unidentified: BTreeSet<NodeName>,
     pods: BTreeMap<NodeName, BTreeMap<PodRef, WatchedPod>>,
     /// Selectors by namespace and name.
     services: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>,
@@ -72,17 +78,38 @@ impl View {
     /// The node of an instance; `Unknown` while the watch of Nodes is not in sync.
     pub(crate) fn node(&self, instance: &InstanceId) -> Seen<Node> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        if !state.synced.nodes {
+        if !state.synced.nodes || state.ready_nodes(instance) > 1 {
             return Seen::Unknown;
         }
-        let watched = state.by_instance.get(instance).and_then(|name| state.nodes.get(name));
-        watched.map_or(Seen::Gone, |watched| Seen::Known(watched.node.clone()))
+        state.node(instance).map_or(Seen::Gone, |watched| Seen::Known(watched.node.clone()))
+    }
+
+    /// Why the node of an instance is not sure, though the watch of Nodes is in sync.
+    pub(crate) fn doubt(&self, instance: &InstanceId, now: Timestamp) -> Option<NodeDoubt> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let twins = state.ready_nodes(instance);
+        if !state.synced.nodes || twins == 1 {
+            return None;
+        }
+        let unidentified =
+            if state.by_instance.contains_key(instance) { 0 } else { state.unidentified(now).count() };
+        match (twins, unidentified) {
+            (2.., _) => Some(NodeDoubt::Twins { nodes: twins }),
+            (_, 1..) => Some(NodeDoubt::Unidentified { nodes: unidentified }),
+            _ => None,
+        }
+    }
+
+    /// The nodes of which nobody knows what machines they are.
+    pub(crate) fn unidentified(&self, now: Timestamp) -> Vec<NodeName> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.unidentified(now).cloned().collect()
     }
 
     /// What counts about the node of an instance, without a copy of the node.
     pub(crate) fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let watched = state.by_instance.get(instance).and_then(|name| state.nodes.get(name));
+        let watched = state.node(instance);
         watched.filter(|_| state.synced.nodes).map(|watched| NodeSummary::from(&watched.node))
     }
 
@@ -91,7 +118,7 @@ impl View {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let recorded =
             state.nodes.values().filter(|watched| state.synced.nodes && watched.node.record.is_some());
-        recorded.map(|watched| (watched.instance.clone(), watched.node.clone())).collect()
+        recorded.filter_map(|watched| Some((watched.instance()?.clone(), watched.node.clone()))).collect()
     }
 
     /// The pods of the node that an instance has or had; `Gone` where the name is another's by now. `Unknown` while the watch of Pods, or that of Services, which tells whether
@@ -101,7 +128,7 @@ impl View {
         if !(state.synced.pods && state.synced.services) {
             return Seen::Unknown;
         }
-        if state.nodes.get(node).is_some_and(|owner| owner.instance != *instance) {
+        if state.nodes.get(node).is_some_and(|owner| owner.instance() != Some(instance)) {
             return Seen::Gone;
         }
         let pods = state.pods.get(node).into_iter().flat_map(BTreeMap::values);
@@ -127,6 +154,7 @@ impl View {
                 state.synced.nodes = true;
                 state.nodes.clear();
                 state.by_instance.clear();
+                state.unidentified.clear();
                 for node in nodes {
                     state.put_node(node);
                 }
@@ -199,38 +227,59 @@ impl State {
         Pod { local_traffic: watched.pod.local_traffic || behind_local, ..watched.pod.clone() }
     }
 
+    /// The node of an instance: the Ready one, or the youngest.
+    fn node(&self, instance: &InstanceId) -> Option<&WatchedNode> {
+        let nodes = self.by_instance.get(instance)?.iter().filter_map(|name| self.nodes.get(name));
+        nodes.max_by_key(|watched| (watched.node.ready, watched.created))
+    }
+
+    fn ready_nodes(&self, instance: &InstanceId) -> usize {
+        let names = self.by_instance.get(instance).into_iter().flatten();
+        names.filter(|name| self.nodes.get(*name).is_some_and(|watched| watched.node.ready)).count()
+    }
+
+    fn unidentified(&self, now: Timestamp) -> impl Iterator<Item = &NodeName> {
+        let old = move |name: &&NodeName| {
+            self.nodes.get(*name).is_some_and(|watched| now >= watched.created + IDENTIFIED_WITHIN)
+        };
+        self.unidentified.iter().filter(old)
+    }
+
     fn put_node(&mut self, node: WatchedNode) -> Touched {
-        let (name, instance) = (node.node.name.clone(), node.instance.clone());
-        self.by_instance.insert(instance.clone(), name.clone());
+        let name = node.node.name.clone();
         let looks_same = self.nodes.get(&name).is_some_and(|old| old.looks_like(&node));
-        let old = self.nodes.insert(name.clone(), node);
         if looks_same {
+            self.nodes.insert(name, node);
             return Touched::Nobody;
         }
-        let mut touched = BTreeSet::from([instance.clone()]);
-        // A node object can come back under its name for another instance.
-        if let Some(old) = old.filter(|old| old.instance != instance) {
-            self.forget_instance(&old.instance, &name);
-            touched.insert(old.instance);
-        }
-        Touched::Some(touched)
+        // A node object can come back under its name for another instance, or tell a little later which it is.
+        let was = self.drop_node(&name);
+        let is = match &node.machine {
+            Machine::Instance(instance) => {
+                self.by_instance.entry(instance.clone()).or_default().insert(name.clone());
+                Touched::Some(BTreeSet::from([instance.clone()]))
+            }
+            Machine::Unidentified => {
+                self.unidentified.insert(name.clone());
+                Touched::Nobody
+            }
+            Machine::Other => Touched::Nobody,
+        };
+        self.nodes.insert(name, node);
+        was.and(is)
     }
 
     fn drop_node(&mut self, name: &NodeName) -> Touched {
+        self.unidentified.remove(name);
         let Some(old) = self.nodes.remove(name) else { return Touched::Nobody };
-        self.forget_instance(&old.instance, name);
-        Touched::Some(BTreeSet::from([old.instance]))
-    }
-
-    /// Another node object may stand for the same instance, when a node was renamed.
-    fn forget_instance(&mut self, instance: &InstanceId, name: &NodeName) {
-        if self.by_instance.get(instance) != Some(name) {
-            return;
+        let Machine::Instance(instance) = old.machine else { return Touched::Nobody };
+        if let Some(names) = self.by_instance.get_mut(&instance) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_instance.remove(&instance);
+            }
         }
-        self.by_instance.remove(instance);
-        if let Some(other) = self.nodes.values().find(|other| other.instance == *instance) {
-            self.by_instance.insert(instance.clone(), other.node.name.clone());
-        }
+        Touched::Some(BTreeSet::from([instance]))
     }
 
     fn put_pod(&mut self, pod: WatchedPod) -> Touched {
@@ -265,9 +314,18 @@ impl State {
     }
 
     fn touched(&self, node: &NodeName) -> Touched {
-        self.nodes
-            .get(node)
-            .map_or(Touched::Nobody, |node| Touched::Some(BTreeSet::from([node.instance.clone()])))
+        let instance = self.nodes.get(node).and_then(WatchedNode::instance);
+        instance.map_or(Touched::Nobody, |instance| Touched::Some(BTreeSet::from([instance.clone()])))
+    }
+}
+
+impl Touched {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nobody, other) | (other, Self::Nobody) => other,
+            (Self::Some(one), Self::Some(other)) => Self::Some(one.into_iter().chain(other).collect()),
+            (Self::Everybody, _) | (_, Self::Everybody) => Self::Everybody,
+        }
     }
 }
 

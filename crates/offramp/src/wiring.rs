@@ -78,6 +78,7 @@ impl Worker {
             metrics: Arc::new(move || {
                 for cluster in &watched {
                     metrics.synced(cluster.name(), cluster.in_sync());
+                    metrics.unidentified(cluster.name(), cluster.unidentified().len());
                 }
                 registry.gather()
             }),
@@ -279,7 +280,14 @@ fn queue_readiness(progress: &Progress) -> Readiness {
 
 fn cluster_readiness(cluster: &Arc<dyn Cluster>) -> Readiness {
     let ready = cluster.in_sync();
+    let unidentified = cluster.unidentified();
     let why = match cluster.trouble() {
+        _ if ready && !unidentified.is_empty() => format!(
+            "in sync; {} nodes of cluster {} have no instance in their providerID, among them {}",
+            unidentified.len(),
+            cluster.name(),
+            unidentified[0]
+        ),
         _ if ready => "in sync".to_owned(),
         Some(trouble) => format!("out of sync: {trouble}"),
         None => "its watches have not caught up yet".to_owned(),

@@ -6,7 +6,7 @@ use crate::*;
 pub(crate) fn isolate(case: &Case<'_>, _: &[Stage]) -> Condition {
     match &case.facts.seen.node {
         Seen::Gone => Condition::Holds,
-        Seen::Unknown => wait(case.facts.recheck(), Reason::NodeUnknown),
+        Seen::Unknown => wait(case.facts.recheck(), case.facts.node_unknown()),
         Seen::Known(node) if case.unwritable || case.is_isolated(node) => Condition::Holds,
         Seen::Known(node) => try_to(case, node),
     }

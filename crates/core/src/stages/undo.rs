@@ -34,7 +34,7 @@ pub(crate) fn release(case: &Case<'_>, open: &[Stage]) -> Condition {
     match &case.facts.seen.node {
         _ if open.contains(&Stage::Register) => Condition::Holds,
         Seen::Gone | Seen::Known(Node { record: None, .. }) => Condition::Holds,
-        Seen::Unknown => wait(case.facts.recheck(), Reason::NodeUnknown),
+        Seen::Unknown => wait(case.facts.recheck(), case.facts.node_unknown()),
         Seen::Known(Node { record: Some(record), resource_version, .. }) => {
             let (others, guard) = (case.others(record), resource_version.clone());
             let action = if others.entries.is_empty() {

@@ -121,6 +121,7 @@ fn every_case(mut check: impl FnMut(&Case<'_>)) {
                     for group in &groups {
                         for target_groups in &targets {
                             let seen = Observation {
+                                doubt: None,
                                 node: node.clone(),
                                 pods: if *node == Seen::Gone { Seen::Gone } else { pods.clone() },
                                 membership: membership.clone(),

@@ -220,6 +220,7 @@ pub(crate) fn target_group(own_health: Option<TargetHealth>, others: &[TargetHea
 /// A hook's world in which everything is known and nothing has been done.
 pub(crate) fn untouched() -> Observation {
     Observation {
+        doubt: None,
         node: Seen::Known(node()),
         pods: Seen::Known(vec![pod("web-1"), pod("web-2")]),
         membership: member(LifecycleState::TerminatingWait),

@@ -31,9 +31,8 @@ impl Task {
                 (JobOutcome::Foreign, "the instance is in no cluster that this worker serves".to_owned())
             }
             End::GivenUp => (
-                JobOutcome::Returned,
-                "the clusters that might have the instance stayed out of sync until its time was over"
-                    .to_owned(),
+                JobOutcome::ForeignUnsure,
+                "no cluster could say whether it has the instance, until its time was over".to_owned(),
             ),
             End::HandedOver => (JobOutcome::HandedOver, "its messages did not come back".to_owned()),
             End::Stopped => {
@@ -41,7 +40,9 @@ impl Task {
             }
         };
         match outcome {
-            JobOutcome::Foreign if self.shared.foreign.delete => self.delete(messages).await,
+            JobOutcome::Foreign | JobOutcome::ForeignUnsure if self.shared.foreign.delete => {
+                self.delete(messages).await
+            }
             JobOutcome::Stopped => self.order(Order::Release { messages }),
             _ if outcome.is_own() => self.delete(messages).await,
             _ => self.order(Order::Forget { messages }),
@@ -85,6 +86,7 @@ fn outcome_of(reason: &Reason) -> JobOutcome {
         Reason::Served | Reason::Over(Ended::Answered | Ended::InstanceEnded) => JobOutcome::Left,
         Reason::Over(Ended::WithoutOurAnswer) => JobOutcome::EndedWithoutOurAnswer,
         Reason::Over(Ended::AnsweredUnseen) => JobOutcome::AnsweredUnseen,
+        Reason::Over(Ended::Twins) => JobOutcome::Twins,
         Reason::Over(Ended::Unisolated) => JobOutcome::Unisolated,
         Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
         Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use offramp_core::{
-    BudgetName, ClusterName, InstanceId, Node, NodeName, Outcome, Pod, PodOrigin, PodRef, Record, Seen,
+    BudgetName, ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodOrigin, PodRef, Record,
+    Seen,
 };
 use offramp_engine::{
     Announcement, Cluster, ClusterCall, Fault, InWords, RECORD_ANNOTATION, Seats, node_owner, read_record,
@@ -15,7 +16,7 @@ use offramp_engine::{
 use tokio::sync::watch;
 
 use crate::witness::WorkerCall;
-use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NodePatch};
+use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NamedMachine, NodePatch};
 use crate::{Sandbox, World};
 
 /// The kubelet puts it on the API's copy of a static pod.
@@ -53,6 +54,21 @@ impl ClusterDoor {
             Some(cluster) if !cluster.is_away(world.now()) => look(cluster),
             Some(_) | None => Seen::Unknown,
         })
+    }
+
+    /// The nodes that say that they are this instance.
+    fn claimants<'a>(&self, cluster: &'a cluster::Cluster, instance: &InstanceId) -> Vec<&'a cluster::Node> {
+        let view = cluster.view(self.listed);
+        if !cluster.misnamed {
+            return view.node_of(instance).into_iter().collect();
+        }
+        let shown = cluster.nodes.values().filter_map(|stored| view.node_of(&stored.instance));
+        shown.filter(|shown| shown.claims(instance)).collect()
+    }
+
+    fn nameless(&self, cluster: &cluster::Cluster) -> Vec<NodeName> {
+        let nameless = cluster.nodes.values().filter(|stored| stored.names == NamedMachine::None);
+        nameless.filter(|_| cluster.misnamed).map(|stored| stored.name.clone()).collect()
     }
 
     fn refused(&self, what: &str, error: &ApiError) -> Fault {
@@ -129,8 +145,33 @@ impl Cluster for ClusterDoor {
     }
 
     fn node(&self, instance: &InstanceId) -> Seen<Node> {
-        let view = |cluster: &cluster::Cluster| cluster.view(self.listed).node_of(instance).map(node);
-        self.look(|cluster| view(cluster).map_or(Seen::Gone, Seen::Known))
+        self.look(|cluster| match &self.claimants(cluster, instance)[..] {
+            [] => Seen::Gone,
+            [only] => Seen::Known(node(only)),
+            several => match several.iter().filter(|claimant| claimant.ready).collect::<Vec<_>>()[..] {
+                [ready] => Seen::Known(node(ready)),
+                [] => Seen::Known(node(several[0])),
+                [_, _, ..] => Seen::Unknown,
+            },
+        })
+    }
+
+    fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt> {
+        let doubt = self.look(|cluster| {
+            let claimants = self.claimants(cluster, instance);
+            let (ready, unidentified) =
+                (claimants.iter().filter(|claimant| claimant.ready).count(), self.nameless(cluster).len());
+            Seen::Known(match (ready, unidentified) {
+                (2.., _) => Some(NodeDoubt::Twins { nodes: ready }),
+                (_, 1..) if claimants.is_empty() => Some(NodeDoubt::Unidentified { nodes: unidentified }),
+                _ => None,
+            })
+        });
+        doubt.known().copied().flatten()
+    }
+
+    fn unidentified(&self) -> Vec<NodeName> {
+        self.look(|cluster| Seen::Known(self.nameless(cluster))).known().cloned().unwrap_or_default()
     }
 
     fn recorded(&self) -> Vec<(InstanceId, Node)> {

@@ -34,6 +34,8 @@ pub struct Cluster {
     pub nodes: BTreeMap<NodeName, Node>,
     /// Machines whose node somebody deleted: kubelet, kube-proxy and containers go on there.
     pub nodeless: BTreeMap<NodeName, Node>,
+    /// Some node's providerID names another machine than its own, or none.
+    pub(crate) misnamed: bool,
     /// Its pods by (namespace, name).
     pub pods: BTreeMap<(String, String), Pod>,
     /// Its disruption budgets by (namespace, name).
@@ -71,8 +73,10 @@ pub struct Node {
     pub name: NodeName,
     /// `metadata.uid`.
     pub uid: String,
-    /// The instance behind it: `spec.providerID` is `aws:///ZONE/INSTANCE`.
+    /// The instance behind it.
     pub instance: InstanceId,
+    /// Which machine its `spec.providerID` names.
+    pub names: NamedMachine,
     /// Its zone.
     pub zone: Zone,
     /// Labels, with the exclude label.
@@ -95,6 +99,17 @@ pub struct Node {
     pub created: Timestamp,
     /// `metadata.resourceVersion`.
     pub version: u64,
+}
+
+/// What a node's `spec.providerID` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedMachine {
+    /// `aws:///ZONE/INSTANCE`, the instance behind it.
+    Own,
+    /// Nothing that tells which machine it is (`k3s://NAME`).
+    None,
+    /// Another instance: an image with a providerID in it.
+    Other(InstanceId),
 }
 
 /// A pod as stored.
@@ -335,6 +350,7 @@ impl Cluster {
             name,
             nodes: BTreeMap::new(),
             nodeless: BTreeMap::new(),
+            misnamed: false,
             pods: BTreeMap::new(),
             budgets: BTreeMap::new(),
             workloads: BTreeMap::new(),
@@ -355,6 +371,26 @@ impl Cluster {
     /// Whether the API server does not answer at the moment.
     pub fn is_away(&self, now: Timestamp) -> bool {
         self.away_until.is_some_and(|until| now < until)
+    }
+}
+
+impl Node {
+    /// `spec.providerID`.
+    pub fn provider_id(&self) -> String {
+        match &self.names {
+            NamedMachine::Own => format!("aws:///{}/{}", self.zone, self.instance),
+            NamedMachine::None => format!("k3s://{}", self.name),
+            NamedMachine::Other(instance) => format!("aws:///{}/{instance}", self.zone),
+        }
+    }
+
+    /// Whether it says that it is this instance.
+    pub fn claims(&self, instance: &InstanceId) -> bool {
+        match &self.names {
+            NamedMachine::Own => self.instance == *instance,
+            NamedMachine::None => false,
+            NamedMachine::Other(named) => named == instance,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use offramp_core::{ClusterName, InstanceId, NodeName};
 
 use super::index::key_of;
-use super::{Due, EXCLUDE_LABEL, Key, Node};
+use super::{Due, EXCLUDE_LABEL, Key, NamedMachine, Node};
 use crate::world::World;
 
 /// Pod garbage collection waits for 40 s, and looks every 20 s (kube-controller-manager, `quarantineTime`, `gcCheckPeriod`).
@@ -69,6 +69,7 @@ impl World {
             ready_since: self.now,
             powered: true,
             kubelet_dead: false,
+            names: NamedMachine::Own,
             created: self.now,
             version: 0,
         };
@@ -143,6 +144,18 @@ impl World {
             cluster.nodeless.insert(node.clone(), machine);
         }
         self.cluster_after(name, ORPHANS, Due::Orphans(node.clone()));
+    }
+
+    /// The providerID of a node says something else from now on.
+    pub fn rename_machine(&mut self, name: &ClusterName, node: &NodeName, names: NamedMachine) {
+        let stored = self.clusters.get_mut(name).and_then(|cluster| {
+            cluster.misnamed |= names != NamedMachine::Own;
+            cluster.nodes.get(node).cloned()
+        });
+        if let Some(node) = stored {
+            self.tell(format!("node {} says that it is {names:?}", node.name));
+            self.store_node(name, Node { names, ..node });
+        }
     }
 
     /// A kubelet dies, and its machine goes on. That the node is not Ready is known at once here.

@@ -34,11 +34,7 @@ struct Taint<'a> {
 impl<'a> NodeSpec<'a> {
     pub(super) fn of(node: &'a Node) -> Self {
         let taints = node.taints.iter().map(|(key, value, effect)| Taint { key, value, effect });
-        Self {
-            provider_id: format!("aws:///{}/{}", node.zone, node.instance),
-            unschedulable: node.unschedulable,
-            taints: taints.collect(),
-        }
+        Self { provider_id: node.provider_id(), unschedulable: node.unschedulable, taints: taints.collect() }
     }
 }
 
