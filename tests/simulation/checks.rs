@@ -425,6 +425,10 @@ impl Checks {
     /// Invariant 8: a node that stays is as it was.
     fn look_at_node(&mut self, world: &World, cluster: &Cluster, node: &Node) {
         let id = &node.instance;
+        // A worker takes it for the machine that it names.
+        if !node.claims(id) {
+            return;
+        }
         // To its balancers a node that is not Ready is none.
         let Some(known) = instance(world, id).filter(|known| stays_in_service(known) && node.ready) else {
             return;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use offramp_core::{ClusterName, NodeName};
 
+use offramp_sandbox::world::cluster::NamedMachine;
+
 use super::course::{Course, Next, lock};
 use super::plan::at;
 use super::script::seconds;
@@ -19,6 +21,10 @@ pub(crate) enum Contradiction {
     KubeletDies,
     /// For so long the API server refuses every change of a node of one cluster.
     NodesRefused(Duration),
+    /// From its birth a node does not say which machine it is.
+    NodeUnidentified,
+    /// From its birth a node says that it is another one's machine.
+    Twins,
 }
 
 impl Contradiction {
@@ -28,6 +34,8 @@ impl Contradiction {
             Self::NodeDeleted => ("the Node is deleted", "the node was deleted, waiting"),
             Self::KubeletDies => ("the kubelet dies", "is there a minute after its grace"),
             Self::NodesRefused(_) => ("changes of nodes are refused", "the node cannot be cordoned"),
+            Self::NodeUnidentified => ("a node names no instance", "without an instance in their providerID"),
+            Self::Twins => ("two nodes name one instance", "Ready nodes name this instance"),
         }
     }
 }
@@ -39,12 +47,16 @@ pub(crate) fn contradictions(seed: u64) -> Vec<(Duration, Contradiction)> {
         Contradiction::NodeDeleted,
         Contradiction::KubeletDies,
         Contradiction::NodesRefused(seconds(random.u64(5..900))),
+        Contradiction::NodeUnidentified,
+        Contradiction::Twins,
     ];
     let mut events = Vec::new();
     for contradiction in all {
         if random.u8(0..12) == 0 {
             let times = random.usize(1..=3);
-            events.extend((0..times).map(|_| (at(random), contradiction)));
+            let born = matches!(contradiction, Contradiction::NodeUnidentified | Contradiction::Twins);
+            let time = |random: &mut Rng| if born { Duration::ZERO } else { at(random) };
+            events.extend((0..times).map(|_| (time(random), contradiction)));
         }
     }
     events
@@ -62,6 +74,22 @@ impl Course {
             Contradiction::KubeletDies => {
                 let Some((cluster, node)) = self.some_node() else { return };
                 self.scene.sandbox.with(|world| world.kill_kubelet(&cluster, &node));
+            }
+            Contradiction::NodeUnidentified => {
+                let Some((cluster, node)) = self.some_node() else { return };
+                self.scene.sandbox.with(|world| world.rename_machine(&cluster, &node, NamedMachine::None));
+            }
+            Contradiction::Twins => {
+                let (Some((cluster, node)), Some((other, twin))) = (self.some_node(), self.some_node())
+                else {
+                    return;
+                };
+                self.scene.sandbox.with(|world| {
+                    let named = world.clusters[&other].nodes[&twin].instance.clone();
+                    if twin != node {
+                        world.rename_machine(&cluster, &node, NamedMachine::Other(named));
+                    }
+                });
             }
             Contradiction::NodesRefused(span) => {
                 let Some((cluster, _)) = self.some_node() else { return };

@@ -66,9 +66,14 @@ pub(crate) fn nodes(world: &World) -> impl Iterator<Item = (&Cluster, &Node)> {
     world.clusters.values().flat_map(|cluster| cluster.nodes.values().map(move |node| (cluster, node)))
 }
 
+/// The node of an instance, as far as its providerID tells.
 pub(crate) fn node_of<'a>(world: &'a World, id: &InstanceId) -> Option<(&'a Cluster, &'a Node)> {
     let cluster = world.clusters.get(instance(world, id)?.cluster.as_ref()?)?;
-    Some((cluster, cluster.node_of(id)?))
+    let node = cluster.node_of(id).filter(|node| node.claims(id))?;
+    // Of twins nobody can say which is the right one.
+    let is_twin = |other: &Node| other.name != node.name && other.claims(id);
+    let twins = world.clusters.values().flat_map(|cluster| cluster.nodes.values()).any(is_twin);
+    (!twins).then_some((cluster, node))
 }
 
 /// Whether the watches show a node for the instance. One that joined a moment ago may be there without
