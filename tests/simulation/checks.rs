@@ -168,7 +168,8 @@ impl Checks {
         let made_before = opened.filter(|_| self.nodes_refused).unwrap_or(now);
         let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
         pods.extend(self.pods_without_node(world, id));
-        let targets = targets_left(world, id);
+        // Behind a controller that puts targets back nothing stays as it was read.
+        let targets = if self.nodes_refused { Vec::new() } else { targets_left(world, id) };
         if !pods.is_empty() || !targets.is_empty() {
             let text = format!(
                 "{} of {id} is answered with pods {pods:?} and targets {targets:?}, {:?} before its deadline",

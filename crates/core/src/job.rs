@@ -47,6 +47,10 @@ impl Job {
         };
         let copy = |have: &Notice| have.id == notice.id || is_same(have, &notice) && !is_over(have);
         if let Some(have) = self.notices.iter_mut().find(|have| copy(have)) {
+            // Of what was seen nobody knew more than when the group began; the event says when its hook did.
+            if have.hook().is_some() && have.is_seen() && !notice.is_seen() {
+                have.at = have.at.max(notice.at);
+            }
             // By another route it may name the Region that the first delivery did not.
             if have.account_region.region.is_none() {
                 have.account_region = notice.account_region;

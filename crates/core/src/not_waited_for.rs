@@ -70,8 +70,8 @@ impl Memory {
             return false;
         }
         let Some(ends) = self.evicted.get(&pod.origin) else { return false };
-        let end = if pod.tolerates_cordon { Some(&ends.first) } else { ends.again.as_ref() };
-        end.is_some_and(|end| end.is_before(pod))
+        let once = pod.tolerates_cordon && ends.first.is_surely_before(pod);
+        once || ends.again.as_ref().is_some_and(|end| end.is_before(pod))
     }
 }
 
@@ -79,5 +79,10 @@ impl AcceptedEnd {
     /// Whether it came before this pod was made. The API server writes whole seconds.
     pub fn is_before(&self, pod: &Pod) -> bool {
         pod.pod.uid != self.pod && pod.created >= self.at.whole_second()
+    }
+
+    /// Of two in the same second nobody knows which was first, and a pod that was there before has to be waited for.
+    fn is_surely_before(&self, pod: &Pod) -> bool {
+        self.is_before(pod) && pod.created > self.at
     }
 }
