@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::routing::get;
 use offramp_core::{
-    AccountRegion, ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, Policy, Seen,
+    AccountRegion, ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, Policy, Seen, Timestamp,
 };
 use offramp_engine::{
     Announcement, Clock, Cluster, ClusterCall, Engine, Fault, Journal, Metrics, Ports, Settings,
@@ -44,6 +44,14 @@ impl Cluster for WithABug {
 
     fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt> {
         self.0.doubt(instance)
+    }
+
+    fn prove(&self, at: Timestamp) {
+        self.0.prove(at);
+    }
+
+    fn proven(&self) -> watch::Receiver<Timestamp> {
+        self.0.proven()
     }
 
     fn unidentified(&self) -> Vec<NodeName> {

@@ -251,7 +251,8 @@ impl Checks {
     fn saw_deregistration(&mut self, world: &World, target: &TargetKey) {
         let id = &target.instance;
         self.is_ours(world, id, "deregisters");
-        let Some((_, node)) = node_of(world, id) else { return };
+        // A node that joined a moment ago, and that no watch shows, nobody can label.
+        let Some((_, node)) = node_of(world, id).filter(|_| is_shown(world, id)) else { return };
         if self.nodes_refused || instance(world, id).is_some_and(|instance| instance.interrupted_at.is_some())
         {
             return;

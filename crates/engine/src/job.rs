@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::select_all;
+use futures::future::{BoxFuture, select_all};
 use offramp_core::{AccountRegion, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp, Trigger};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -177,7 +177,7 @@ impl Task {
             if self.lost_for_good(now) {
                 break End::HandedOver;
             }
-            let mut changes = self.changes();
+            let changes = self.changes();
             let until = match self.route(now) {
                 Ok(()) => {
                     let absence_is_proven = self.absence_is_proven(now);
@@ -223,7 +223,7 @@ impl Task {
                 }
             };
             self.looks_again_by(until);
-            match self.wait(until, &mut changes, inbox, stop).await {
+            match self.wait(until, changes, inbox, stop).await {
                 Woken::ToLook => {}
                 Woken::ByInput(input) => from_watches |= self.take(input),
                 Woken::ToStop => break End::Stopped,
@@ -267,6 +267,7 @@ impl Task {
             Route::Foreign if now < self.received_at + hold => {
                 return Err(Unrouted::Waiting(self.received_at + hold));
             }
+            Route::Foreign if !self.absence_is_proven(now) => return Err(Unrouted::Waiting(now + UNROUTED)),
             Route::Foreign => return Err(Unrouted::Foreign),
         };
         let node = cluster.as_ref().map_or(Seen::Gone, |cluster| cluster.node(&self.job.instance));
@@ -291,37 +292,38 @@ impl Task {
         Ok(())
     }
 
-    /// Whether "no node" is to be believed: it was there once, or every cluster could be asked, and a node
-    /// that joined just now would show: a watch that is cut off is known to be after 35 s.
+    /// Whether "no node" is to be believed: it was there once, or the time is over in which it could join, and the watches
+    /// of every cluster where it may be have shown what there was by then.
     fn absence_is_proven(&self, now: Timestamp) -> bool {
-        let asked = !self.shared.observer.clusters.may_know(&self.job);
-        self.node_seen || (asked && now >= self.received_at + self.shared.foreign.hold)
+        let (clusters, by) = (&self.shared.observer.clusters, self.received_at + self.shared.foreign.hold);
+        self.node_seen
+            || (now >= by && !clusters.may_know(&self.job) && clusters.have_proven(&self.job, by, now))
     }
 
-    /// Woken by these: the own cluster, or any, while none is known.
-    fn changes(&self) -> Vec<watch::Receiver<u64>> {
-        let subscribe = |cluster: &Arc<dyn Cluster>| {
-            let mut changes = cluster.changes(&self.job.instance);
-            changes.mark_unchanged();
-            changes
-        };
-        match &self.cluster {
-            Some(cluster) => vec![subscribe(cluster)],
-            None => self.shared.observer.clusters.0.iter().map(subscribe).collect(),
+    /// Woken by these: the own cluster, or any, while none is known; and while there is no node, by proofs of that.
+    fn changes(&self) -> Vec<BoxFuture<'static, ()>> {
+        let clusters = &self.shared.observer.clusters.0;
+        let own = clusters
+            .iter()
+            .filter(|cluster| self.cluster.as_ref().is_none_or(|own| own.name() == cluster.name()));
+        let mut changes: Vec<_> =
+            own.map(|cluster| change_of(cluster.changes(&self.job.instance)).boxed()).collect();
+        if !self.node_seen {
+            changes.extend(clusters.iter().map(|cluster| change_of(cluster.proven()).boxed()));
         }
+        changes
     }
 
     async fn wait(
         &self,
         until: Timestamp,
-        changes: &mut [watch::Receiver<u64>],
+        changes: Vec<BoxFuture<'static, ()>>,
         inbox: &mut mpsc::UnboundedReceiver<Input>,
         stop: &CancellationToken,
     ) -> Woken {
         let changed = async {
             let never = std::future::pending::<()>().boxed();
-            let changes = changes.iter_mut().map(|one| change_of(one).boxed());
-            select_all(changes.chain([never])).await;
+            select_all(changes.into_iter().chain([never])).await;
         };
         // Every branch is cancel-safe.
         tokio::select! {
@@ -343,10 +345,14 @@ impl Task {
     }
 }
 
-async fn change_of(changes: &mut watch::Receiver<u64>) {
-    if changes.changed().await.is_err() {
-        // Its cluster is gone, and so are its changes.
-        std::future::pending::<()>().await;
+/// Waits for a change from now on.
+fn change_of<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>) -> impl Future<Output = ()> + Send {
+    changes.mark_unchanged();
+    async move {
+        if changes.changed().await.is_err() {
+            // Its cluster is gone, and so are its changes.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

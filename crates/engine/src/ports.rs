@@ -298,6 +298,13 @@ pub trait Cluster: Send + Sync {
     /// Why [`Cluster::node`] is not sure of this instance, where its watch is in sync.
     fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt>;
 
+    /// Asks for a proof that its watches have shown what was there at this moment, which is now or was before. Returns at
+    /// once: [`Cluster::proven`] tells.
+    fn prove(&self, at: Timestamp);
+
+    /// The newest moment whose proof has come.
+    fn proven(&self) -> watch::Receiver<Timestamp>;
+
     /// Nodes that name no instance and no other machine, after the time in which a cloud controller names it.
     fn unidentified(&self) -> Vec<NodeName>;
 

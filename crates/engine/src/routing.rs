@@ -83,6 +83,17 @@ impl Clusters {
         self.candidates(job).any(may_know)
     }
 
+    /// Every cluster where the node may be has proven that its watches show what was there at this moment. Where one has not,
+    /// it is asked to.
+    pub(crate) fn have_proven(&self, job: &Job, at: Timestamp, now: Timestamp) -> bool {
+        let mut proven = true;
+        for cluster in self.candidates(job).filter(|cluster| *cluster.proven().borrow() < at) {
+            cluster.prove(now);
+            proven &= *cluster.proven().borrow() >= at;
+        }
+        proven
+    }
+
     /// Why nobody can say which node the job's is, where the watches are in sync.
     pub(crate) fn doubt(&self, job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> Option<NodeDoubt> {
         if self.is_claimed_twice(job) {

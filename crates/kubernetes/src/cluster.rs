@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1 as api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request as Path;
 use kube::{Client, Resource};
-use offramp_core::{ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Seen};
+use offramp_core::{
+    ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Seen, Timestamp,
+};
 use offramp_engine::{
     Announcement, Call, Clock, Cluster, ClusterCall, Fault, InWords, Metrics, NodeSummary, Seats,
 };
@@ -19,6 +21,7 @@ use crate::clusters::{self, ClusterOptions, ClusterSource, OpenError};
 use crate::connection::{Clients, Connection};
 use crate::events::{self, Announcer};
 use crate::fault::{self, Kind};
+use crate::proof::Proofs;
 use crate::view::View;
 use crate::watch::{Complaints, Pace, Watch};
 use crate::{nodes, pods, services};
@@ -36,6 +39,7 @@ pub struct KubernetesCluster {
     connection: Arc<Connection>,
     view: Arc<View>,
     complaints: Arc<Complaints>,
+    proofs: Arc<Proofs>,
     seats: Seats,
     announcer: Announcer,
     metrics: Metrics,
@@ -66,6 +70,7 @@ impl KubernetesCluster {
         let selector = clusters::node_selector(&source.name, options)?;
         let (view, complaints) = (Arc::new(View::default()), Arc::new(Complaints::default()));
         let connection = Arc::new(Connection::new());
+        let proofs = Arc::new(Proofs::new());
         let name = source.name.as_str().to_owned();
         let (announcer, events) = events::open(name.clone(), Arc::clone(&connection), metrics.clone());
         let cluster = Self {
@@ -73,6 +78,7 @@ impl KubernetesCluster {
             connection: Arc::clone(&connection),
             view: Arc::clone(&view),
             complaints: Arc::clone(&complaints),
+            proofs: Arc::clone(&proofs),
             seats: Seats {
                 evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
                 deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
@@ -91,6 +97,7 @@ impl KubernetesCluster {
                 read: |node| nodes::read(node, selector.as_ref()),
                 tell: |news| view.on_nodes(news),
                 complaints: Arc::clone(&complaints),
+                progress: Arc::clone(&proofs.nodes),
             };
             let pods = Watch {
                 cluster: name.clone(),
@@ -102,23 +109,27 @@ impl KubernetesCluster {
                 read: pods::read,
                 tell: |news| view.on_pods(news),
                 complaints: Arc::clone(&complaints),
+                progress: Arc::clone(&proofs.pods),
             };
             let services = Watch {
                 cluster: name,
                 resource: "services",
                 calls: (Call::ListServices, Call::WatchServices),
-                metrics,
+                metrics: metrics.clone(),
                 connection: Arc::clone(&connection),
                 pace,
                 read: services::read,
                 tell: |news| view.on_services(news),
                 complaints: Arc::clone(&complaints),
+                // Nobody asks: a Service changes rarely, and decides about no wait.
+                progress: Arc::default(),
             };
             tokio::join!(
                 connection.keep_open(&source, pace, &complaints),
                 nodes.follow(),
                 pods.follow(),
                 services.follow(),
+                proofs.answer(&connection, &metrics, pace.page),
                 events.send()
             );
         };
@@ -211,6 +222,14 @@ impl Cluster for KubernetesCluster {
 
     fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt> {
         self.view.doubt(instance, Clock::system().now())
+    }
+
+    fn prove(&self, at: Timestamp) {
+        self.proofs.ask(at);
+    }
+
+    fn proven(&self) -> watch::Receiver<Timestamp> {
+        self.proofs.proven()
     }
 
     fn unidentified(&self) -> Vec<NodeName> {

@@ -15,6 +15,7 @@ mod fault;
 mod nodes;
 mod plugin;
 mod pods;
+mod proof;
 mod selector;
 mod services;
 mod view;

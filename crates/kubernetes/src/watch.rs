@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::connection::Connection;
 use crate::fault::{self, Trouble};
+use crate::proof::Progress;
 use crate::view::News;
 
 /// How long things may take.
@@ -83,6 +84,8 @@ pub(crate) struct Watch<R, T> {
     pub(crate) tell: T,
     /// What the watches of this cluster complain of.
     pub(crate) complaints: Arc<Complaints>,
+    /// How far it has come.
+    pub(crate) progress: Arc<Progress>,
 }
 
 /// What each watch of one cluster complains of at this moment, by its resource.
@@ -179,6 +182,7 @@ impl<R, T> Watch<R, T> {
             let version = page.metadata.resource_version.filter(|version| !version.is_empty());
             let version = version.ok_or_else(|| failed("the list has no version"))?;
             (self.tell)(News::Listed(all));
+            self.progress.reached(&version);
             return Ok(version);
         }
     }
@@ -208,7 +212,13 @@ impl<R, T> Watch<R, T> {
             }
         };
         loop {
-            let next = timeout_at(settle.unwrap_or(silent_at), stream.next()).await;
+            let next = timeout_at(settle.unwrap_or(silent_at), stream.next());
+            // Both are cancel-safe.
+            let next = tokio::select! {
+                biased;
+                next = next => next,
+                () = self.progress.distrusted.notified() => return Err(Trouble::Expired),
+            };
             let event = match next {
                 Err(_) if settle.take().is_some() => {
                     caught_up();
@@ -243,6 +253,7 @@ impl<R, T> Watch<R, T> {
                     return Err(fault::trouble(self.resource, "watch", &kube::Error::Api(status)));
                 }
             }
+            self.progress.reached(version);
         }
     }
 }

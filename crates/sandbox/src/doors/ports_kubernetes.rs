@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use offramp_core::{
     BudgetName, ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodOrigin, PodRef, Record,
-    Seen,
+    Seen, Timestamp,
 };
 use offramp_engine::{
     Announcement, Cluster, ClusterCall, Fault, InWords, RECORD_ANNOTATION, Seats, node_owner, read_record,
@@ -32,6 +32,8 @@ pub struct ClusterDoor {
     name: ClusterName,
     /// The version at which everything was listed.
     listed: u64,
+    /// The newest moment of which it is proven that the watches have shown it.
+    proven: watch::Sender<Timestamp>,
     seats: Option<Arc<Seats>>,
 }
 
@@ -39,7 +41,13 @@ impl ClusterDoor {
     /// A port for the cluster of this name.
     pub fn new(sandbox: &Sandbox, name: &ClusterName) -> Self {
         let listed = sandbox.peek(|world| world.clusters.get(name).map_or(0, |cluster| cluster.version));
-        Self { sandbox: sandbox.clone(), name: name.clone(), listed, seats: None }
+        Self {
+            sandbox: sandbox.clone(),
+            name: name.clone(),
+            listed,
+            proven: watch::Sender::new(Timestamp::default()),
+            seats: None,
+        }
     }
 
     /// The same port with no more than these calls at a time.
@@ -168,6 +176,19 @@ impl Cluster for ClusterDoor {
             })
         });
         doubt.known().copied().flatten()
+    }
+
+    fn prove(&self, at: Timestamp) {
+        let now = self.sandbox.now();
+        self.sandbox.read(|world| {
+            if let Some(cluster) = world.clusters.get_mut(&self.name) {
+                cluster.prove(now, self.listed, at, &self.proven);
+            }
+        });
+    }
+
+    fn proven(&self) -> watch::Receiver<Timestamp> {
+        self.proven.subscribe()
     }
 
     fn unidentified(&self) -> Vec<NodeName> {

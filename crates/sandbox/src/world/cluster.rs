@@ -62,6 +62,8 @@ pub struct Cluster {
     pub view_lag: ViewLag,
     /// What they have yet to show.
     unseen: view::Unseen,
+    /// Who waits for the proof that they have shown what was there.
+    proofs: Vec<view::Proof>,
     /// Lookups beside the objects.
     pub(crate) index: index::Index,
 }
@@ -364,6 +366,7 @@ impl Cluster {
             away_until: None,
             view_lag: ViewLag::default(),
             unseen: view::Unseen::default(),
+            proofs: Vec::new(),
             index: index::Index::default(),
         }
     }
@@ -435,8 +438,10 @@ impl World {
                 }
             }
             Due::ApiServerBack => {
+                let now = self.now;
                 if let Some(cluster) = self.clusters.get_mut(name) {
                     cluster.wake_all();
+                    cluster.answer_proofs(now);
                 }
             }
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use offramp_core::{InstanceId, NodeName, PodUid, Timestamp};
 use offramp_engine::RECORD_ANNOTATION;
+use tokio::sync::watch;
 
 use super::index::key_of;
 use super::{Cluster, EXCLUDE_LABEL, Node, Pod};
@@ -35,6 +36,16 @@ pub struct View<'a> {
 pub(super) struct Unseen {
     nodes: VecDeque<Late<InstanceId, Node>>,
     pods: VecDeque<Late<PodUid, Pod>>,
+}
+
+/// A question: have the watches that began at `listed` shown what was there at this moment?
+#[derive(Debug)]
+pub(super) struct Proof {
+    at: Timestamp,
+    listed: u64,
+    /// The newest version when the API server took the question.
+    version: Option<u64>,
+    answer: watch::Sender<Timestamp>,
 }
 
 /// One such change.
@@ -93,11 +104,42 @@ impl Cluster {
         Some(shown_at)
     }
 
+    /// Tells when the watches that began at `listed` have shown what is there now.
+    pub fn prove(&mut self, now: Timestamp, listed: u64, at: Timestamp, answer: &watch::Sender<Timestamp>) {
+        self.proofs.push(Proof { at, listed, version: None, answer: answer.clone() });
+        self.answer_proofs(now);
+    }
+
+    /// Takes the questions that wait, and answers those whose time has come.
+    pub(super) fn answer_proofs(&mut self, now: Timestamp) {
+        if self.is_away(now) {
+            return;
+        }
+        let mut waiting = Vec::new();
+        for mut proof in std::mem::take(&mut self.proofs) {
+            let version = *proof.version.get_or_insert(self.version);
+            let unseen = |of: u64| of > proof.listed && of <= version;
+            let shown = !self.unseen.nodes.iter().any(|late| unseen(late.version))
+                && !self.unseen.pods.iter().any(|late| unseen(late.version));
+            if shown {
+                proof.answer.send_if_modified(|proven| {
+                    let newer = proof.at > *proven;
+                    *proven = proof.at.max(*proven);
+                    newer
+                });
+            } else if !proof.answer.is_closed() {
+                waiting.push(proof);
+            }
+        }
+        self.proofs = waiting;
+    }
+
     /// The watches show what they have to show by now.
     pub(super) fn show(&mut self, now: Timestamp) {
         let mut woken = take_shown(&mut self.unseen.nodes, now);
         woken.extend(take_shown(&mut self.unseen.pods, now));
         woken.iter().for_each(|instance| self.wake(instance));
+        self.answer_proofs(now);
     }
 
     /// The instance behind a node that is there, or that some watch still shows.
