@@ -45,6 +45,8 @@ pub(crate) struct Checks {
     pub(crate) cordoned_by_hand: BTreeSet<NodeName>,
     /// Answers to calls may have been lost.
     pub(crate) faulty: bool,
+    /// A worker that starts looks for hooks before it has received its messages: as with lost events.
+    pub(crate) restarted: bool,
     /// Events were lost: of a hook that is found by looking, the worker knows when its group began to terminate the
     /// instance, which is earlier.
     pub(crate) lost_events: bool,
@@ -71,6 +73,7 @@ impl Checks {
             broken: Vec::new(),
             cordoned_by_hand: BTreeSet::new(),
             faulty: false,
+            restarted: false,
             lost_events: false,
             lost_messages: false,
             deleted_nodes: BTreeMap::new(),
@@ -198,7 +201,9 @@ impl Checks {
             let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook);
             let opened = opened(group, action).unwrap_or(action.global_until);
             let began = activities.iter().find(|(activity, _)| activity.instance == *id);
-            let began = began.filter(|_| self.lost_events).map_or(opened, |(activity, _)| activity.started);
+            let began = began
+                .filter(|_| self.lost_events || self.restarted)
+                .map_or(opened, |(activity, _)| activity.started);
             let opened = opened.min(began);
             let first = whole_seconds(opened) + hook.map_or(Duration::ZERO, |hook| hook.heartbeat_timeout);
             let limits = whole_seconds(opened) + self.policy.hook_limit;

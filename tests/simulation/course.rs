@@ -212,6 +212,7 @@ impl Course {
 
     pub(crate) fn start_worker(&mut self) {
         self.scene.say("a worker starts");
+        lock(&self.checks).restarted |= self.told > 0;
         self.scene.start_worker();
         self.workers += 1;
         let now = self.scene.sandbox.now();
