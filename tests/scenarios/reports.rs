@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use offramp_core::{GroupName, InstanceId, NodeName, SpotAction, Timestamp};
 use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{Ending, NamedMachine, WorkloadKind};
+use offramp_sandbox::world::cluster::{Ending, NamedMachine, NodePatch, WorkloadKind};
 use offramp_sandbox::world::groups::Hook;
 use offramp_sandbox::{Delays, Fleet, World};
 
@@ -445,6 +445,29 @@ async fn an_older_node_object_of_the_same_instance() {
     scene.pass(seconds(5)).await;
     scene.until_done(seconds(200)).await;
     assert!(outcomes(&scene, "left"), "{}", scene.transcript());
+}
+
+/// Report 10, SUSE/caasp-salt#338, awesomenix/drainsafe#1: a person has cordoned the node before. The record goes, and the cordon
+/// stays, in the log too.
+#[tokio::test(start_paused = true)]
+async fn cordon_of_an_admin_stays() {
+    let pool = Pool::spot("workers", 3);
+    let mut scene = Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool));
+    scene.policy.patience = seconds(20);
+    let instance = scene.instances("workers").remove(0);
+    let node = |world: &World| world.clusters[&"blue".into()].node_of(&instance).unwrap().clone();
+    scene.sandbox.with(|world| {
+        let patch = NodePatch { unschedulable: Some(true), ..NodePatch::default() };
+        world.patch_node(&"blue".into(), &node(world).name, patch).unwrap();
+    });
+    scene.start_worker();
+    scene.sandbox.with(|world| world.rebalance_recommend(&instance));
+    scene.pass(seconds(5)).await;
+    assert!(scene.sandbox.peek(|world| node(world).annotations.contains_key("offramp.sh/record")));
+    scene.until_done(seconds(60)).await;
+    let (after, text) = (scene.sandbox.peek(|world| node(world)), scene.transcript());
+    assert!(after.unschedulable && after.annotations.is_empty(), "{text}");
+    assert!(text.contains("worker  i-a  forget") && !text.contains("uncordon"), "{text}");
 }
 
 /// The providerID of the node of an instance of the group `workers` says something else.

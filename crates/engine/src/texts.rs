@@ -55,7 +55,12 @@ impl InWords for Action {
             Self::Detach { group } => format!("detach from {group}"),
             Self::TerminateThroughGroup { group } => format!("terminate through {group}"),
             Self::Register(target) => format!("register {}", target.in_words()),
-            Self::Release { .. } => "uncordon and forget".to_owned(),
+            Self::Release { record, .. } => match (record.cordoned, record.excluded) {
+                (true, _) => "uncordon and forget".to_owned(),
+                (false, true) => "take the label away and forget".to_owned(),
+                // Somebody else's cordon stays.
+                (false, false) => "forget".to_owned(),
+            },
         }
     }
 }

@@ -158,10 +158,16 @@ impl Task {
         }
     }
 
-    /// Nobody knows the instance, and not every cluster could be asked.
+    /// Nobody knows the instance, or not for sure.
     pub(super) fn tell_waiting(&self, until: Timestamp) {
+        let clusters = &self.shared.observer.clusters;
+        let reason = match clusters.doubt(&self.job, None) {
+            Some(doubt) => format!("waiting: {}", doubt.in_words()),
+            None if clusters.may_know(&self.job) => "waiting for every cluster to be in sync".to_owned(),
+            None => "waiting for its node to join a cluster, or to be proven to be in none".to_owned(),
+        };
         self.status.send_modify(|status| {
-            "waiting until every cluster is in sync or the node joins one".clone_into(&mut status.reason);
+            status.reason = reason;
             status.wake_at = until;
         });
     }
