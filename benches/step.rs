@@ -103,6 +103,7 @@ impl World {
                 (0..5).map(|number| target_group(number, TargetHealth::Healthy)).collect(),
             ),
             unread_target_groups: 0,
+            missing_target_groups: BTreeSet::new(),
         };
         if begun {
             let groups: Vec<TargetGroup> =
@@ -164,6 +165,7 @@ fn node(record: Option<(&[Notice], BTreeSet<TargetKey>)>) -> Node {
         zone: Some(Zone::new("eu-west-1a")),
         ready: true,
         ready_since: AT - Duration::from_secs(86_400),
+        renewed_at: AT - Duration::from_secs(200),
         cordoned: begun,
         excluded: begun,
         record,

@@ -173,7 +173,7 @@ impl<'a> Case<'a> {
             group.balancer == BalancerKind::Network
                 && matches!(target.health, TargetHealth::Draining | TargetHealth::Healthy)
         };
-        deregistered && self.facts.seen.unread_target_groups == 0 && !self.targets().any(open)
+        deregistered && self.facts.unread_target_groups() == 0 && !self.targets().any(open)
     }
 }
 

@@ -29,6 +29,8 @@ pub enum UndoReason {
     NotOurs,
     /// The group says that the instance is in service.
     InService,
+    /// Auto Scaling does not list the instance, and its kubelet works on.
+    NotAMember,
     /// The spot notice's time is over and the node still works.
     Stale,
     /// The node or the group is not ours to touch.

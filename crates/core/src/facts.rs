@@ -1,6 +1,11 @@
 //! What the decision is about: the arguments of `step`, together.
 
+use std::time::Duration;
+
 use crate::*;
+
+/// ELB is eventually consistent (TargetGroupNotFound for one that was made a moment ago).
+const TWO_READINGS: Duration = Duration::from_secs(10);
 
 /// What is known of one instance at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +17,20 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
+    /// How many target groups are not known. One that is not found counts among them until a second reading, 10 s later, does
+    /// not find it either: it is then gone.
+    pub(crate) fn unread_target_groups(&self) -> usize {
+        self.seen.unread_target_groups + self.lost_target_groups()
+    }
+
+    /// How many are not found for the first time.
+    pub(crate) fn lost_target_groups(&self) -> usize {
+        let since =
+            |group: &TargetGroupArn| self.job.memory.missing_since.get(group).copied().unwrap_or(self.now);
+        let missing = self.seen.missing_target_groups.iter();
+        missing.filter(|group| self.now < since(group) + TWO_READINGS).count()
+    }
+
     /// Why nothing is known about the node.
     pub(crate) fn node_unknown(&self) -> Reason {
         self.seen.doubt.map_or(Reason::NodeUnknown, Reason::NodeInDoubt)

@@ -46,3 +46,11 @@ pub(crate) fn runs_without_node_until(Facts { job, policy, now, .. }: Facts<'_>)
     let Sightings { node, no_node_since, longest_grace, .. } = &job.memory.sightings;
     no_node_since.unwrap_or(now) + if node.is_some() { *longest_grace } else { policy.no_node }
 }
+
+/// Auto Scaling has not listed the instance since a minute after the event at the latest, and its kubelet has written its
+/// status after that.
+pub(crate) fn lives_outside_its_group(notice: &Notice, Facts { job, seen, .. }: Facts<'_>) -> bool {
+    let absent = job.memory.sightings.no_member_since.map(|since| since.max(notice.at + FRESH));
+    let node = seen.node.known().filter(|node| node.ready);
+    absent.zip(node).is_some_and(|(absent, node)| node.renewed_at > absent)
+}

@@ -23,6 +23,8 @@ pub struct Memory {
     pub isolation_failed: bool,
     /// When the first try was made.
     pub isolation_tried: Option<Timestamp>,
+    /// Since when ELB has not found these target groups.
+    pub missing_since: BTreeMap<TargetGroupArn, Timestamp>,
     /// What we deregistered.
     pub deregistered: BTreeSet<TargetKey>,
     /// The newest lifecycle state that was read: a later read that fails does not take it back.
@@ -52,6 +54,8 @@ pub struct Sightings {
     pub twins: Option<NodeDoubt>,
     /// The longest grace of the pods that were on the node, when it was there for the last time.
     pub longest_grace: Duration,
+    /// Since when it is no member of a group, by each reading.
+    pub no_member_since: Option<Timestamp>,
     /// When the group last said that the instance is healthy.
     pub healthy_at: Option<Timestamp>,
     /// The newest that the group said of the instance's health is that it is unhealthy.

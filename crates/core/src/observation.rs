@@ -1,5 +1,6 @@
 //! What was read about one instance at one moment.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::*;
@@ -45,6 +46,8 @@ pub struct Observation {
     /// How many more there are that could not be read: what is known is acted on, but nothing that needs
     /// them all is done.
     pub unread_target_groups: usize,
+    /// Those that ELB does not find.
+    pub missing_target_groups: BTreeSet<TargetGroupArn>,
 }
 
 /// Why nobody can say which node an instance has, though every watch is in sync.
@@ -73,6 +76,8 @@ pub struct Node {
     pub ready: bool,
     /// Since when the Ready condition is what it is.
     pub ready_since: Timestamp,
+    /// When its kubelet last wrote its status, by its own clock: every five minutes, and at changes.
+    pub renewed_at: Timestamp,
     /// `spec.unschedulable`.
     pub cordoned: bool,
     /// It carries the label `node.kubernetes.io/exclude-from-external-load-balancers`.

@@ -208,9 +208,10 @@ impl Announcement {
             (JobOutcome::Left, Some(_)) => {
                 Self::new(EventReason::Removed, format!("Everything owed was done within {took}: {reason}."))
             }
-            (JobOutcome::Returned | JobOutcome::NotOurs, Some(Stage::Register | Stage::Release)) => {
-                Self::new(EventReason::Returned, format!("In service again after {took}: {reason}."))
-            }
+            (
+                JobOutcome::Returned | JobOutcome::NotOurs | JobOutcome::NotAMember,
+                Some(Stage::Register | Stage::Release),
+            ) => Self::new(EventReason::Returned, format!("In service again after {took}: {reason}.")),
             (outcome, _) if outcome.is_unclear() => Self::new(
                 EventReason::EndUnclear,
                 format!("Ended after {took}, and somebody should look: {reason}."),

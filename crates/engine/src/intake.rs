@@ -144,7 +144,9 @@ impl Intake {
 
     async fn hand_on(&self, notice: Notice, message: &Message, permit: Option<Arc<OwnedSemaphorePermit>>) {
         let now = self.clock.now();
-        let notice = Notice { at: notice.at.min(now + AHEAD), ..notice };
+        // The queue's clock is the same for every worker, and in every delivery.
+        let at = notice.at.min(message.sent_at.unwrap_or(now) + AHEAD);
+        let notice = Notice { at, ..notice };
         self.journal.record(Fact::Received {
             instance: notice.instance.clone(),
             trigger: Trigger::of(&notice.kind),

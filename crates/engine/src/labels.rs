@@ -118,6 +118,8 @@ pub enum JobOutcome {
     AnsweredUnseen,
     /// Everything owed was done but the isolation: the node could not be written.
     Unisolated,
+    /// Undone: the instance is in no group, and its kubelet works on.
+    NotAMember,
     /// Several Ready nodes name the instance: none of them was touched.
     Twins,
     /// No cluster could say whether it has the instance, until the notice was over.
@@ -138,12 +140,13 @@ pub enum JobOutcome {
 
 impl JobOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Left,
         Self::Returned,
         Self::EndedWithoutOurAnswer,
         Self::AnsweredUnseen,
         Self::Unisolated,
+        Self::NotAMember,
         Self::Twins,
         Self::ForeignUnsure,
         Self::WasNotOpen,
@@ -163,6 +166,7 @@ impl JobOutcome {
             | Self::EndedWithoutOurAnswer
             | Self::AnsweredUnseen
             | Self::Unisolated
+            | Self::NotAMember
             | Self::Twins
             | Self::WasNotOpen
             | Self::LeftIsolated
@@ -183,6 +187,7 @@ impl JobOutcome {
             Self::Left
             | Self::Returned
             | Self::WasNotOpen
+            | Self::NotAMember
             | Self::NotOurs
             | Self::Foreign
             | Self::HandedOver
@@ -199,6 +204,7 @@ impl JobOutcome {
             Self::EndedWithoutOurAnswer => "ended_without_our_answer",
             Self::AnsweredUnseen => "answered_unseen",
             Self::Unisolated => "unisolated",
+            Self::NotAMember => "not_a_member",
             Self::Twins => "twins",
             Self::ForeignUnsure => "foreign_unsure",
             Self::WasNotOpen => "was_not_open",

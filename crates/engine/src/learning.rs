@@ -174,6 +174,10 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
     take_server_times(memory, seen.pods.known().map_or(&[], Vec::as_slice));
     let Seen::Known(groups) = &seen.target_groups else { return };
+    memory.missing_since.retain(|group, _| seen.missing_target_groups.contains(group));
+    for group in &seen.missing_target_groups {
+        memory.missing_since.entry(group.clone()).or_insert(now);
+    }
     for (key, target) in groups.iter().flat_map(|group| group.targets_of(instance)) {
         match target.health {
             TargetHealth::Draining => {
@@ -222,9 +226,16 @@ fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Obs
             }
         }
     }
-    if let Seen::Known(member) = &seen.membership {
-        sightings.unhealthy = !member.healthy;
-        sightings.healthy_at = if member.healthy { Some(now) } else { sightings.healthy_at };
+    match &seen.membership {
+        Seen::Known(member) => {
+            sightings.unhealthy = !member.healthy;
+            sightings.healthy_at = if member.healthy { Some(now) } else { sightings.healthy_at };
+            sightings.no_member_since = None;
+        }
+        Seen::Gone => {
+            sightings.no_member_since.get_or_insert(now);
+        }
+        Seen::Unknown => {}
     }
     let groups = seen.target_groups.known().into_iter().flatten();
     for (key, target) in groups.flat_map(|group| group.targets_of(instance)) {

@@ -90,25 +90,36 @@ impl Observer {
             Seen::Known(Node { record: Some(record), .. }) => record.targets,
             Seen::Known(_) | Seen::Gone | Seen::Unknown => BTreeSet::new(),
         };
-        let (target_groups, unread_target_groups) = if ends_traffic(job) || !deregistered.is_empty() {
-            let mut attached = group.known().map_or_else(Vec::new, |group| group.target_groups.clone());
-            // What we deregistered has to be seen even where nothing else leads there any more.
-            attached.extend(deregistered.into_iter().map(|key| key.group));
-            attached.sort();
-            attached.dedup();
-            match &group {
-                Seen::Unknown => (Seen::Unknown, 0),
-                Seen::Known(_) | Seen::Gone => {
-                    self.target_groups(job, account_region, &attached, &mut faults).await
+        let (target_groups, unread_target_groups, missing_target_groups) =
+            if ends_traffic(job) || !deregistered.is_empty() {
+                let mut attached = group.known().map_or_else(Vec::new, |group| group.target_groups.clone());
+                // What we deregistered has to be seen even where nothing else leads there any more.
+                attached.extend(deregistered.into_iter().map(|key| key.group));
+                attached.sort();
+                attached.dedup();
+                match &group {
+                    Seen::Unknown => (Seen::Unknown, 0, BTreeSet::new()),
+                    Seen::Known(_) | Seen::Gone => {
+                        self.target_groups(job, account_region, &attached, &mut faults).await
+                    }
                 }
-            }
-        } else {
-            (Seen::Unknown, 0)
-        };
+            } else {
+                (Seen::Unknown, 0, BTreeSet::new())
+            };
         // The watches are read last: they are the freshest, and evictions follow at once.
         let Observation { node, doubt, pods, .. } = self.read_watches(job, cluster, absence_is_proven);
         faults.extend(node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
-        (Observation { node, doubt, pods, membership, group, target_groups, unread_target_groups }, faults)
+        let seen = Observation {
+            node,
+            doubt,
+            pods,
+            membership,
+            group,
+            target_groups,
+            unread_target_groups,
+            missing_target_groups,
+        };
+        (seen, faults)
     }
 
     async fn target_groups(
@@ -117,7 +128,7 @@ impl Observer {
         account_region: &AccountRegion,
         attached: &[TargetGroupArn],
         faults: &mut Vec<Fault>,
-    ) -> (Seen<Vec<TargetGroup>>, usize) {
+    ) -> (Seen<Vec<TargetGroup>>, usize, BTreeSet<TargetGroupArn>) {
         let here = |arn: &&TargetGroupArn| {
             account_region.region.as_ref().is_none_or(|region| region_of(arn) == Some(region.as_str()))
         };
@@ -129,7 +140,7 @@ impl Observer {
             let (settings, health) = futures::join!(settings, health);
             (arn, settings, health)
         });
-        let (mut groups, mut unread) = (Vec::new(), 0);
+        let (mut groups, mut unread, mut missing) = (Vec::new(), 0, BTreeSet::new());
         for (arn, settings, health) in futures::future::join_all(reads).await {
             match (seen(settings, faults), seen(health, faults)) {
                 (Seen::Known(settings), Seen::Known(health)) => groups.push(TargetGroup {
@@ -139,11 +150,13 @@ impl Observer {
                     deregistration_delay: settings.deregistration_delay,
                     targets: self.targets(job, &health),
                 }),
-                (Seen::Gone, _) | (_, Seen::Gone) => {}
+                (Seen::Gone, _) | (_, Seen::Gone) => {
+                    missing.insert(arn.clone());
+                }
                 (Seen::Unknown, _) | (_, Seen::Unknown) => unread += 1,
             }
         }
-        (Seen::Known(groups), unread)
+        (Seen::Known(groups), unread, missing)
     }
 
     /// The targets of the instance, and while one of them is healthy, those of the others: who could stand

@@ -126,6 +126,7 @@ impl Cluster for Blue {
             name: NodeName::new("n1"),
             ready: true,
             ready_since: Timestamp::from_millis(0),
+            renewed_at: Timestamp::from_millis(0),
             zone: None,
             cordoned: false,
             excluded: false,

@@ -219,6 +219,7 @@ impl InWords for UndoReason {
         let text = match self {
             Self::NotOurs => "the hook is somebody else's",
             Self::InService => "the group says that the instance is not held by this hook",
+            Self::NotAMember => "Auto Scaling does not list the instance, and its kubelet works on",
             Self::Stale => "the interruption did not come and the node still works",
             Self::LeftAlone(LeftAlone::Karpenter) => "left alone: Karpenter removes this node",
             Self::LeftAlone(LeftAlone::AutoMode) => "left alone: EKS Auto Mode removes this node",

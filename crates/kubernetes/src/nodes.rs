@@ -54,7 +54,9 @@ impl WatchedNode {
     /// Nothing has changed that a job could care about. The kubelet writes its node's status every few
     /// minutes, which changes the resourceVersion alone.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {
-        let unversioned = |node: &Node| Node { resource_version: String::new(), ..node.clone() };
+        let never = Timestamp::default();
+        let unversioned =
+            |node: &Node| Node { resource_version: String::new(), renewed_at: never, ..node.clone() };
         self.machine == other.machine && unversioned(&self.node) == unversioned(&other.node)
     }
 }
@@ -82,6 +84,7 @@ pub(crate) fn read(
     let annotations = node.metadata.annotations.unwrap_or_default();
     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    let renewed = ready.and_then(|ready| ready.last_heartbeat_time.clone());
     // A node that has just registered has no condition yet: it is not Ready since it was made.
     let since = ready.and_then(|ready| ready.last_transition_time.clone());
     let since = since.or(node.metadata.creation_timestamp);
@@ -93,6 +96,7 @@ pub(crate) fn read(
             zone: labels.get("topology.kubernetes.io/zone").map(|zone| Zone::new(zone.as_str())),
             ready: ready.is_some_and(|ready| ready.status == "True"),
             ready_since: Timestamp::from_millis(since.map_or(0, |since| since.0.as_millisecond())),
+            renewed_at: Timestamp::from_millis(renewed.map_or(0, |at| at.0.as_millisecond())),
             cordoned: spec.unschedulable.unwrap_or(false),
             // The key counts: controllers differ in what they make of a value such as `false`.
             excluded: labels.contains_key(EXCLUDE_LABEL),
@@ -172,7 +176,8 @@ mod tests {
             json!({ "pool": "web", EXCLUDE_LABEL: "false", "topology.kubernetes.io/zone": "eu-west-1b" }),
             json!([
                 { "type": "MemoryPressure", "status": "False" },
-                { "type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:01:00Z" },
+                { "type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:01:00Z",
+                  "lastHeartbeatTime": "1970-01-01T00:02:00Z" },
             ]),
         );
         let expect = Node {
@@ -180,6 +185,7 @@ mod tests {
             zone: Some("eu-west-1b".into()),
             ready: true,
             ready_since: Timestamp::from_millis(60_000),
+            renewed_at: Timestamp::from_millis(120_000),
             cordoned: true,
             excluded: true,
             record: None,

@@ -32,7 +32,7 @@ pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
         let reason = Reason::Deregistering { targets: calls.len(), unlabelled: !labelled };
         return todo(calls, reason);
     }
-    if seen.unread_target_groups > 0 {
+    if case.facts.unread_target_groups() > 0 {
         return wait(case.facts.recheck(), Reason::TargetsUnknown);
     }
     match case.traffic_until() {
@@ -71,6 +71,9 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     let since = record.map_or(now, |record| record.since);
     let gated = case.acting().filter(|claim| claim.demands.deregister == Deregistration::Gated);
     let until = gated.map(|claim| claim.notice.at).min()? + policy.gate_limit;
+    if now < until && case.facts.lost_target_groups() > 0 {
+        return Some(wait(case.facts.recheck().min(until), Reason::TargetsUnknown));
+    }
     let group = gate::closed_by(&job.instance, since, seen)?;
     (now < until).then(|| {
         let reason = Reason::GateClosed { group: group.clone(), left: now.until(until) };

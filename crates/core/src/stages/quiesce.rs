@@ -8,7 +8,7 @@ pub(crate) fn quiesce(case: &Case<'_>, _: &[Stage]) -> Condition {
     if !case.demands.quiesce || case.machine_ended {
         return Condition::Holds;
     }
-    if seen.target_groups == Seen::Unknown || seen.unread_target_groups > 0 {
+    if seen.target_groups == Seen::Unknown || case.facts.unread_target_groups() > 0 {
         return wait(case.facts.recheck(), Reason::TargetsUnknown);
     }
     let busy: Vec<Option<Timestamp>> = case

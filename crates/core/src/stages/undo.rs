@@ -15,7 +15,7 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
         return Condition::Holds;
     };
     let reason = Reason::Returning(case.undo_reason());
-    let Some(groups) = seen.target_groups.known().filter(|_| seen.unread_target_groups == 0) else {
+    let Some(groups) = seen.target_groups.known().filter(|_| case.facts.unread_target_groups() == 0) else {
         return wait(case.facts.recheck(), reason);
     };
     let registered = case.registered();

@@ -128,6 +128,7 @@ fn every_case(mut check: impl FnMut(&Case<'_>)) {
                                 group: group.clone(),
                                 target_groups: target_groups.clone(),
                                 unread_target_groups: 0,
+                                missing_target_groups: std::collections::BTreeSet::new(),
                             };
                             for memory in &memories {
                                 job.memory = memory.clone();

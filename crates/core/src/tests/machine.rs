@@ -126,3 +126,39 @@ fn an_instance_that_we_have_detached_is_no_member_for_that_reason() {
     job.memory.detached = true;
     assert_eq!(words(&step_at(&job, &seen, 10)), ["evict default/web"]);
 }
+
+#[test]
+fn an_instance_in_no_group_whose_kubelet_works_on_is_put_back() {
+    let outside = |renewed: u64| {
+        let node = Node { renewed_at: AT + seconds(renewed), ..isolated(&["offramp"], false, &[]) };
+        Observation { node: Seen::Known(node), membership: Seen::Gone, ..ready_to_drain(vec![pod("web")]) }
+    };
+    let job = job_with(hook(), Sightings { no_member_since: Some(AT + seconds(2)), ..sightings() });
+    // Its status is older than the reading, or not surely younger.
+    assert_eq!(step_at(&job, &outside(60), 300).reason, Reason::GroupUndecided);
+    let step = step_at(&job, &outside(61), 300);
+    assert_eq!(
+        (words(&step), step.reason),
+        (vec!["uncordon and forget".to_owned()], Reason::Returning(UndoReason::NotAMember))
+    );
+    // A kubelet that is not Ready proves nothing.
+    let node =
+        Node { ready: false, ready_since: AT + seconds(290), ..outside(61).node.known().unwrap().clone() };
+    let silent = Observation { node: Seen::Known(node), ..outside(61) };
+    assert_eq!(step_at(&job, &silent, 300).reason, Reason::GroupUndecided);
+}
+
+#[test]
+fn a_target_group_is_gone_after_two_readings() {
+    let arn = target_key().group;
+    let lost = Observation {
+        target_groups: Seen::Known(vec![]),
+        missing_target_groups: BTreeSet::from([arn.clone()]),
+        ..ready_to_drain(vec![])
+    };
+    let mut job = job_with(hook(), sightings());
+    assert_eq!(step_at(&job, &lost, 20).reason, Reason::TargetsUnknown);
+    job.memory.missing_since.insert(arn, AT + seconds(20));
+    assert_eq!(step_at(&job, &lost, 29).reason, Reason::TargetsUnknown);
+    assert_eq!(words(&step_at(&job, &lost, 30)), ["complete hook offramp: CONTINUE"]);
+}

@@ -93,6 +93,7 @@ pub(crate) fn node() -> Node {
         zone: Some(Zone::new("eu-west-1a")),
         ready: true,
         ready_since: AT - seconds(86_400),
+        renewed_at: AT - seconds(200),
         cordoned: false,
         excluded: false,
         record: None,
@@ -227,6 +228,7 @@ pub(crate) fn untouched() -> Observation {
         group: Seen::Known(group(&["offramp"])),
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),
         unread_target_groups: 0,
+        missing_target_groups: BTreeSet::new(),
     }
 }
 

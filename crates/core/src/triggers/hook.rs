@@ -69,6 +69,9 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         Seen::Known(_) => undecided,
         // What is described may lag behind the launch, too.
         Seen::Gone if !fresh && machine::has_ended(facts) => Entitlement::Ended(Ended::InstanceEnded),
+        Seen::Gone if !fresh && machine::lives_outside_its_group(notice, facts) => {
+            Entitlement::Undo(UndoReason::NotAMember)
+        }
         Seen::Gone => undecided,
         // It was confirmed: a read that fails later does not take that back.
         Seen::Unknown if confirmed => Entitlement::Acts,

@@ -90,6 +90,9 @@ fn outcome_of(reason: &Reason) -> JobOutcome {
         Reason::Over(Ended::Unisolated) => JobOutcome::Unisolated,
         Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
         Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,
+        Reason::Undone(UndoReason::NotAMember) | Reason::Withdrawn { why: UndoReason::NotAMember, .. } => {
+            JobOutcome::NotAMember
+        }
         Reason::Undone(UndoReason::NotOurs) | Reason::Withdrawn { why: UndoReason::NotOurs, .. } => {
             JobOutcome::NotOurs
         }

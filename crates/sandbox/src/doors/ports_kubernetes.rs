@@ -153,12 +153,13 @@ impl Cluster for ClusterDoor {
     }
 
     fn node(&self, instance: &InstanceId) -> Seen<Node> {
+        let now = self.sandbox.now();
         self.look(|cluster| match &self.claimants(cluster, instance)[..] {
             [] => Seen::Gone,
-            [only] => Seen::Known(node(only)),
+            [only] => Seen::Known(node(only, now)),
             several => match several.iter().filter(|claimant| claimant.ready).collect::<Vec<_>>()[..] {
-                [ready] => Seen::Known(node(ready)),
-                [] => Seen::Known(node(several[0])),
+                [ready] => Seen::Known(node(ready, now)),
+                [] => Seen::Known(node(several[0], now)),
                 [_, _, ..] => Seen::Unknown,
             },
         })
@@ -196,11 +197,14 @@ impl Cluster for ClusterDoor {
     }
 
     fn recorded(&self) -> Vec<(InstanceId, Node)> {
+        let now = self.sandbox.now();
         let nodes = self.look(|cluster| {
             let view = cluster.view(self.listed);
             let nodes = cluster.nodes.values().filter_map(|stored| view.node_of(&stored.instance));
             let recorded = nodes.filter(|stored| stored.annotations.contains_key(RECORD_ANNOTATION));
-            Seen::Known(recorded.map(|stored| (stored.instance.clone(), node(stored))).collect::<Vec<_>>())
+            Seen::Known(
+                recorded.map(|stored| (stored.instance.clone(), node(stored, now))).collect::<Vec<_>>(),
+            )
         });
         nodes.known().cloned().unwrap_or_default()
     }
@@ -302,12 +306,21 @@ fn version(text: &str) -> Result<u64, Fault> {
     text.parse().map_err(|error| Fault::Invalid(format!("reading resourceVersion {text:?}: {error}")))
 }
 
-fn node(stored: &cluster::Node) -> Node {
+/// A kubelet writes its status every five minutes (`nodeStatusReportFrequency`).
+fn renewed_at(stored: &cluster::Node, now: Timestamp) -> Timestamp {
+    const EVERY: Duration = Duration::from_secs(300);
+    let until = if stored.ready { now } else { stored.ready_since };
+    let periods = until.since(stored.created).as_secs() / EVERY.as_secs();
+    stored.created + EVERY * u32::try_from(periods).unwrap_or(u32::MAX)
+}
+
+fn node(stored: &cluster::Node, now: Timestamp) -> Node {
     Node {
         name: stored.name.clone(),
         ready: stored.ready,
         zone: Some(stored.zone.clone()),
         ready_since: stored.ready_since,
+        renewed_at: renewed_at(stored, now),
         cordoned: stored.unschedulable,
         excluded: stored.labels.contains_key(EXCLUDE_LABEL),
         record: stored.annotations.get(RECORD_ANNOTATION).map(|text| read_record(text)),
