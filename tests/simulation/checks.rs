@@ -54,8 +54,8 @@ pub(crate) struct Checks {
     pub(crate) lost_messages: bool,
     /// When Node objects were deleted under a machine that goes on.
     pub(crate) deleted_nodes: BTreeMap<NodeName, Timestamp>,
-    /// An API server refused changes of nodes.
-    pub(crate) nodes_refused: bool,
+    /// Clusters whose API server refused changes of nodes.
+    pub(crate) nodes_refused: BTreeSet<ClusterName>,
     /// Unparseable bodies that were sent.
     pub(crate) garbage: BTreeSet<String>,
     /// Members whose deadline had come when their first hook was answered.
@@ -77,7 +77,7 @@ impl Checks {
             lost_events: false,
             lost_messages: false,
             deleted_nodes: BTreeMap::new(),
-            nodes_refused: false,
+            nodes_refused: BTreeSet::new(),
             garbage: BTreeSet::new(),
             late: BTreeMap::new(),
         }
@@ -168,11 +168,11 @@ impl Checks {
             return;
         }
         let opened = member.actions.iter().filter_map(|action| opened(group, action)).min();
-        let made_before = opened.filter(|_| self.nodes_refused).unwrap_or(now);
+        let made_before = opened.filter(|_| self.may_be_unwritten(world, id)).unwrap_or(now);
         let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
         pods.extend(self.pods_without_node(world, id));
         // Behind a controller that puts targets back nothing stays as it was read.
-        let targets = if self.nodes_refused { Vec::new() } else { targets_left(world, id) };
+        let targets = if self.may_be_unwritten(world, id) { Vec::new() } else { targets_left(world, id) };
         if !pods.is_empty() || !targets.is_empty() {
             let text = format!(
                 "{} of {id} is answered with pods {pods:?} and targets {targets:?}, {:?} before its deadline",
@@ -181,6 +181,12 @@ impl Checks {
             );
             self.break_it(world, "1 nothing is left when a hook is answered", text);
         }
+    }
+
+    /// Its cluster refused changes of nodes for a while.
+    fn may_be_unwritten(&self, world: &World, id: &InstanceId) -> bool {
+        let cluster = instance(world, id).and_then(|instance| instance.cluster.as_ref());
+        cluster.is_some_and(|cluster| self.nodes_refused.contains(cluster))
     }
 
     /// Pods of a machine whose node was deleted under it: they have their grace from then on.
@@ -258,7 +264,8 @@ impl Checks {
         self.is_ours(world, id, "deregisters");
         // A node that joined a moment ago, and that no watch shows, nobody can label.
         let Some((_, node)) = node_of(world, id).filter(|_| is_shown(world, id)) else { return };
-        if self.nodes_refused || instance(world, id).is_some_and(|instance| instance.interrupted_at.is_some())
+        if self.may_be_unwritten(world, id)
+            || instance(world, id).is_some_and(|instance| instance.interrupted_at.is_some())
         {
             return;
         }
@@ -292,7 +299,7 @@ impl Checks {
     /// Nothing is asked for twice: a pod that ends already is left to end.
     fn saw_eviction(&mut self, world: &World, name: &ClusterName, pod: &PodRef, grace: Option<Duration>) {
         let Some((node, pod)) = pod_in(world, name, pod) else { return };
-        if !node.unschedulable && !self.nodes_refused {
+        if !node.unschedulable && !self.nodes_refused.contains(name) {
             let text = format!("node {} takes new pods while {} is evicted", node.name, pod.pod.in_words());
             self.break_it(world, "4 a drain begins with the cordon", text);
         }
@@ -377,7 +384,7 @@ impl Checks {
         match &notice.kind {
             NoticeKind::Hook(hook) => self.is_open(world, id, hook).then(|| "its hook is open".to_owned()),
             NoticeKind::Spot(_) | NoticeKind::CapacityReservation => {
-                if world.now() > notice.at + seconds(120) || self.nodes_refused {
+                if world.now() > notice.at + seconds(120) || self.may_be_unwritten(world, id) {
                     return None;
                 }
                 let (_, node) = node_of(world, id).filter(|_| is_shown(world, id))?;

@@ -95,7 +95,7 @@ impl Course {
                 let Some((cluster, _)) = self.some_node() else { return };
                 self.scene.say(&format!("changes of the nodes of {cluster} are refused for {span:?}"));
                 self.refuse_nodes(&cluster, Some("nodes are changed by Terraform only".to_owned()));
-                lock(&self.checks).nodes_refused = true;
+                lock(&self.checks).nodes_refused.insert(cluster.clone());
                 self.plan(now + span, Next::NodesAllowed(cluster));
             }
         }

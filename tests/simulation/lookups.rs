@@ -105,7 +105,8 @@ pub(crate) fn nodeless<'a>(cluster: &'a Cluster, id: &InstanceId) -> Option<&'a 
 /// a minute after its grace does not end by itself. To a node that could not be cordoned new ones come at any time.
 pub(crate) fn pods_left(world: &World, id: &InstanceId, made_before: Timestamp) -> Vec<String> {
     let Some((cluster, node)) = node_of(world, id) else { return Vec::new() };
-    let overdue = |pod: &Pod| pod.deletion.is_some_and(|end| world.now() >= end + seconds(60));
+    let ended = |pod: &Pod| pod.ends.is_none_or(|end| world.now() >= end);
+    let overdue = |pod: &Pod| ended(pod) && pod.deletion.is_some_and(|end| world.now() >= end + seconds(60));
     let since = record(node).and_then(|record| record.since);
     let came_back = |pod: &Pod| pod.tolerates_all && since.is_some_and(|since| pod.created > since);
     let is_old = |pod: &Pod| pod.created <= made_before;

@@ -181,8 +181,8 @@ impl<'a> Case<'a> {
 fn is_unwritable(Facts { job, seen, .. }: Facts<'_>, presses: bool) -> bool {
     let refused = if presses { SPOT_ISOLATION } else { REFUSED };
     let unwritten = job.memory.unwritten.filter(|_| seen.node.known().is_some());
-    unwritten.is_some_and(|Unwritten { since, refused_since, newest }| {
-        newest >= since + FAILED || refused_since.is_some_and(|since| newest >= since + refused)
+    unwritten.is_some_and(|Unwritten { since, newest, refused: refusals }| {
+        newest >= since + FAILED || refusals.is_some_and(|(first, last)| last >= first + refused)
     })
 }
 

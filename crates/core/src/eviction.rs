@@ -41,15 +41,14 @@ pub(crate) fn evictable<'a>(
     Facts { job, policy, now, .. }: Facts<'_>,
 ) -> Vec<(PodClass, &'a Pod)> {
     let classes = pods.iter().map(|pod| (classify(pod, policy), pod));
-    let goes = |class: PodClass| class != PodClass::Stays;
-    classes.filter(|(class, pod)| goes(*class) && job.memory.not_waited_for(pod, now).is_none()).collect()
+    let goes = |(class, _): &(PodClass, &Pod)| *class != PodClass::Stays;
+    classes.filter(goes).filter(|(_, pod)| not_waited_for(job, pod, policy, now).is_none()).collect()
 }
 
 /// How many pods that should go are not waited for.
-pub(crate) fn not_waited_for(Facts { job, seen, policy, now }: Facts<'_>) -> usize {
-    let goes = |pod: &&Pod| classify(pod, policy) != PodClass::Stays;
-    let pods = seen.pods.known().into_iter().flatten().filter(goes);
-    pods.filter(|pod| job.memory.not_waited_for(pod, now).is_some()).count()
+pub(crate) fn left_behind(Facts { job, seen, policy, now }: Facts<'_>) -> usize {
+    let pods = seen.pods.known().into_iter().flatten();
+    pods.filter(|pod| not_waited_for(job, pod, policy, now).is_some()).count()
 }
 
 /// What is left of a drain, in words for people.

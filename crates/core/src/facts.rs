@@ -31,6 +31,16 @@ impl Facts<'_> {
         missing.filter(|group| self.now < since(group) + TWO_READINGS).count()
     }
 
+    /// What was written to the node was not taken, and does not show either: an answer may have been lost.
+    pub(crate) fn is_unisolated(&self) -> bool {
+        let shows = |node: &Node| node.cordoned && node.excluded && node.record.is_some();
+        let unwritten = self.job.memory.unwritten;
+        match &self.seen.node {
+            Seen::Known(node) => unwritten.is_some() && !shows(node),
+            Seen::Gone | Seen::Unknown => unwritten.is_some_and(|unwritten| unwritten.refused.is_some()),
+        }
+    }
+
     /// Why nothing is known about the node.
     pub(crate) fn node_unknown(&self) -> Reason {
         self.seen.doubt.map_or(Reason::NodeUnknown, Reason::NodeInDoubt)

@@ -118,7 +118,9 @@ fn wait_for_the_source(case: &Case<'_>) -> Option<Course> {
 
 fn stay_gone(case: &Case<'_>) -> Option<Course> {
     let ended = |claim: &Claim<'_>| {
-        if let Entitlement::Ended(ended) = claim.entitlement { Some(ended) } else { None }
+        let Entitlement::Ended(ended) = claim.entitlement else { return None };
+        let unisolated = ended == Ended::InstanceEnded && case.facts.is_unisolated();
+        Some(if unisolated { Ended::Unisolated } else { ended })
     };
     let course = |ended| Course::Stages { goal: Goal::Leave, rows: ENDED, done: Reason::Over(ended) };
     case.claims.iter().filter_map(ended).min().map(course)
@@ -143,6 +145,10 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     let patient = now < job.since() + policy.patience * 2;
     match &seen.node {
         Seen::Known(Node { record: Some(record), .. }) if is_ours(record, case) => {
+            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
+        }
+        // Its targets were taken out while it could not be written.
+        Seen::Known(Node { record: None, .. }) if !job.memory.deregistered.is_empty() => {
             Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
         }
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.

@@ -47,12 +47,18 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
 }
 
 /// What our answer was worth: nobody knows what ran on a living instance that we know no node of.
-const fn as_answered(Facts { job, seen, .. }: Facts<'_>) -> Ended {
-    match (&seen.node, &job.memory.sightings) {
-        _ if job.memory.unwritten.is_some() => Ended::Unisolated,
-        (Seen::Known(_), _) | (_, Sightings { node: Some(_), .. }) => Ended::Answered,
-        (_, Sightings { unhealthy: true, .. }) => Ended::InstanceEnded,
-        (_, Sightings { .. }) => Ended::AnsweredUnseen,
+fn as_answered(facts: Facts<'_>) -> Ended {
+    let Facts { job, seen, .. } = facts;
+    let sightings = &job.memory.sightings;
+    let unseen = seen.node.known().is_none() && sightings.node.is_none();
+    // It is sure that there is no node, and neither group nor balancers thought anything of the machine.
+    let dead = sightings.unhealthy && sightings.no_node_since.is_some() && sightings.served.is_empty();
+    match (unseen, dead) {
+        _ if sightings.twins.is_some() => Ended::AnsweredUnseen,
+        _ if facts.is_unisolated() => Ended::Unisolated,
+        (false, _) => Ended::Answered,
+        (true, true) => Ended::InstanceEnded,
+        (true, false) => Ended::AnsweredUnseen,
     }
 }
 

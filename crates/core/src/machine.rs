@@ -8,12 +8,23 @@ use crate::*;
 /// blip is shorter.
 const SILENT: Duration = Duration::from_secs(60);
 
+/// A source that does not own the fact is waited for no longer.
+const PASSED_OVER: Duration = Duration::from_secs(600);
+
 /// The instance has already ended: there is nothing to drain, and nobody to wait for. The owners of three facts have to
 /// agree, because each is wrong by itself: people delete nodes that serve (autoscaler#6128), a group calls an
 /// instance unhealthy that it ends for its load balancer's health check, and a target that drains was healthy before.
 pub(crate) fn has_ended(facts: Facts<'_>) -> bool {
-    let sightings = &facts.job.memory.sightings;
-    is_given_up(facts) && is_silent(facts) && sightings.served.is_empty()
+    is_given_up(facts) && is_silent(facts, SILENT) && serves_nobody(facts)
+}
+
+/// By the balancers: none of its targets was healthy when it was last on its list. Where they cannot be read for ten minutes
+/// they are passed over.
+fn serves_nobody(facts: Facts<'_>) -> bool {
+    let Facts { job, seen, .. } = facts;
+    let asks = job.notices.iter().any(|notice| demands(&notice.kind).deregister != Deregistration::No);
+    let read = seen.target_groups.known().is_some() && facts.unread_target_groups() == 0;
+    job.memory.sightings.served.is_empty() && (read || !asks || is_silent(facts, PASSED_OVER))
 }
 
 /// By the group: it was healthy after the event and is not any more, or it is no member at all.
@@ -31,13 +42,13 @@ fn is_given_up(Facts { job, seen, .. }: Facts<'_>) -> bool {
 }
 
 /// By the API server: no kubelet answers for the node.
-fn is_silent(Facts { job, seen, now, .. }: Facts<'_>) -> bool {
+fn is_silent(Facts { job, seen, now, .. }: Facts<'_>, span: Duration) -> bool {
     let since = match &seen.node {
         Seen::Gone => job.memory.sightings.no_node_since,
         Seen::Known(node) => (!node.ready).then_some(node.ready_since),
         Seen::Unknown => None,
     };
-    since.is_some_and(|since| now.since(since) >= SILENT)
+    since.is_some_and(|since| now.since(since) >= span)
 }
 
 /// How long what was on the node is waited for, where there is no node: pods of one that was deleted under us run

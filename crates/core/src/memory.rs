@@ -60,10 +60,19 @@ pub struct Sightings {
     pub healthy_at: Option<Timestamp>,
     /// The newest that the group said of the instance's health is that it is unhealthy.
     pub unhealthy: bool,
-    /// Since when each pod on the node is known to be ending, by our clock.
-    pub ending_since: BTreeMap<PodUid, Timestamp>,
+    /// The pods on the node that are ending.
+    pub ending: BTreeMap<PodUid, Ending>,
     /// The targets that were healthy when they were last on the list of their target group.
     pub served: BTreeSet<TargetKey>,
+}
+
+/// How a pod ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Since when it is known to end as it does now, by our clock: a grace that is cut begins anew.
+    pub since: Timestamp,
+    /// When its grace ends, by the API server's.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// A write to the node that the API server took, refused because the node had changed, or left unanswered.
@@ -78,12 +87,12 @@ pub struct NodeWrite {
 /// Writes to a node in a row that came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unwritten {
-    /// Since when.
+    /// The first.
     pub since: Timestamp,
-    /// Since when the API server answers that it will not: permissions, a webhook, a policy.
-    pub refused_since: Option<Timestamp>,
-    /// The newest of them.
+    /// The newest.
     pub newest: Timestamp,
+    /// The first and the newest that the API server will not do: permissions, a webhook, a policy.
+    pub refused: Option<(Timestamp, Timestamp)>,
 }
 
 /// The newest answer to an eviction or deletion of one pod.

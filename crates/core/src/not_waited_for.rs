@@ -44,20 +44,23 @@ pub struct AcceptedEnd {
     pub at: Timestamp,
 }
 
-impl Memory {
-    /// Whether it need not be waited for, and why.
-    pub fn not_waited_for(&self, pod: &Pod, now: Timestamp) -> Option<NotWaitedFor> {
-        if self.came_back(pod) {
-            return Some(NotWaitedFor::CameBack);
-        }
-        let overdue = self.overdue_at(pod).is_some_and(|at| at <= now);
-        overdue.then_some(NotWaitedFor::Overdue)
+/// Whether a pod that has to go need not be waited for, and why.
+pub fn not_waited_for(job: &Job, pod: &Pod, policy: &Policy, now: Timestamp) -> Option<NotWaitedFor> {
+    if eviction::classify(pod, policy) == eviction::PodClass::Stays {
+        return None;
     }
+    if job.memory.came_back(pod) {
+        return Some(NotWaitedFor::CameBack);
+    }
+    let overdue = job.memory.overdue_at(pod).is_some_and(|at| at <= now);
+    overdue.then_some(NotWaitedFor::Overdue)
+}
 
+impl Memory {
     /// When a pod that ends is overdue. Its grace counts from when a watch first showed that it ends, by our own clock:
     /// what the API server wrote is of another one. So it counts anew after a restart.
     pub(crate) fn overdue_at(&self, pod: &Pod) -> Option<Timestamp> {
-        let since = self.sightings.ending_since.get(&pod.pod.uid)?;
+        let Ending { since, .. } = self.sightings.ending.get(&pod.pod.uid)?;
         let granted = pod.ends_at.zip(pod.deleted_at).map(|(end, asked)| end.since(asked));
         Some(*since + granted.unwrap_or(pod.grace) + OVERDUE)
     }

@@ -1,13 +1,12 @@
 //! What a job keeps of what came of its actions, and of what a later observation may not show any more. Core's
 //! decision reads it, and says what is done again.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{
-    AcceptedEnd, Action, ActionResult, Evictions, Failure, HookCalls, InstanceId, Key, Memory, NodeDoubt,
-    NodeWrite, Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings, TargetHealth,
-    Timestamp, Unwritten,
+    AcceptedEnd, Action, ActionResult, Ending, Evictions, Failure, HookCalls, InstanceId, Key, Memory,
+    NodeDoubt, NodeWrite, Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings,
+    TargetHealth, Timestamp, Unwritten,
 };
 
 use crate::retry;
@@ -62,7 +61,7 @@ pub fn learn_of_outcome(
 
 /// What is taken, or would have been, proves that the node can be written.
 fn learn_of_node_write(memory: &mut Memory, outcome: &ActionResult, now: Timestamp) {
-    let refused = match outcome {
+    let is_refused = match outcome {
         Ok(Outcome::Done | Outcome::Changed | Outcome::Gone) => {
             memory.unwritten = None;
             memory.cooldowns.remove(&Key::Unwritten);
@@ -73,11 +72,11 @@ fn learn_of_node_write(memory: &mut Memory, outcome: &ActionResult, now: Timesta
         }
         Err(Failure::Retry) => false,
     };
-    let first = Unwritten { since: now, refused_since: None, newest: now };
-    let unwritten = memory.unwritten.get_or_insert(first);
+    let unwritten = memory.unwritten.get_or_insert(Unwritten { since: now, newest: now, refused: None });
     unwritten.newest = now;
-    if refused {
-        unwritten.refused_since.get_or_insert(now);
+    if is_refused {
+        let (first, _) = unwritten.refused.unwrap_or((now, now));
+        unwritten.refused = Some((first, now));
     }
 }
 
@@ -217,13 +216,12 @@ fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Obs
         sightings.longest_grace = pods.iter().filter(goes).map(|pod| pod.grace).max().unwrap_or_default();
     }
     if let Seen::Known(pods) = &seen.pods {
-        let ending: BTreeSet<&PodUid> =
-            pods.iter().filter(|pod| pod.ends_at.is_some()).map(|pod| &pod.pod.uid).collect();
-        sightings.ending_since.retain(|uid, _| ending.contains(uid));
-        for uid in ending {
-            if !sightings.ending_since.contains_key(uid) {
-                sightings.ending_since.insert(uid.clone(), now);
-            }
+        let ending = pods.iter().filter(|pod| pod.ends_at.is_some());
+        let before = std::mem::take(&mut sightings.ending);
+        for pod in ending {
+            let same = before.get(&pod.pod.uid).filter(|known| known.ends_at == pod.ends_at).copied();
+            let ending = same.unwrap_or(Ending { since: now, ends_at: pod.ends_at });
+            sightings.ending.insert(pod.pod.uid.clone(), ending);
         }
     }
     match &seen.membership {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offramp_core::{
-    HOOK_AT_MOST, Hook, InstanceId, Job, Node, NodeDoubt, Notice, NoticeKind, Policy, Seen, Timestamp,
-    hook_is_ours,
+    HOOK_AT_MOST, Hook, InstanceId, Job, Node, NodeDoubt, Notice, NoticeKind, Policy, Seen, SpotAction,
+    Timestamp, hook_is_ours,
 };
 
 use crate::ports::Cluster;
@@ -26,6 +26,9 @@ pub(crate) enum Route {
     NoNode,
     /// No cluster knows the instance, all of them are sure, and nothing says that it is ours.
     Foreign,
+    /// No cluster is known to have the instance, and it does not matter: the hook is somebody else's by its name, or by the
+    /// cluster that it names.
+    SomebodyElses,
     /// A cluster that might know it is out of sync, or has nodes of which nobody knows what they are.
     Unknown,
 }
@@ -37,14 +40,12 @@ const REBALANCE: Duration = Duration::from_secs(600);
 
 /// When it does not matter any more whose the instance is: nothing of the job has a claim by then.
 pub(crate) fn ends_unrouted(job: &Job, policy: &Policy) -> Timestamp {
-    let is_ours = |hook: &Hook| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy);
     let lasts = |notice: &Notice| match &notice.kind {
-        NoticeKind::Hook(hook) if is_ours(hook) => HOOK_AT_MOST,
-        // Somebody else's, wherever its instance is.
-        NoticeKind::Hook(_) => Duration::ZERO,
-        NoticeKind::Spot(_) | NoticeKind::CapacityReservation => SPOT,
+        NoticeKind::Hook(_) => HOOK_AT_MOST,
+        NoticeKind::Spot(SpotAction::Terminate) | NoticeKind::CapacityReservation => SPOT,
+        // Its undo may be owed for as long.
+        NoticeKind::Spot(SpotAction::Stop | SpotAction::Hibernate) | NoticeKind::Record => policy.patience,
         NoticeKind::Rebalance => REBALANCE,
-        NoticeKind::Record => policy.patience,
     };
     job.notices.iter().map(|notice| notice.at + lasts(notice)).max().unwrap_or_default()
 }
@@ -125,6 +126,9 @@ impl Clusters {
             return Route::Here(Arc::clone(cluster));
         }
         let hints = || job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
+        if job.notices.iter().all(|notice| notice.hook().is_some_and(|hook| !may_be_ours(hook, policy))) {
+            return Route::SomebodyElses;
+        }
         let unknown = self.may_know(job);
         // A hook's name may be the same in many clusters: one that names another cluster is not ours.
         let named_elsewhere = hints().next().is_some();
@@ -136,6 +140,12 @@ impl Clusters {
             (false, false) => Route::Foreign,
         }
     }
+}
+
+/// A hook of our name that names a cluster which is not ours is another installation's.
+fn may_be_ours(hook: &Hook, policy: &Policy) -> bool {
+    let hint = hook.cluster_hint.as_ref();
+    hook_is_ours(&hook.key.name, hint, policy) && hint.is_none_or(|hint| policy.clusters.contains(hint))
 }
 
 impl fmt::Debug for Clusters {

@@ -47,14 +47,15 @@ impl Progress {
         }
     }
 
-    async fn reaches(&self, version: u64) {
+    /// Whether it shows this version in time. Where not, a list begins, and the question has to be asked again: an API
+    /// server that was restored from a backup never has it.
+    async fn reaches(&self, version: u64) -> bool {
         let mut shown = self.version.subscribe();
-        if timeout(PATIENCE, shown.wait_for(|shown| *shown >= version)).await.is_ok() {
-            return;
+        let reached = timeout(PATIENCE, shown.wait_for(|shown| *shown >= version)).await.is_ok();
+        if !reached {
+            self.distrusted.notify_one();
         }
-        self.distrusted.notify_one();
-        // This very value holds the sender.
-        shown.wait_for(|shown| *shown >= version).await.map(drop).unwrap_or_default();
+        reached
     }
 }
 
@@ -89,8 +90,9 @@ impl Proofs {
         while asked.changed().await.is_ok() {
             loop {
                 let at = *asked.borrow_and_update();
-                if let Some((nodes, pods)) = question(connection, metrics, page).await {
-                    tokio::join!(self.nodes.reaches(nodes), self.pods.reaches(pods));
+                if let Some((nodes, pods)) = question(connection, metrics, page).await
+                    && tokio::join!(self.nodes.reaches(nodes), self.pods.reaches(pods)) == (true, true)
+                {
                     self.proven.send_replace(at);
                     break;
                 }

@@ -49,7 +49,7 @@ fn answer(case: &Case<'_>, everything_else: bool) -> Condition {
     let is_refused = |hook: &Hook| case.facts.job.memory.hook(&hook.key).refused.is_some();
     let reason = match everything_else {
         true if case.hooks().any(|(_, hook)| is_refused(hook)) => Reason::AnswerRefused,
-        true => Reason::Completing { not_waited_for: eviction::not_waited_for(case.facts) },
+        true => Reason::Completing { not_waited_for: eviction::left_behind(case.facts) },
         false => given_up(case),
     };
     todo(case.hooks().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(), reason)

@@ -1,5 +1,7 @@
 //! What our record names is undone.
 
+use std::collections::BTreeSet;
+
 use crate::*;
 
 /// The targets that the record names are registered again.
@@ -9,11 +11,7 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     if now >= job.since() + policy.patience * 3 {
         return Condition::Holds;
     }
-    let record = seen.node.known().and_then(|node| node.record.as_ref());
-    let alone = |record: &&Record| case.others(record).entries.is_empty();
-    let Some(record) = record.filter(|record| !record.targets.is_empty()).filter(alone) else {
-        return Condition::Holds;
-    };
+    let Some(targets) = taken_out(case) else { return Condition::Holds };
     let reason = Reason::Returning(case.undo_reason());
     let Some(groups) = seen.target_groups.known().filter(|_| case.facts.unread_target_groups() == 0) else {
         return wait(case.facts.recheck(), reason);
@@ -23,9 +21,22 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
     // Whoever may write the node may have named another instance.
     let own = |key: &&TargetKey| key.instance == job.instance;
-    let missing = record.targets.difference(&registered).filter(exists).filter(own);
+    let missing = targets.difference(&registered).filter(exists).filter(own);
     let actions: Vec<Action> = missing.cloned().map(Action::Register).collect();
     if actions.is_empty() { Condition::Holds } else { todo(actions, reason) }
+}
+
+/// The targets that we have taken out: those in the record, unless others claim the node too, and those that could not be
+/// recorded because the node could not be written.
+fn taken_out(case: &Case<'_>) -> Option<BTreeSet<TargetKey>> {
+    let Facts { job, seen, .. } = case.facts;
+    let record = seen.node.known()?.record.as_ref();
+    if record.is_some_and(|record| !case.others(record).entries.is_empty()) {
+        return None;
+    }
+    let recorded = record.into_iter().flat_map(|record| &record.targets);
+    let targets: BTreeSet<TargetKey> = recorded.chain(&job.memory.deregistered).cloned().collect();
+    (!targets.is_empty()).then_some(targets)
 }
 
 /// Label, cordon and record are taken away: last, because the record is all that says what has to be undone. While

@@ -92,7 +92,13 @@ fn the_hook_of_an_unseen_machine_is_not_called_left() {
         assert_eq!(step_at(&job, &seen, 710).reason, Reason::Over(expect));
     };
     check(Sightings { node: None, ..sightings() }, passed(true), Ended::AnsweredUnseen);
-    check(Sightings { node: None, unhealthy: true, ..sightings() }, passed(false), Ended::InstanceEnded);
+    let dead = Sightings { node: None, unhealthy: true, ..sightings() };
+    let proven = Sightings { no_node_since: Some(AT + seconds(70)), ..dead.clone() };
+    check(proven, passed(false), Ended::InstanceEnded);
+    // It may be a node that names no instance, or one of two.
+    check(dead, passed(false), Ended::AnsweredUnseen);
+    let twins = Some(NodeDoubt::Twins { nodes: 2 });
+    check(Sightings { twins, ..sightings() }, passed(true), Ended::AnsweredUnseen);
     check(sightings(), passed(true), Ended::Answered);
 }
 
@@ -161,4 +167,59 @@ fn a_target_group_is_gone_after_two_readings() {
     job.memory.missing_since.insert(arn, AT + seconds(20));
     assert_eq!(step_at(&job, &lost, 29).reason, Reason::TargetsUnknown);
     assert_eq!(words(&step_at(&job, &lost, 30)), ["complete hook offramp: CONTINUE"]);
+}
+
+#[test]
+fn balancers_that_cannot_be_read_say_nothing_for_ten_minutes() {
+    let unread = Observation { unread_target_groups: 1, ..ended() };
+    assert_eq!(words(&step_at(&job_with(hook(), sightings()), &unread, 10)), ["evict default/web"]);
+    let long = Node { ready_since: AT - seconds(600), ..silent(AT) };
+    let unread = Observation { node: Seen::Known(long), ..unread };
+    assert_ne!(words(&step_at(&job_with(hook(), sightings()), &unread, 10)), ["evict default/web"]);
+}
+
+/// A node of which the API server refuses every write.
+fn unwritten(refused: Option<(u64, u64)>, newest: u64) -> Job {
+    let mut job = job_with(hook(), sightings());
+    let refused = refused.map(|(first, last)| (AT + seconds(first), AT + seconds(last)));
+    job.memory.unwritten = Some(Unwritten { since: AT, newest: AT + seconds(newest), refused });
+    job
+}
+
+#[test]
+fn only_what_is_refused_again_and_again_cannot_be_written() {
+    let goes_on =
+        |job: &Job| words(&step_at(job, &untouched(), 400)).contains(&"evict default/web-1".to_owned());
+    assert!(goes_on(&unwritten(Some((0, 30)), 30)));
+    assert!(!goes_on(&unwritten(Some((0, 29)), 29)));
+    // One refusal, and then no answers: that may pass for five minutes.
+    assert!(!goes_on(&unwritten(Some((0, 0)), 299)));
+    assert!(goes_on(&unwritten(None, 300)));
+    // One try that failed long ago.
+    assert!(!goes_on(&unwritten(None, 0)));
+}
+
+#[test]
+fn a_write_that_shows_was_only_not_answered() {
+    let answered = |node: Node| {
+        let mut job = unwritten(None, 0);
+        job.memory.hooks.insert(hook_key(), HookCalls { continued: Some(AT + seconds(50)), ..heard(40) });
+        let membership = member(LifecycleState::TerminatingProceed);
+        step_at(&job, &Observation { node: Seen::Known(node), membership, ..untouched() }, 60).reason
+    };
+    assert_eq!(answered(isolated(&["offramp"], true, &[])), Reason::Over(Ended::Answered));
+    assert_eq!(answered(node()), Reason::Over(Ended::Unisolated));
+}
+
+#[test]
+fn targets_that_could_not_be_recorded_are_registered_again_as_well() {
+    let mut job = job_with(hook(), sightings());
+    job.memory.deregistered.insert(target_key());
+    let seen = Observation {
+        node: Seen::Known(node()),
+        membership: member(LifecycleState::InService),
+        target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
+        ..untouched()
+    };
+    assert_eq!(words(&step_at(&job, &seen, 100)), ["register web:30080"]);
 }

@@ -2,7 +2,7 @@
 
 use offramp_core::{
     Action, ActionResult, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, Stage, Step,
-    Timestamp, Trigger,
+    Timestamp, Trigger, not_waited_for,
 };
 
 use super::Task;
@@ -150,7 +150,7 @@ impl Task {
     pub(super) fn tell_not_waited_for(&mut self, seen: &Observation) {
         let now = self.shared.clock.now();
         for pod in seen.pods.known().into_iter().flatten() {
-            let Some(why) = self.job.memory.not_waited_for(pod, now) else { continue };
+            let Some(why) = not_waited_for(&self.job, pod, &self.shared.policy, now) else { continue };
             if self.reported.insert(format!("{} {}", not_waited_for_name(why), pod.origin.0)) {
                 let (instance, pod) = (self.job.instance.clone(), pod.pod.clone());
                 self.shared.journal.record(Fact::NotWaitedFor { instance, pod, why });

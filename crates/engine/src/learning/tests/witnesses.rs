@@ -424,3 +424,23 @@ fn a_deletion_that_is_refused_rests() {
         assert_eq!(step_at(&job, &seen, 77).actions, [deletion], "asked again");
     }
 }
+
+#[test]
+fn a_grace_that_is_cut_begins_anew() {
+    // A spot notice joins a drain of ten minutes, and the pod's end is moved to the front.
+    let ending = |ends: u64, asked: u64| Pod {
+        ends_at: Some(AT + seconds(ends)),
+        deleted_at: Some(AT + seconds(asked)),
+        ..pod("web")
+    };
+    let mut job = job([hook()]);
+    let mut look = |pod: Pod, after: u64| {
+        let seen = ready_to_drain(vec![pod.clone()]);
+        learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(after));
+        not_waited_for(&job, &pod, &policy(), AT + seconds(after))
+    };
+    assert_eq!(look(ending(600, 0), 0), None);
+    assert_eq!(look(ending(105, 0), 300), None);
+    assert_eq!(look(ending(105, 0), 464), None);
+    assert_eq!(look(ending(105, 0), 465), Some(NotWaitedFor::Overdue));
+}
