@@ -317,7 +317,9 @@ fn is_settled(world: &World) -> bool {
 /// A node that stays has a record that nobody has undone yet.
 fn has_remains(world: &World) -> bool {
     nodes(world).any(|(_, node)| {
-        record(node).is_some() && instance(world, &node.instance).is_some_and(stays_in_service)
+        // One whose kubelet is dead is left isolated, and so is one that names another machine.
+        let is_seen = node.ready && node.claims(&node.instance);
+        is_seen && record(node).is_some() && instance(world, &node.instance).is_some_and(stays_in_service)
     })
 }
 

@@ -41,7 +41,8 @@ const REBALANCE: Duration = Duration::from_secs(600);
 /// When it does not matter any more whose the instance is: nothing of the job has a claim by then.
 pub(crate) fn ends_unrouted(job: &Job, policy: &Policy) -> Timestamp {
     let lasts = |notice: &Notice| match &notice.kind {
-        NoticeKind::Hook(_) => HOOK_AT_MOST,
+        NoticeKind::Hook(hook) if may_be_ours(hook, policy) => HOOK_AT_MOST,
+        NoticeKind::Hook(_) => Duration::ZERO,
         NoticeKind::Spot(SpotAction::Terminate) | NoticeKind::CapacityReservation => SPOT,
         // Its undo may be owed for as long.
         NoticeKind::Spot(SpotAction::Stop | SpotAction::Hibernate) | NoticeKind::Record => policy.patience,

@@ -202,9 +202,8 @@ impl Cluster for ClusterDoor {
             let view = cluster.view(self.listed);
             let nodes = cluster.nodes.values().filter_map(|stored| view.node_of(&stored.instance));
             let recorded = nodes.filter(|stored| stored.annotations.contains_key(RECORD_ANNOTATION));
-            Seen::Known(
-                recorded.map(|stored| (stored.instance.clone(), node(stored, now))).collect::<Vec<_>>(),
-            )
+            let named = |stored: &cluster::Node| Some((stored.named_instance()?.clone(), node(stored, now)));
+            Seen::Known(recorded.filter_map(named).collect::<Vec<_>>())
         });
         nodes.known().cloned().unwrap_or_default()
     }

@@ -387,13 +387,18 @@ impl Node {
         }
     }
 
+    /// The instance that it says it is.
+    pub fn named_instance(&self) -> Option<&InstanceId> {
+        match &self.names {
+            NamedMachine::Own => Some(&self.instance),
+            NamedMachine::None => None,
+            NamedMachine::Other(named) => Some(named),
+        }
+    }
+
     /// Whether it says that it is this instance.
     pub fn claims(&self, instance: &InstanceId) -> bool {
-        match &self.names {
-            NamedMachine::Own => self.instance == *instance,
-            NamedMachine::None => false,
-            NamedMachine::Other(named) => named == instance,
-        }
+        self.named_instance() == Some(instance)
     }
 }
 
