@@ -213,7 +213,7 @@ impl Checks {
             let opened = opened.min(began);
             let first = whole_seconds(opened) + hook.map_or(Duration::ZERO, |hook| hook.heartbeat_timeout);
             let limits = whole_seconds(opened) + self.policy.hook_limit;
-            let end = limits.min(whole_seconds(action.global_until)).min(action.until);
+            let end = limits.min(whole_seconds(action.global_until)).min(whole_seconds(action.until));
             // AWS took a heartbeat, and the worker never heard of it: it counts on the first timeout.
             if self.faulty && world.now() < first { end.min(first) } else { end }
         });

@@ -767,3 +767,27 @@ async fn events_that_are_refused_or_hang_hold_nothing_up() {
     assert_eq!(running.perform(isolate).await, Ok(Outcome::Done));
     assert_eq!(running.calls("create event", "denied"), 1.0);
 }
+
+#[tokio::test]
+async fn a_proof_comes_when_the_watches_have_come_as_far_as_the_api_server() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let running = Running::synced(&server).await;
+    let mut proven = running.cluster.proven();
+    assert_eq!(*proven.borrow(), Timestamp::from_millis(0), "nobody has asked");
+    let mut prove = async |at: i64| {
+        running.cluster.prove(Timestamp::from_millis(at));
+        let wait = proven.wait_for(|proven| *proven >= Timestamp::from_millis(at));
+        timeout(SOON, wait).await.expect("the proof comes").unwrap();
+    };
+    // A Service makes a new version that no watch of nodes or pods shows before its next bookmark.
+    server.put("services", service("Cluster"));
+    let lists = server.lists("nodes");
+    server.bookmark("nodes");
+    server.bookmark("pods");
+    prove(5).await;
+    assert_eq!(server.lists("nodes"), lists + 1, "one question");
+    prove(5).await;
+    assert_eq!(server.lists("nodes"), lists + 1, "what is proven is not asked again");
+    prove(6).await;
+}
