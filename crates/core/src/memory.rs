@@ -39,6 +39,10 @@ pub struct Memory {
     pub record_writes: u32,
     /// The group was read, and is in scope.
     pub in_scope: bool,
+    /// The node was seen, and the selector matched.
+    pub selected: bool,
+    /// How often ELB said of a registration that it cannot be: the instance or the target group is gone.
+    pub unregistrable: BTreeMap<TargetKey, u32>,
     /// What rests, and until when.
     pub cooldowns: BTreeMap<Key, Cooldown>,
 }

@@ -110,12 +110,12 @@ pub(crate) fn claim<'a>(notice: &'a Notice, facts: Facts<'a>) -> Claim<'a> {
 }
 
 fn entitlement(row: &Row, notice: &Notice, facts: Facts<'_>) -> Entitlement {
-    let Facts { job, seen, policy, .. } = facts;
+    let Facts { job, policy, .. } = facts;
     let is_ours = |hook: &Hook| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy);
     if notice.hook().is_some_and(|hook| !is_ours(hook)) {
         return Entitlement::Undo(UndoReason::NotOurs);
     }
-    if let Some(why) = left_alone(seen, policy) {
+    if let Some(why) = left_alone(facts) {
         return Entitlement::Undo(UndoReason::LeftAlone(why));
     }
     let entitlement = (row.entitlement)(notice, facts);
@@ -131,19 +131,26 @@ pub fn hook_is_ours(name: &HookName, cluster_hint: Option<&ClusterName>, policy:
 }
 
 /// Why the instance is not to be touched, if so. The node decides about the cordon; the group, once
-/// read, about everything else.
-pub(crate) fn left_alone(seen: &Observation, policy: &Policy) -> Option<LeftAlone> {
+/// read, about everything else. What was in scope once stays so: a node that its kubelet has made anew lacks labels for a
+/// while (kubernetes#60479), and an instance that was detached, by us too, has no group.
+pub(crate) fn left_alone(Facts { job, seen, policy, .. }: Facts<'_>) -> Option<LeftAlone> {
     let by_node = seen.node.known().and_then(|node| match node.owner {
         NodeOwner::Karpenter => Some(LeftAlone::Karpenter),
         NodeOwner::AutoMode => Some(LeftAlone::AutoMode),
         NodeOwner::SelfManaged | NodeOwner::ManagedNodeGroup => {
-            (!node.selected).then_some(LeftAlone::NotSelected)
+            (!node.selected && !job.memory.selected).then_some(LeftAlone::NotSelected)
         }
     });
     let in_scope = match &seen.group {
         Seen::Known(group) => group.in_scope,
-        Seen::Gone => !policy.scoped,
+        Seen::Gone => !policy.scoped || job.memory.in_scope || has_taken_targets_out(seen),
         Seen::Unknown => true,
     };
     by_node.or_else(|| (!in_scope).then_some(LeftAlone::GroupOutOfScope))
+}
+
+/// A worker that has done so knew the group, before it was started anew.
+fn has_taken_targets_out(seen: &Observation) -> bool {
+    let record = seen.node.known().and_then(|node| node.record.as_ref());
+    record.is_some_and(|record| !record.targets.is_empty())
 }

@@ -54,6 +54,9 @@ pub fn learn_of_outcome(
             }
         }
         Action::Detach { .. } | Action::TerminateThroughGroup { .. } => memory.detached |= worked,
+        Action::Register(target) if *outcome == Ok(Outcome::Gone) => {
+            *memory.unregistrable.entry(target.clone()).or_default() += 1;
+        }
         Action::Exclude { .. } | Action::Release { .. } | Action::Deregister(_) | Action::Register(_) => {}
     }
     rest(memory, action, outcome, now);
@@ -170,6 +173,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
         memory.last_state = Some(member.state.clone());
     }
     learn_of_machine(&mut memory.sightings, instance, seen, now);
+    memory.selected |= seen.node.known().is_some_and(|node| node.selected);
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
     take_server_times(memory, seen.pods.known().map_or(&[], Vec::as_slice));
     let Seen::Known(groups) = &seen.target_groups else { return };

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::*;
 
+/// ELB does not know an instance that was launched a moment ago, and it never knows again one that has ended.
+const TRIES: u32 = 3;
+
 /// The targets that the record names are registered again.
 pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     let Facts { job, seen, policy, now } = case.facts;
@@ -21,7 +24,8 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
     // Whoever may write the node may have named another instance.
     let own = |key: &&TargetKey| key.instance == job.instance;
-    let missing = targets.difference(&registered).filter(exists).filter(own);
+    let takes = |key: &&TargetKey| job.memory.unregistrable.get(*key).is_none_or(|times| *times < TRIES);
+    let missing = targets.difference(&registered).filter(exists).filter(own).filter(takes);
     let actions: Vec<Action> = missing.cloned().map(Action::Register).collect();
     if actions.is_empty() { Condition::Holds } else { todo(actions, reason) }
 }

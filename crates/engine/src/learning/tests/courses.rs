@@ -215,12 +215,64 @@ fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
     assert!(at(&job, &unread).actions.is_empty());
     assert_eq!(at(&job, &unread).reason, Reason::Unsettled);
     // Nobody's group is nobody's scope.
-    let none = Observation { group: Seen::Gone, ..unread.clone() };
+    let node = Seen::Known(isolated(&["offramp"], false, &[]));
+    let none = Observation { node, group: Seen::Gone, ..unread.clone() };
     assert_eq!(at(&job, &none).reason, Reason::Returning(UndoReason::LeftAlone(LeftAlone::GroupOutOfScope)));
     // What was read once holds while a later read fails.
     let read = ready_to_drain(vec![pod("web")]);
     learning::learn_of_observation(&mut job.memory, &own(), &read, AT);
     assert_eq!(words(&at(&job, &unread)), ["evict default/web", "heartbeat for hook offramp"]);
+}
+
+/// aws-node-termination-handler#347: an instance that was detached, by us or by others, has no group to be in scope by.
+#[test]
+fn what_was_in_scope_stays_so_without_its_group() {
+    let policy = Policy { scoped: true, ..policy() };
+    let mut job = job([spot()]);
+    learning::learn_of_observation(&mut job.memory, &own(), &ready_to_drain(vec![pod("web")]), AT);
+    let detached =
+        Observation { membership: Seen::Gone, group: Seen::Gone, ..ready_to_drain(vec![pod("web")]) };
+    let at = |job: &Job| words(&step(job, &detached, &policy, AT + seconds(10)));
+    assert_eq!(at(&job), ["evict default/web"]);
+    // A worker that is started anew sees it by the record.
+    job.memory = Memory::default();
+    assert_eq!(at(&job), [""; 0], "until the group is read, it is isolated at most");
+    let undone = step(&job, &detached, &policy, AT + seconds(10)).goal == Goal::Return;
+    assert!(!undone);
+}
+
+/// kubernetes#60479: a node that its kubelet has made anew lacks the labels that others had put on it.
+#[test]
+fn a_hook_is_not_undone_for_a_label_that_is_missing_later() {
+    let mut job = job([hook()]);
+    let seen = ready_to_drain(vec![pod("web")]);
+    learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(1));
+    let node = Node { selected: false, ..node() };
+    let step = step_at(&job, &Observation { node: Seen::Known(node.clone()), ..seen.clone() }, 10);
+    assert_eq!(step.reason, Reason::Isolating);
+    let never = Job { memory: Memory::default(), ..job };
+    let step = step_at(&never, &Observation { node: Seen::Known(node), ..seen }, 10);
+    assert_eq!(step.reason, Reason::Undone(UndoReason::LeftAlone(LeftAlone::NotSelected)));
+}
+
+/// keikoproj/governor#11: another machine has taken the node over, and ELB does not know the instance any more.
+#[test]
+fn a_registration_that_cannot_be_holds_the_release_up_three_times() {
+    let mut job = job([hook()]);
+    let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    let seen = Observation { node, membership: member(LifecycleState::InService), ..ready_to_drain(vec![]) };
+    for _ in 0..3 {
+        assert_eq!(words(&step_at(&job, &seen, 100)), ["register web:30080"]);
+        let gone = Ok(Outcome::Gone);
+        learning::learn_of_outcome(
+            &mut job.memory,
+            &Action::Register(target_key()),
+            &gone,
+            &seen,
+            AT + seconds(100),
+        );
+    }
+    assert_eq!(words(&step_at(&job, &seen, 130)), ["uncordon and forget"]);
 }
 
 #[test]

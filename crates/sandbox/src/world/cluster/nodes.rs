@@ -134,7 +134,7 @@ impl World {
     }
 
     /// Somebody deletes the Node object of a machine that runs on. Its kubelet does not make another one before it is
-    /// started anew. The cloud controller's part in it is [`World::instance_gone`].
+    /// started anew.
     pub fn delete_node(&mut self, name: &ClusterName, node: &NodeName) {
         let stored = self.clusters.get(name).and_then(|cluster| cluster.nodes.get(node)).cloned();
         let Some(machine) = stored else { return };
