@@ -144,11 +144,7 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     // There may be something to undo: an hour more than the longest patience, then the sweep.
     let patient = now < job.since() + policy.patience * 2;
     match &seen.node {
-        Seen::Known(Node { record: Some(record), .. }) if is_ours(record, case) => {
-            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
-        }
-        // Its targets were taken out while it could not be written.
-        Seen::Known(Node { record: None, .. }) if !job.memory.deregistered.is_empty() => {
+        Seen::Known(node) if has_ours(node, case) => {
             Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
         }
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
@@ -160,8 +156,9 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     }
 }
 
-/// Some of the record is this job's, or nobody's.
-fn is_ours(record: &Record, case: &Case<'_>) -> bool {
+/// Some of its record is this job's, or nobody's; or its targets were taken out while it could not be written.
+fn has_ours(node: &Node, case: &Case<'_>) -> bool {
+    let Some(record) = &node.record else { return !case.facts.job.memory.deregistered.is_empty() };
     let others = case.others(record).entries.len();
     record.foreign.is_none() && (others == 0 || others < record.entries.len())
 }

@@ -65,6 +65,13 @@ pub enum NodeDoubt {
     },
 }
 
+impl NodeDoubt {
+    /// Several Ready nodes name the instance.
+    pub const fn is_twins(&self) -> bool {
+        matches!(self, Self::Twins { .. })
+    }
+}
+
 /// A Kubernetes node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {

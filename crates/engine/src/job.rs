@@ -258,18 +258,15 @@ impl Task {
         let cluster = match self.shared.observer.clusters.route(&self.job, &self.shared.policy) {
             Route::Here(cluster) => Some(cluster),
             Route::NoNode => None,
-            // Out of sync for now: what was known of its cluster holds.
-            Route::Unknown if self.cluster.is_some() => None,
+            // Out of sync for now, or its node has gone: what was known of its cluster holds.
+            Route::Unknown | Route::Foreign | Route::SomebodyElses if self.cluster.is_some() => None,
             // A worker that has just started has not seen its clusters yet.
             Route::Unknown if now >= over.max(self.received_at + hold) => return Err(Unrouted::GivenUp),
             Route::Unknown => return Err(Unrouted::Waiting(now + UNROUTED)),
-            Route::Foreign if self.cluster.is_some() => None,
-            Route::SomebodyElses if self.cluster.is_some() => None,
-            Route::SomebodyElses if now >= self.received_at + hold => return Err(Unrouted::Foreign),
-            Route::SomebodyElses => return Err(Unrouted::Waiting(self.received_at + hold)),
-            Route::Foreign if now < self.received_at + hold => {
+            Route::Foreign | Route::SomebodyElses if now < self.received_at + hold => {
                 return Err(Unrouted::Waiting(self.received_at + hold));
             }
+            Route::SomebodyElses => return Err(Unrouted::Foreign),
             Route::Foreign if self.absence_is_proven(now) => return Err(Unrouted::Foreign),
             // A cluster whose watches do not prove that they live is as good as one that is out of sync.
             Route::Foreign if now >= over => return Err(Unrouted::GivenUp),

@@ -203,8 +203,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
 
 /// Takes in what tells later whether the machine runs.
 fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Observation, now: Timestamp) {
-    let is_twins = |doubt: &NodeDoubt| matches!(doubt, NodeDoubt::Twins { .. });
-    sightings.twins = sightings.twins.or_else(|| seen.doubt.filter(is_twins));
+    sightings.twins = sightings.twins.or_else(|| seen.doubt.filter(NodeDoubt::is_twins));
     match &seen.node {
         Seen::Known(node) => {
             sightings.node = Some(node.name.clone());

@@ -118,9 +118,8 @@ impl Clusters {
 
     pub(crate) fn route(&self, job: &Job, policy: &Policy) -> Route {
         let has_node = |cluster: &&Arc<dyn Cluster>| cluster.node(&job.instance).known().is_some();
-        let is_torn = |cluster: &&Arc<dyn Cluster>| {
-            matches!(cluster.doubt(&job.instance), Some(NodeDoubt::Twins { .. }))
-        };
+        let is_torn =
+            |cluster: &&Arc<dyn Cluster>| cluster.doubt(&job.instance).is_some_and(|doubt| doubt.is_twins());
         let hinted = self.hinted(job);
         let here = hinted.filter(has_node).or_else(|| self.0.iter().find(has_node)).or(hinted);
         if let Some(cluster) = here.or_else(|| self.0.iter().find(is_torn)) {

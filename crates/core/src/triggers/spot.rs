@@ -47,9 +47,7 @@ fn entitlement(notice: &Notice, Facts { seen, policy, now, .. }: Facts<'_>) -> E
         // Stopped or hibernated: with its node, the cordon and the label would come back.
         Seen::Known(_) if comes_back && patient => Entitlement::Returns,
         Seen::Known(_) | Seen::Gone => Entitlement::Ended(Ended::InstanceEnded),
-        Seen::Unknown if matches!(seen.doubt, Some(NodeDoubt::Twins { .. })) => {
-            Entitlement::Ended(Ended::Twins)
-        }
+        Seen::Unknown if seen.doubt.is_some_and(|doubt| doubt.is_twins()) => Entitlement::Ended(Ended::Twins),
         Seen::Unknown if patient => Entitlement::Waits,
         Seen::Unknown => Entitlement::Undo(UndoReason::PatienceOver),
     }
