@@ -288,6 +288,7 @@ impl Checks {
             ClusterCall::Isolate { .. }
             | ClusterCall::Exclude { .. }
             | ClusterCall::WriteRecord { .. }
+            | ClusterCall::ListPods { .. }
             | ClusterCall::Release { .. } => {}
         }
         if !self.policy.clusters.contains(name) {

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use offramp_core::{ClusterName, NodeName};
+use offramp_core::{ClusterName, NodeName, PodRef, PodUid};
 
-use offramp_sandbox::world::cluster::NamedMachine;
+use offramp_sandbox::world::cluster::{NamedMachine, Pod};
 
 use super::course::{Course, Next, lock};
 use super::plan::at;
@@ -25,6 +25,8 @@ pub(crate) enum Contradiction {
     NodeUnidentified,
     /// From its birth a node says that it is another one's machine.
     Twins,
+    /// A pod is bound to a node that takes pods, and no watch shows it.
+    PodMissed,
 }
 
 impl Contradiction {
@@ -35,6 +37,7 @@ impl Contradiction {
             Self::KubeletDies => ("the kubelet dies", "is there a minute after its grace"),
             Self::NodesRefused(_) => ("changes of nodes are refused", "the node cannot be cordoned"),
             Self::NodeUnidentified => ("a node names no instance", "without an instance in their providerID"),
+            Self::PodMissed => ("a watch misses a pod", "evict default/missed"),
             Self::Twins => ("two nodes name one instance", "Ready nodes name this instance"),
         }
     }
@@ -49,6 +52,7 @@ pub(crate) fn contradictions(seed: u64) -> Vec<(Duration, Contradiction)> {
         Contradiction::NodesRefused(seconds(random.u64(5..900))),
         Contradiction::NodeUnidentified,
         Contradiction::Twins,
+        Contradiction::PodMissed,
     ];
     let mut events = Vec::new();
     for contradiction in all {
@@ -74,6 +78,28 @@ impl Course {
             Contradiction::KubeletDies => {
                 let Some((cluster, node)) = self.some_node() else { return };
                 self.scene.sandbox.with(|world| world.kill_kubelet(&cluster, &node));
+            }
+            Contradiction::PodMissed => {
+                let Some((cluster, node)) = self.some_node() else { return };
+                self.scene.sandbox.with(|world| {
+                    // A scheduler binds none to a node that it sees cordoned.
+                    if world.clusters[&cluster].nodes[&node].unschedulable {
+                        return;
+                    }
+                    let Some(like) = world.clusters[&cluster].pods_of_node(&node).next().cloned() else {
+                        return;
+                    };
+                    let name = format!("missed-{}", now.as_millis());
+                    let (namespace, uid) = ("default".to_owned(), PodUid::new(name.as_str()));
+                    let pod = PodRef { namespace, name, uid: uid.clone() };
+                    let pod = Pod { pod, owner: None, created: now, ..like };
+                    world
+                        .clusters
+                        .get_mut(&cluster)
+                        .into_iter()
+                        .for_each(|cluster| cluster.miss_pod(uid.clone()));
+                    world.add_pod(&cluster, pod);
+                });
             }
             Contradiction::NodeUnidentified => {
                 let Some((cluster, node)) = self.some_node() else { return };

@@ -41,6 +41,11 @@ pub enum Action {
         /// The grace it gets, at most its own and at most what is left.
         grace: Duration,
     },
+    /// Read the pods of the node anew, past the watch: it may be late, and the node is about to count as empty.
+    ListPods {
+        /// The node, or the one that there was.
+        node: NodeName,
+    },
     /// RecordLifecycleActionHeartbeat.
     Heartbeat(HookKey),
     /// CompleteLifecycleAction with CONTINUE.

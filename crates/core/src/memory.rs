@@ -35,6 +35,8 @@ pub struct Memory {
     pub node_write: Option<NodeWrite>,
     /// The node's cordon, label or record could not be written, and has not been since.
     pub unwritten: Option<Unwritten>,
+    /// When a list of the node's pods last showed what its watch shows.
+    pub pods_listed: Option<Timestamp>,
     /// How often the record alone was written, or tried.
     pub record_writes: u32,
     /// The group was read, and is in scope.
@@ -52,6 +54,8 @@ pub struct Memory {
 pub struct Sightings {
     /// The node was there, under this name.
     pub node: Option<NodeName>,
+    /// Since when the node is seen to take no new pods: it has our cordon, or is gone.
+    pub closed_at: Option<Timestamp>,
     /// Since when it is sure that there is no node.
     pub no_node_since: Option<Timestamp>,
     /// Several Ready nodes named the instance. One of them may be gone since, and nobody knows which was right.
@@ -136,6 +140,12 @@ impl Memory {
     /// What came of our calls about this hook so far.
     pub(crate) fn hook(&self, hook: &HookKey) -> HookCalls {
         self.hooks.get(hook).copied().unwrap_or_default()
+    }
+
+    /// What was bound to the node by then has to have been shown before the node counts as empty.
+    pub fn closed_at(&self) -> Option<Timestamp> {
+        // A node that cannot be written is never closed.
+        self.sightings.closed_at.or(self.unwritten.map(|unwritten| unwritten.since))
     }
 
     /// How this rests, if it does.

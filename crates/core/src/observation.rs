@@ -36,6 +36,8 @@ pub struct Observation {
     pub doubt: Option<NodeDoubt>,
     /// The pods bound to the node.
     pub pods: Seen<Vec<Pod>>,
+    /// The newest moment of which it is proven that the watches of the cluster have shown what there was.
+    pub proven: Timestamp,
     /// The instance's place in Auto Scaling, from a reading that began after the newest notice and after our
     /// newest call about one of its hooks. `Gone`: in no group.
     pub membership: Seen<Membership>,

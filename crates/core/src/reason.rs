@@ -54,6 +54,8 @@ pub enum Reason {
     },
     /// The node is empty; pods bound in the moment of the cordon would show up about now.
     Settling,
+    /// The watch shows no pod any more: it has to prove that it is not late, and a list that it has missed none.
+    ProvingEmpty,
     /// The group is told to replace the instance now.
     Detaching,
     /// Targets finish their last requests.

@@ -27,6 +27,8 @@ pub enum Pause {
     Eviction,
     /// A deletion that was refused.
     Deletion,
+    /// A list of pods that failed, or showed what the watch did not.
+    PodList,
     /// A write to AWS that failed.
     Write,
     /// A call about a hook that failed.
@@ -44,6 +46,8 @@ pub enum Key {
     Unwritten,
     /// A pod.
     Pod(PodUid),
+    /// All pods of the node, read anew.
+    PodList,
     /// The action of a hook.
     Hook(HookKey),
     /// That a target leaves its group.
@@ -71,6 +75,7 @@ impl Action {
                 Key::Node
             }
             Self::Evict { pod, .. } | Self::Delete { pod, .. } => Key::Pod(pod.uid.clone()),
+            Self::ListPods { .. } => Key::PodList,
             Self::Heartbeat(hook) | Self::CompleteHook(hook) => Key::Hook(hook.clone()),
             Self::Deregister(target) => Key::Deregistration(target.clone()),
             Self::Register(target) => Key::Registration(target.clone()),
@@ -89,6 +94,7 @@ impl Action {
             | Self::Register(_)
             | Self::Evict { .. }
             | Self::Delete { .. }
+            | Self::ListPods { .. }
             | Self::Heartbeat(_)
             | Self::CompleteHook(_)
             | Self::Detach { .. }
@@ -116,6 +122,8 @@ impl Action {
             }
             Self::Delete { .. } if !worked => Pause::Deletion,
             Self::Evict { .. } | Self::Delete { .. } => Pause::Eviction,
+            Self::ListPods { .. } if worked => return Repeat::Never,
+            Self::ListPods { .. } => Pause::PodList,
             Self::Heartbeat(_) if *outcome == Ok(Outcome::Done) => return Repeat::Never,
             Self::CompleteHook(_) if *outcome == Ok(Outcome::Done) => Pause::Confirmation,
             Self::Heartbeat(_) | Self::CompleteHook(_) => Pause::Hook,

@@ -79,6 +79,7 @@ impl Actor<'_> {
             | Action::Exclude { .. }
             | Action::WriteRecord { .. }
             | Action::Release { .. }
+            | Action::ListPods { .. }
             | Action::Deregister(_)
             | Action::Register(_)
             | Action::Heartbeat(_)
@@ -113,6 +114,7 @@ impl Actor<'_> {
             Action::Delete { pod, grace } => {
                 self.in_cluster(ClusterCall::Delete { pod: pod.clone(), grace: *grace }).await
             }
+            Action::ListPods { node } => self.in_cluster(ClusterCall::ListPods { node: node.clone() }).await,
             Action::Deregister(target) => {
                 self.calls.targets.ask(&self.place(), TargetCall::Deregister(target.clone())).await
             }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, select_all};
-use offramp_core::{AccountRegion, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp, Trigger};
+use offramp_core::{
+    AccountRegion, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp, Trigger, demands,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -302,6 +304,14 @@ impl Task {
             || (now >= by && !clusters.may_know(&self.job) && clusters.have_proven(&self.job, by, now))
     }
 
+    /// The cluster whose watches still have to show what was on the node when it was closed, and when that was.
+    fn unproven(&self) -> Option<(&Arc<dyn Cluster>, Timestamp)> {
+        let drains = self.job.notices.iter().any(|notice| demands(&notice.kind).drain);
+        let at = self.job.memory.closed_at().filter(|_| drains)?;
+        let cluster = self.cluster.as_ref()?;
+        (*cluster.proven().borrow() < at).then_some((cluster, at))
+    }
+
     /// Woken by these: the own cluster, or any, while none is known; and while there is no node, by proofs of that.
     fn changes(&self) -> Vec<BoxFuture<'static, ()>> {
         let clusters = &self.shared.observer.clusters.0;
@@ -310,7 +320,9 @@ impl Task {
             .filter(|cluster| self.cluster.as_ref().is_none_or(|own| own.name() == cluster.name()));
         let mut changes: Vec<_> =
             own.map(|cluster| change_of(cluster.changes(&self.job.instance)).boxed()).collect();
-        if !self.node_seen {
+        if let Some((cluster, _)) = self.unproven() {
+            changes.push(change_of(cluster.proven()).boxed());
+        } else if !self.node_seen {
             changes.extend(clusters.iter().map(|cluster| change_of(cluster.proven()).boxed()));
         }
         changes

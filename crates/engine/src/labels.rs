@@ -252,10 +252,11 @@ pub const fn stage_name(stage: Stage) -> &'static str {
 pub(crate) const OUTCOMES: [&str; 8] =
     ["done", "gone", "changed", "blocked", "vetoed", "retry", "denied", "invalid"];
 /// Every value of `action_name`; a test holds the two together.
-pub(crate) const ACTIONS: [&str; 12] = [
+pub(crate) const ACTIONS: [&str; 13] = [
     "isolate",
     "exclude",
     "write_record",
+    "list_pods",
     "deregister",
     "evict",
     "delete",
@@ -275,6 +276,7 @@ pub(crate) const fn action_name(action: &Action) -> &'static str {
         Action::Isolate { .. } => "isolate",
         Action::Exclude { .. } => "exclude",
         Action::WriteRecord { .. } => "write_record",
+        Action::ListPods { .. } => "list_pods",
         Action::Deregister(_) => "deregister",
         Action::Evict { .. } => "evict",
         Action::Delete { .. } => "delete",

@@ -40,6 +40,7 @@ pub fn learn_of_outcome(
             memory.isolation_tried.get_or_insert(now);
         }
         Action::WriteRecord { .. } => memory.record_writes += 1,
+        Action::ListPods { .. } if worked => memory.pods_listed = Some(now),
         Action::Evict { pod, .. } => learn_of_pod(memory, &pod.uid, false, outcome, seen, now),
         Action::Delete { pod, .. } => learn_of_pod(memory, &pod.uid, true, outcome, seen, now),
         Action::Deregister(target) if worked => {
@@ -57,7 +58,11 @@ pub fn learn_of_outcome(
         Action::Register(target) if *outcome == Ok(Outcome::Gone) => {
             *memory.unregistrable.entry(target.clone()).or_default() += 1;
         }
-        Action::Exclude { .. } | Action::Release { .. } | Action::Deregister(_) | Action::Register(_) => {}
+        Action::Exclude { .. }
+        | Action::Release { .. }
+        | Action::ListPods { .. }
+        | Action::Deregister(_)
+        | Action::Register(_) => {}
     }
     rest(memory, action, outcome, now);
 }
@@ -208,9 +213,12 @@ fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Obs
         Seen::Known(node) => {
             sightings.node = Some(node.name.clone());
             sightings.no_node_since = None;
+            let closed = node.cordoned && node.record.is_some();
+            sightings.closed_at = closed.then(|| sightings.closed_at.unwrap_or(now));
         }
         Seen::Gone => {
             sightings.no_node_since.get_or_insert(now);
+            sightings.closed_at.get_or_insert(now);
         }
         Seen::Unknown => {}
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use offramp_core::{
     AccountRegion, Deregistration, GroupName, Job, Node, Observation, Seen, Target, TargetGroup,
-    TargetGroupArn, TargetHealth, demands,
+    TargetGroupArn, TargetHealth, Timestamp, demands,
 };
 
 use crate::batch::Calls;
@@ -49,7 +49,8 @@ impl Observer {
             Seen::Unknown => twins.or_else(|| self.clusters.doubt(job, cluster)),
             Seen::Known(_) | Seen::Gone => None,
         };
-        Observation { node, doubt, pods, ..Observation::default() }
+        let proven = cluster.map_or_else(Timestamp::default, |cluster| *cluster.proven().borrow());
+        Observation { node, doubt, pods, proven, ..Observation::default() }
     }
 
     /// Everything, and what could not be read. A read that fails leaves its field `Unknown`, and never
@@ -107,12 +108,14 @@ impl Observer {
                 (Seen::Unknown, 0, BTreeSet::new())
             };
         // The watches are read last: they are the freshest, and evictions follow at once.
-        let Observation { node, doubt, pods, .. } = self.read_watches(job, cluster, absence_is_proven);
+        let Observation { node, doubt, pods, proven, .. } =
+            self.read_watches(job, cluster, absence_is_proven);
         faults.extend(node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
         let seen = Observation {
             node,
             doubt,
             pods,
+            proven,
             membership,
             group,
             target_groups,

@@ -242,6 +242,12 @@ pub enum ClusterCall {
         /// Its grace, at least one second.
         grace: Duration,
     },
+    /// Reads the pods of a node anew, past the watch. [`Outcome::Changed`] where the watch has missed some: from then on it
+    /// shows them.
+    ListPods {
+        /// The node, which may be gone.
+        node: NodeName,
+    },
     /// Takes away what the record names, and the record. Where the resourceVersion has changed, the answer
     /// is [`Outcome::Changed`].
     Release {

@@ -69,6 +69,7 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
         Pause::NodeRefused => NODE_REFUSED * 2_u32.pow(times.saturating_sub(1).min(6)),
         Pause::Eviction => EVICTION,
         Pause::Deletion => DELETION,
+        Pause::PodList => doubled(POD_LIST),
         Pause::Write => WRITE,
         Pause::Hook => doubled(HOOK),
         Pause::Confirmation => doubled(CONFIRMATION),
@@ -88,6 +89,9 @@ const EVICTION: Duration = Duration::from_secs(5);
 /// How long a deletion rests that was refused: at the end seconds count, and a webhook that refuses all of them would
 /// otherwise be asked some hundred times a second.
 const DELETION: Duration = Duration::from_secs(2);
+/// How long a list of a node's pods rests, twice as long each time, up to 8 s. What it shows beside the watch is shown
+/// by that within a second as well, mostly.
+const POD_LIST: Duration = Duration::from_secs(1);
 /// How long a failed AWS write rests, whatever wakes the job meanwhile. ELB grants an account ten calls a
 /// second; calls of many jobs go out together.
 const WRITE: Duration = Duration::from_secs(3);
@@ -153,6 +157,7 @@ mod tests {
         check(Pause::NodeRefused, [1_000, 2_000, 4_000, 8_000, 16_000]);
         check(Pause::Eviction, [5_000; 5]);
         check(Pause::Deletion, [2_000; 5]);
+        check(Pause::PodList, [1_000, 2_000, 4_000, 8_000, 8_000]);
         check(Pause::Write, [3_000; 5]);
         check(Pause::Hook, [3_000, 6_000, 12_000, 24_000, 24_000]);
         check(Pause::Confirmation, [10_000, 20_000, 40_000, 80_000, 80_000]);

@@ -44,6 +44,7 @@ impl InWords for Action {
                 format!("exclude, recording {}", counted(record.targets.len(), "target"))
             }
             Self::WriteRecord { .. } => "record".to_owned(),
+            Self::ListPods { node } => format!("list the pods of {node}"),
             Self::Deregister(target) => format!("deregister {}", target.in_words()),
             Self::Evict { pod, grace: None } => format!("evict {}", pod.in_words()),
             Self::Evict { pod, grace: Some(grace) } => {
@@ -104,6 +105,7 @@ impl InWords for Reason {
                 in_words(*left)
             ),
             Self::Settling => "empty, watching for pods bound just before the cordon".to_owned(),
+            Self::ProvingEmpty => "empty by the watch, making sure that it has missed no pod".to_owned(),
             Self::Detaching => "telling the group to replace the instance now".to_owned(),
             Self::Quiescing { targets } => {
                 format!("waiting for {} to finish the last requests", counted(*targets, "target"))

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1 as api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request as Path;
 use kube::{Client, Resource};
 use offramp_core::{
@@ -15,7 +16,7 @@ use offramp_engine::{
     Announcement, Call, Clock, Cluster, ClusterCall, Fault, InWords, Metrics, NodeSummary, Seats,
 };
 use serde_json::Value;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 use crate::clusters::{self, ClusterOptions, ClusterSource, OpenError};
 use crate::connection::{Clients, Connection};
@@ -32,6 +33,11 @@ use crate::{nodes, pods, services};
 const EVICTIONS_IN_FLIGHT: usize = 64;
 /// A deletion is two writes without the wait: as many are never slower.
 const DELETIONS_IN_FLIGHT: usize = 64;
+/// Lists of the pods of one node in flight in one cluster. Each is a search of the API server's cache for some 100 KB.
+const POD_LISTS_IN_FLIGHT: usize = 8;
+/// From this minor version of Kubernetes 1 on a consistent list comes from the API server's cache (KEP-2340, on by default);
+/// before, it reads every pod of the cluster from etcd.
+const FIRST_LISTED_FROM_CACHE: u32 = 31;
 
 /// One Kubernetes cluster.
 pub struct KubernetesCluster {
@@ -41,6 +47,9 @@ pub struct KubernetesCluster {
     complaints: Arc<Complaints>,
     proofs: Arc<Proofs>,
     seats: Seats,
+    pod_lists: Semaphore,
+    /// The API server reads such a list from its cache. It is asked once.
+    lists_cheaply: OnceCell<bool>,
     announcer: Announcer,
     metrics: Metrics,
 }
@@ -83,6 +92,8 @@ impl KubernetesCluster {
                 evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
                 deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
             },
+            pod_lists: Semaphore::new(POD_LISTS_IN_FLIGHT),
+            lists_cheaply: OnceCell::new(),
             announcer,
             metrics: metrics.clone(),
         };
@@ -163,6 +174,44 @@ impl KubernetesCluster {
         let patch = path.patch_metadata(node.as_str(), &PatchParams::default(), &Patch::Merge(body));
         let answer = async { client.request_text(patch.map_err(kube::Error::BuildRequest)?).await };
         self.settled(Call::PatchNode, request, answer).await
+    }
+
+    /// Reads the pods of a node past the watch, and shows what that has missed. Where the API server would read all pods
+    /// from etcd for that, the watch alone decides.
+    async fn list_pods(&self, node: &NodeName) -> Result<Outcome, Fault> {
+        let client = self.clients()?.general;
+        let object = format!("pods of node {node}");
+        let request = fault::Request {
+            cluster: self.name.as_str(),
+            kind: Kind::ListPods,
+            object: &object,
+            name: node.as_str(),
+        };
+        let lists_cheaply = self.lists_cheaply.get_or_try_init(|| async {
+            let version = client.apiserver_version();
+            let version = self.metrics.measure(Call::GetVersion, version, fault::result).await?;
+            Ok(is_at_least(FIRST_LISTED_FROM_CACHE, &version))
+        });
+        match lists_cheaply.await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Outcome::Done),
+            Err(error) => return fault::read(request, &error),
+        }
+        // It is never closed.
+        let _seat = self.pod_lists.acquire().await.ok();
+        // Without a resourceVersion it is as new as the newest write.
+        let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let api: Api<api::Pod> = Api::all(client);
+        let listed = self.metrics.measure(Call::ListPods, api.list(&params), fault::result).await;
+        let pods = match listed {
+            Ok(list) => list.items.into_iter().filter_map(pods::read),
+            Err(error) => return fault::read(request, &error),
+        };
+        let missed = self.view.on_listed(node, pods);
+        if missed {
+            self.proofs.pods.distrusted.notify_one();
+        }
+        Ok(if missed { Outcome::Changed } else { Outcome::Done })
     }
 
     async fn evict(&self, pod: &PodRef, body: &Value) -> Result<Outcome, Fault> {
@@ -282,6 +331,7 @@ impl Cluster for KubernetesCluster {
                 let body = nodes::release(record, guard);
                 self.patch_node(general, Kind::Release, node, body).await
             }
+            ClusterCall::ListPods { node } => self.list_pods(node).await,
             ClusterCall::Evict { pod, grace } => self.evict(pod, &pods::eviction(pod, *grace)).await,
             ClusterCall::Delete { pod, grace } => self.delete(pod, pods::whole_seconds(*grace)).await,
         }
@@ -290,6 +340,12 @@ impl Cluster for KubernetesCluster {
     fn announce(&self, node: &NodeName, announcement: Announcement) {
         self.announcer.announce(node, announcement);
     }
+}
+
+/// Of Kubernetes 1: EKS writes its minor version as `31+`. What cannot be read counts as new.
+fn is_at_least(minor: u32, version: &Info) -> bool {
+    let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().map_or(true, |found: u32| found >= minor)
 }
 
 impl fmt::Debug for KubernetesCluster {

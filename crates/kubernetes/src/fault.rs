@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     Release,
     Evict,
     Delete,
+    ListPods,
 }
 
 /// Why a watch is not in sync.
@@ -157,6 +158,7 @@ impl Kind {
             Self::Release => "releasing",
             Self::Evict => "evicting",
             Self::Delete => "deleting",
+            Self::ListPods => "listing",
         }
     }
 
@@ -165,6 +167,7 @@ impl Kind {
             Self::Isolate | Self::Exclude | Self::WriteRecord | Self::Release => "patch on nodes",
             Self::Evict => "create on pods/eviction",
             Self::Delete => "delete on pods",
+            Self::ListPods => "list on pods",
         }
     }
 }

@@ -791,3 +791,37 @@ async fn a_proof_comes_when_the_watches_have_come_as_far_as_the_api_server() {
     assert_eq!(server.lists("nodes"), lists + 1, "what is proven is not asked again");
     prove(6).await;
 }
+
+#[tokio::test]
+async fn a_list_shows_the_pods_that_the_watch_has_missed() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.put("pods", pod("web-1", "n1"));
+    let running = Running::synced(&server).await;
+    let list_pods = || running.perform(ClusterCall::ListPods { node: NodeName::from("n1") });
+    assert_eq!(list_pods().await, Ok(Outcome::Done));
+    server.put_unseen("pods", pod("web-2", "n1"));
+    server.put_unseen("pods", pod("elsewhere", "n2"));
+    let watched = server.lists("pods");
+    assert_eq!(running.pod_names("n1"), ["web-1"]);
+    assert_eq!(list_pods().await, Ok(Outcome::Changed));
+    assert_eq!(running.pod_names("n1"), ["web-1", "web-2"]);
+    // What it has missed on other nodes only a list of everything tells.
+    running.polled("everything is listed", |_| server.lists("pods") == watched + 2).await;
+    running.until("the others are shown", |_| running.pod_names("n2") == ["elsewhere"]).await;
+    assert_eq!(list_pods().await, Ok(Outcome::Done));
+    assert_eq!(running.calls("get version", "done"), 1.0, "it is asked once");
+}
+
+#[tokio::test]
+async fn an_api_server_that_would_read_all_pods_from_etcd_is_spared() {
+    let server = ApiServer::start().await;
+    server.become_minor("30+");
+    let running = Running::synced(&server).await;
+    let lists = server.lists("pods");
+    assert_eq!(
+        running.perform(ClusterCall::ListPods { node: NodeName::from("n1") }).await,
+        Ok(Outcome::Done)
+    );
+    assert_eq!(server.lists("pods"), lists);
+}

@@ -185,6 +185,20 @@ impl View {
         });
     }
 
+    /// What a list of the pods of one node shows. Those that the watch has missed are shown from now on, but for those that
+    /// stay on a node anyway. Says whether there were any.
+    pub(crate) fn on_listed(&self, node: &NodeName, pods: impl Iterator<Item = WatchedPod>) -> bool {
+        let mut missed = false;
+        self.update(|state| {
+            let goes = |pod: &Pod| pod.daemon_set.is_none() && !pod.mirror && !pod.finished;
+            let knows = |pod: &PodRef| state.pods.get(node).is_some_and(|known| known.contains_key(pod));
+            let new: Vec<_> = pods.filter(|watched| goes(&watched.pod) && !knows(&watched.pod.pod)).collect();
+            missed = !new.is_empty();
+            new.into_iter().fold(Touched::Nobody, |touched, pod| touched.and(state.put_pod(pod)))
+        });
+        missed
+    }
+
     /// News of the watch of Services.
     pub(crate) fn on_services(&self, news: News<WatchedService>) {
         self.update(|state| match news {

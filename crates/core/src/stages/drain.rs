@@ -55,5 +55,20 @@ fn once_empty(node: Option<&Node>, case: &Case<'_>) -> Condition {
         Some(_) => Reason::Settling,
         None => Reason::NoNode { left: now.until(until), deleted: job.memory.sightings.node.is_some() },
     };
-    if until > now { wait(until, reason) } else { Condition::Holds }
+    if until > now { wait(until, reason) } else { prove_empty(case) }
+}
+
+/// A watch may be late by more than any settling (seed 9007399: ten seconds), or miss a pod and not know it. So it has to
+/// have shown what there was when the node was closed to new pods, and a list of the node's pods has to agree.
+fn prove_empty(case: &Case<'_>) -> Condition {
+    let Facts { job, seen, .. } = case.facts;
+    let Some(node) = &job.memory.sightings.node else { return Condition::Holds };
+    let Some(closed_at) = job.memory.closed_at() else { return Condition::Holds };
+    if seen.proven < closed_at {
+        return wait(case.facts.recheck(), Reason::ProvingEmpty);
+    }
+    if job.memory.pods_listed.is_some_and(|listed| listed >= closed_at) {
+        return Condition::Holds;
+    }
+    todo(vec![Action::ListPods { node: node.clone() }], Reason::ProvingEmpty)
 }

@@ -124,6 +124,7 @@ fn every_case(mut check: impl FnMut(&Case<'_>)) {
                                 doubt: None,
                                 node: node.clone(),
                                 pods: if *node == Seen::Gone { Seen::Gone } else { pods.clone() },
+                                proven: Timestamp::default(),
                                 membership: membership.clone(),
                                 group: group.clone(),
                                 target_groups: target_groups.clone(),

@@ -74,6 +74,26 @@ fn a_node_that_is_gone_proves_nothing_about_its_machine() {
 }
 
 #[test]
+fn a_node_is_empty_when_its_watch_has_proven_it_and_a_list_agrees() {
+    let closed_at = AT + seconds(1);
+    let mut job = job_with(hook(), Sightings { closed_at: Some(closed_at), ..sightings() });
+    let empty = |proven| Observation { proven, ..ready_to_drain(vec![]) };
+    let steps = |job: &Job, proven| words(&step_at(job, &empty(proven), 60));
+    assert_eq!(step_at(&job, &empty(closed_at - seconds(1)), 60).reason, Reason::ProvingEmpty);
+    assert!(steps(&job, closed_at - seconds(1)).is_empty());
+    assert_eq!(steps(&job, closed_at), ["list pods"]);
+    // Of the time before somebody took the cordon off and we put it on again.
+    job.memory.pods_listed = Some(closed_at - seconds(1));
+    assert_eq!(steps(&job, closed_at), ["list pods"]);
+    job.memory.pods_listed = Some(closed_at);
+    assert_eq!(steps(&job, closed_at), ["complete hook offramp: CONTINUE"]);
+    // None of that is worth the hook: at its end it is answered.
+    job.memory.pods_listed = None;
+    let late = step_at(&job, &empty(Timestamp::default()), 3_590);
+    assert!(words(&late).contains(&"complete hook offramp: CONTINUE".to_owned()), "{late:?}");
+}
+
+#[test]
 fn the_hook_of_an_unseen_machine_is_not_called_left() {
     let passed = |healthy: bool| Observation {
         node: Seen::Gone,

@@ -18,6 +18,7 @@ pub(super) fn words(step: &Step) -> Vec<String> {
         Action::Exclude { record, .. } if record.targets.is_empty() => "exclude".to_owned(),
         Action::Exclude { record, .. } => format!("exclude, recording {} target", record.targets.len()),
         Action::WriteRecord { .. } => "record".to_owned(),
+        Action::ListPods { .. } => "list pods".to_owned(),
         Action::Deregister(target) => format!("deregister {}", place(target)),
         Action::Evict { pod, grace: None } => format!("evict {}", name(pod)),
         Action::Evict { pod, grace: Some(grace) } => format!("evict {} with {}s", name(pod), grace.as_secs()),

@@ -224,6 +224,7 @@ pub(crate) fn untouched() -> Observation {
         doubt: None,
         node: Seen::Known(node()),
         pods: Seen::Known(vec![pod("web-1"), pod("web-2")]),
+        proven: Timestamp::default(),
         membership: member(LifecycleState::TerminatingWait),
         group: Seen::Known(group(&["offramp"])),
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),

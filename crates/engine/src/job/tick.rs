@@ -40,7 +40,16 @@ impl Task {
     fn decide(&mut self, seen: &Observation) -> Step {
         let now = self.shared.clock.now();
         learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
+        self.ask_for_proof();
         step(&self.job, seen, &self.shared.policy, now)
+    }
+
+    /// Whether the watches have shown what was on the node at its cordon is asked at once: the answer may take until their
+    /// next bookmark, and is there when the last pod has gone.
+    fn ask_for_proof(&self) {
+        if let Some((cluster, at)) = self.unproven() {
+            cluster.prove(at);
+        }
     }
 
     /// Does it, and learns what came of it; the actions are taken out of the step. Says when to look again.

@@ -75,6 +75,7 @@ calls! {
         EvictPod = "evict pod",
         DeletePod = "delete pod",
         CreateEvent = "create event",
+        GetVersion = "get version",
     }
 }
 

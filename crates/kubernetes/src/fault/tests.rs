@@ -18,6 +18,7 @@ fn request(kind: Kind) -> Request<'static> {
         Kind::Evict | Kind::Delete => {
             Request { cluster: "blue", kind, object: "pod shop/web-1", name: "web-1" }
         }
+        Kind::ListPods => Request { cluster: "blue", kind, object: "pods of node n1", name: "n1" },
     }
 }
 

@@ -49,6 +49,7 @@ struct World {
     writes: Vec<Value>,
     answer: Option<(u16, String)>,
     evictions_in_flight: usize,
+    minor: Option<String>,
 }
 
 /// A Status as the API server sends it.
@@ -87,6 +88,18 @@ impl ApiServer {
         let old = objects.insert(key(&object), object.clone());
         let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
         world.publish(resource, json!({ "type": kind, "object": object }));
+    }
+
+    /// As with [`ApiServer::put`], and no watch that is open shows it.
+    pub(crate) fn put_unseen(&self, resource: &'static str, object: Value) {
+        let watchers = std::mem::take(&mut self.world().watchers);
+        self.put(resource, object);
+        self.world().watchers = watchers;
+    }
+
+    /// Its version, `1.` and this, from now on.
+    pub(crate) fn become_minor(&self, minor: &str) {
+        self.world().minor = Some(minor.to_owned());
     }
 
     pub(crate) fn remove(&self, resource: &'static str, key: &str) {
@@ -205,6 +218,10 @@ type Shared = (Arc<Mutex<World>>, watch::Sender<()>, watch::Sender<bool>, watch:
 async fn answer(State((world, moved, evictions, events)): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    if parts.method == Method::GET && path == "/version" {
+        let minor = world.lock().unwrap().minor.clone();
+        return reply(200, Body::from(version_info(minor.as_deref().unwrap_or("36")).to_string()));
+    }
     if parts.method == Method::GET {
         let resource = ["nodes", "pods", "services"].into_iter().find(|known| path.ends_with(known)).unwrap();
         let query: BTreeMap<&str, &str> = parts
@@ -254,8 +271,11 @@ fn read(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>)
     }
     *world.lists.entry(resource).or_default() += 1;
     let offset: usize = query.get("continue").map_or(0, |offset| offset.parse().unwrap());
-    let limit: usize = query["limit"].parse().unwrap();
-    let objects: Vec<&Value> = world.objects.get(resource).into_iter().flat_map(BTreeMap::values).collect();
+    let limit: usize = query.get("limit").map_or(1_000, |limit| limit.parse().unwrap());
+    let node = query.get("fieldSelector").map(|field| field.trim_start_matches("spec.nodeName%3D"));
+    let objects = world.objects.get(resource).into_iter().flat_map(BTreeMap::values);
+    let objects: Vec<&Value> =
+        objects.filter(|object| node.is_none_or(|node| object["spec"]["nodeName"] == *node)).collect();
     let more = objects.len() > offset + limit;
     let page: Vec<&Value> = objects.into_iter().skip(offset).take(limit).collect();
     let next = if more { (offset + limit).to_string() } else { String::new() };
@@ -264,6 +284,13 @@ fn read(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>)
         "metadata": { "resourceVersion": world.version.to_string(), "continue": next }, "items": page,
     });
     reply(200, Body::from(list.to_string()))
+}
+
+fn version_info(minor: &str) -> Value {
+    json!({
+        "major": "1", "minor": minor, "gitVersion": "v1", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "", "compiler": "", "platform": "",
+    })
 }
 
 fn watch(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>) -> Response {

@@ -132,6 +132,21 @@ impl ClusterDoor {
         self.settled(&format!("deleting pod {}", pod.in_words()), answer)
     }
 
+    /// Reads the pods as they are. From then on this view shows what it lacked.
+    async fn list_pods(&self, call: &ClusterCall, node: &NodeName) -> Result<Outcome, Fault> {
+        let effect = |world: &mut World| {
+            world.show(WorkerCall::Cluster(&self.name, call));
+            let now = world.now();
+            let cluster = world.clusters.get_mut(&self.name).filter(|cluster| !cluster.is_away(now));
+            cluster.map(|cluster| cluster.show_pods_of(node, self.listed)).ok_or(ApiError::Away)
+        };
+        match self.sandbox.call("kubernetes.LIST pods", false, effect).await? {
+            Ok(true) => Ok(Outcome::Changed),
+            Ok(false) => Ok(Outcome::Done),
+            Err(error) => Err(self.refused(&format!("listing the pods of {node}"), &error)),
+        }
+    }
+
     fn settled(&self, what: &str, answer: Result<(), ApiError>) -> Result<Outcome, Fault> {
         match answer {
             Ok(()) => Ok(Outcome::Done),
@@ -273,6 +288,7 @@ impl Cluster for ClusterDoor {
             ClusterCall::Release { node, record, guard } => {
                 self.patch(call, node, released(record, guard)?).await
             }
+            ClusterCall::ListPods { node } => self.list_pods(call, node).await,
             ClusterCall::Evict { pod, grace } => self.evict(call, pod, *grace).await,
             ClusterCall::Delete { pod, grace } => self.delete(call, pod, *grace).await,
         }

@@ -5,7 +5,7 @@
 //! so that no object ever goes back. Everything else is seen as it is, Services at all times: they hardly
 //! ever change. Writes know nothing of this; they meet the objects as they are stored.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use offramp_core::{InstanceId, NodeName, PodUid, Timestamp};
@@ -13,7 +13,7 @@ use offramp_engine::RECORD_ANNOTATION;
 use tokio::sync::watch;
 
 use super::index::key_of;
-use super::{Cluster, EXCLUDE_LABEL, Node, Pod};
+use super::{Cluster, EXCLUDE_LABEL, Node, Phase, Pod};
 
 /// How late the watches of a cluster are. A bare watch under a storm was 1.5 to 3.4 s late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct View<'a> {
 pub(super) struct Unseen {
     nodes: VecDeque<Late<InstanceId, Node>>,
     pods: VecDeque<Late<PodUid, Pod>>,
+    /// The pods that no watch ever shows: it takes a list.
+    missed: BTreeSet<PodUid>,
 }
 
 /// A question: have the watches that began at `listed` shown what was there at this moment?
@@ -102,6 +104,29 @@ impl Cluster {
         let (of, version) = (uid.clone(), self.version);
         self.unseen.pods.push_back(Late { shown_at, version, of, before, wakes });
         Some(shown_at)
+    }
+
+    /// The watches miss this pod, and do not know it.
+    pub fn miss_pod(&mut self, uid: PodUid) {
+        self.unseen.missed.insert(uid);
+    }
+
+    /// The watches that began at `listed` show the pods of this node that they lack and that do not stay there. Says whether
+    /// there were any.
+    pub fn show_pods_of(&mut self, node: &NodeName, listed: u64) -> bool {
+        let shown: BTreeSet<_> =
+            self.view(listed).pods_of_node(node).into_iter().map(|pod| pod.pod.uid.clone()).collect();
+        let goes = |pod: &&Pod| {
+            let of_daemon_set = pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
+            !of_daemon_set && matches!(pod.phase, Phase::Pending | Phase::Running)
+        };
+        let pods = self.pods_of_node(node).filter(goes).map(|pod| pod.pod.uid.clone());
+        let lacking: BTreeSet<_> = pods.filter(|uid| !shown.contains(uid)).collect();
+        self.unseen.pods.retain(|late| !lacking.contains(&late.of));
+        self.unseen.missed.retain(|uid| !lacking.contains(uid));
+        let instance = self.instance_of(node).filter(|_| !lacking.is_empty());
+        instance.iter().for_each(|instance| self.wake(instance));
+        !lacking.is_empty()
     }
 
     /// Tells when the watches that began at `listed` have shown what is there now.
@@ -171,7 +196,8 @@ impl<'a> View<'a> {
         for late in self.unseen(&self.cluster.unseen.pods) {
             held.entry(&late.of).or_insert(late.before.as_ref());
         }
-        let as_it_is = self.cluster.pods_of_node(node).filter(|pod| !held.contains_key(&pod.pod.uid));
+        let hidden = |uid| held.contains_key(uid) || self.cluster.unseen.missed.contains(uid);
+        let as_it_is = self.cluster.pods_of_node(node).filter(|pod| !hidden(&pod.pod.uid));
         let as_it_was = held.values().flatten().copied().filter(|pod| pod.node.as_ref() == Some(node));
         let mut pods: Vec<&Pod> = as_it_is.chain(as_it_was).collect();
         pods.sort_by_key(|pod| key_of(pod));
