@@ -3,7 +3,7 @@
 import http.client
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from harness.loopback import serving
@@ -11,11 +11,13 @@ from harness.loopback import serving
 SERVICES = {"2011-01-01": "autoscaling", "2015-12-01": "elasticloadbalancing"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     service: str
     operation: str
-    parameters: dict = field(hash=False)
+    parameters: dict
+    # Status and body, when it has come.
+    answer: tuple = None
 
 
 @contextmanager
@@ -25,13 +27,15 @@ def recording(upstream):
     target = urlsplit(upstream)
 
     def pass_on(path, headers, body):
-        requests.append(read(headers, body))
+        request = read(headers, body)
+        requests.append(request)
         # Longer than the longest poll.
         connection = http.client.HTTPConnection(target.hostname, target.port, timeout=30)
         try:
             connection.request("POST", path, body, end_to_end(headers))
             answer = connection.getresponse()
-            return answer.status, end_to_end(answer.headers).items(), answer.read()
+            request.answer = answer.status, answer.read()
+            return answer.status, end_to_end(answer.headers).items(), request.answer[1]
         finally:
             connection.close()
 

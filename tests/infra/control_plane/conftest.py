@@ -1,5 +1,24 @@
 import pytest
+from contradictions import table
 from servers import ControlPlane
+
+ROWS = pytest.StashKey()
+
+
+def pytest_configure(config):
+    config.stash[ROWS] = []
+
+
+@pytest.fixture
+def rows(request):
+    """What was seen in each world of test_contradictions.py, printed at the end."""
+    return request.config.stash[ROWS]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if rows := config.stash[ROWS]:
+        terminalreporter.section("contradictions")
+        terminalreporter.write_line(table(rows))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,10 @@ class World:
                 for node in nodes
             ]
         )
-        cluster.apply(
+        self.populates()
+
+    def populates(self):
+        self.cluster.apply(
             [
                 workload("Deployment", WEB, GRACE, replicas=REPLICAS),
                 budget(WEB, 1),
@@ -54,7 +57,7 @@ class World:
             ]
         )
         for what in (f"deployment/{WEB}", f"daemonset/{AGENT}"):
-            cluster.kubectl("rollout", "status", what, "--timeout", "90s")
+            self.cluster.kubectl("rollout", "status", what, "--timeout", "90s")
 
     def kubeconfig(self):
         """Made by the commands at the top of remote-cluster.yaml, with the file that is shown there."""

@@ -20,6 +20,8 @@ from harness.program import Program
 HERE = Path(__file__).resolve().parent
 # The password of the one who may do everything. It is only good for this API server, which is gone after the test.
 ADMIN = "admin"
+# kwok plays no kubelet for a node with this label, nor for one without any.
+DEAD_KUBELET = "kubelet-is-dead"
 
 
 def program(name):
@@ -127,7 +129,7 @@ class ControlPlane:
             keys = {"service_account_private_key_file": key, "root_ca_file": self.api.certificate}
             kubelets = {
                 "kubeconfig": self.kubeconfig,
-                "manage_all_nodes": "true",
+                "manage_nodes_with_label_selector": f"!{DEAD_KUBELET}",
                 "node_lease_duration_seconds": 40,
                 "server_address": f"127.0.0.1:{free_port()}",
                 "config": HERE / "kubelets.yaml",
@@ -187,7 +189,7 @@ class ControlPlane:
 
     def add_nodes(self, nodes):
         """Makes nodes of these (metadata and spec), and waits until they are ready. kwok looks after the pods of a node
-        as soon as it has its lease."""
+        as soon as it has its lease. Each needs a label."""
         for server in self.servers:
             assert server.runs(), server.said()
         self.apply([{"apiVersion": "v1", "kind": "Node", **node} for node in nodes])
@@ -195,6 +197,10 @@ class ControlPlane:
         leases = [f"lease/{name}" for name in names]
         self.kubectl("wait", *(f"node/{name}" for name in names), "--for=condition=Ready", "--timeout=60s")
         self.kubectl("wait", "-n", "kube-node-lease", *leases, "--for=create", "--timeout=60s")
+
+    def ends_kubelet(self, node):
+        """From now on nobody renews its lease, and its pods neither run nor end."""
+        self.kubectl("label", "node", node, f"{DEAD_KUBELET}=")
 
     def audited(self):
         """What its API server has written down, in order. The last line may not be whole yet."""

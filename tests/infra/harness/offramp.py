@@ -6,6 +6,7 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from harness.loopback import TIMEOUT, json_of, status_and_text_of, text_of
@@ -53,6 +54,11 @@ class Sandbox(Program):
 
     def control(self, what):
         return json_of(f"{self.aws}/_sandbox/{what}", "POST")
+
+    def autoscaling(self, action, **parameters):
+        """A call of the Auto Scaling API, as anybody with permission could make it."""
+        form = {"Action": action, "Version": "2011-01-01", **parameters}
+        urlopen(Request(self.aws, urlencode(form).encode()), timeout=TIMEOUT).close()
 
     def send(self, body):
         """Puts a message into the queue, as anybody with permission could."""
