@@ -42,6 +42,8 @@ pub struct AcceptedEnd {
     pub pod: PodUid,
     /// By our clock, until the pod's deletion shows the time of the API server's.
     pub at: Timestamp,
+    /// It is by the API server's.
+    pub is_servers: bool,
 }
 
 /// Whether a pod that has to go need not be waited for, and why.

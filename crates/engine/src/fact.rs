@@ -239,8 +239,8 @@ impl fmt::Display for Fact {
             Self::Faulted { doing, fault, .. } => write!(f, "{doing}: {fault}"),
             Self::Vetoed { action, by, .. } => write!(
                 f,
-                "{}: an admission webhook or policy refuses; asked again until it agrees, the pod leaves, or the \
-                 deadline comes: {by}",
+                "{}: an admission webhook or policy refuses; asked again until it agrees, the object is gone, or \
+                 the deadline comes: {by}",
                 action.in_words()
             ),
             Self::NotWaitedFor { pod, why, .. } => write!(f, "pod {} {}", pod.in_words(), why.in_words()),

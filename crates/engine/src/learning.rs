@@ -129,7 +129,7 @@ fn learn_of_pod(
 }
 
 fn learn_of_accepted_end(memory: &mut Memory, pod: &Pod, now: Timestamp) {
-    let end = AcceptedEnd { pod: pod.pod.uid.clone(), at: now };
+    let end = AcceptedEnd { pod: pod.pod.uid.clone(), at: now, is_servers: false };
     match memory.evicted.get_mut(&pod.origin) {
         None => {
             memory.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None });
@@ -140,12 +140,15 @@ fn learn_of_accepted_end(memory: &mut Memory, pod: &Pod, now: Timestamp) {
 }
 
 /// Takes the API server's own times of these ends, so that a clock of ours that is ahead does not make
-/// pods that come back look like older ones.
+/// pods that come back look like older ones. The first counts: when a pod has ended, its deletion is written anew with no
+/// grace, so that it looks asked for at that moment.
 fn take_server_times(memory: &mut Memory, pods: &[Pod]) {
     for ends in memory.evicted.values_mut() {
         for end in [Some(&mut ends.first), ends.again.as_mut()].into_iter().flatten() {
-            let ending = pods.iter().find(|pod| pod.pod.uid == end.pod);
-            end.at = ending.and_then(|pod| pod.deleted_at).unwrap_or(end.at);
+            let ending = pods.iter().find(|pod| !end.is_servers && pod.pod.uid == end.pod);
+            if let Some(at) = ending.and_then(|pod| pod.deleted_at) {
+                (end.at, end.is_servers) = (at, true);
+            }
         }
     }
 }
