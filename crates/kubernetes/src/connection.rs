@@ -69,13 +69,13 @@ impl Connection {
     /// old clients as they are, and is told.
     pub(crate) async fn keep_open(&self, source: &ClusterSource, pace: Pace, complaints: &Arc<Complaints>) {
         let cluster = source.name.as_str();
-        let mut failures = Failures::new(pace.first_pause);
+        let mut failures = Failures::new(pace);
         loop {
             let opening = pin!(clusters::open(source));
             let pause = match opened_at_last(opening, cluster, complaints).await {
                 Ok(Opened { clients, until }) => {
                     self.clients.send_replace(Some(clients));
-                    failures = Failures::new(pace.first_pause);
+                    failures = Failures::new(pace);
                     if complaints.settle(OPENING) {
                         tracing::info!(cluster, "opened");
                     }

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
 pub(crate) enum Trouble {
     /// The version to go on from is too old: everything has to be listed again.
     Expired,
+    /// The stream shows nothing that can be relied on: everything has to be listed again, and why, in words.
+    Broken(String),
     /// The API server does not accept our credentials.
     Refused(String),
     /// Anything else, in words.
@@ -137,8 +139,10 @@ pub(crate) fn trouble(resource: &str, verb: &str, error: &kube::Error) -> Troubl
         ));
     };
     let says = said(status);
+    if is_too_old(status) {
+        return Trouble::Expired;
+    }
     Trouble::Failed(match status.code {
-        410 => return Trouble::Expired,
         401 => {
             return Trouble::Refused(format!(
                 "{doing} {resource}: the API server does not accept our credentials ({says})"
@@ -222,6 +226,18 @@ fn is_veto(status: &Status) -> bool {
     let policy = message.contains("ValidatingAdmissionPolicy '") && message.contains(" denied request");
     let unasked = message.contains(UNASKED);
     webhook || policy || unasked
+}
+
+/// The version to go on from is kept no more. It is 410 with the reason `Expired` in an API server's own words, but
+/// storage that is none of etcd's and servers in between pass the words on with a code of their own, for ever.
+fn is_too_old(status: &Status) -> bool {
+    let message = status.message.to_ascii_lowercase();
+    let version = message.contains("resource version") || message.contains("resourceversion");
+    let compacted = message.contains("revision has been compacted");
+    status.code == 410
+        || matches!(status.reason.as_str(), "Expired" | "Gone")
+        || version && message.contains("too old")
+        || compacted
 }
 
 /// A webhook that has to be asked and cannot be.

@@ -1,5 +1,6 @@
 //! The whole adapter against a server that plays an API server.
 
+mod liveness;
 mod server;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ const PACE: Pace = Pace {
     settle: Duration::from_millis(50),
     credentials: Duration::from_millis(50),
     first_pause: Duration::from_millis(10),
+    longest_pause: Duration::from_secs(30),
 };
 
 /// A cluster with its watches running.

@@ -43,8 +43,9 @@ pub(crate) struct Pace {
     pub(crate) settle: Duration,
     /// Credentials that live shorter than this, or are refused, are fetched no more often.
     pub(crate) credentials: Duration,
-    /// The first try after a failure; the next ones follow kube's back-off, at most `LONGEST_PAUSE`.
+    /// The first try after a failure; the next ones follow kube's back-off, at most `longest_pause`.
     pub(crate) first_pause: Duration,
+    pub(crate) longest_pause: Duration,
 }
 
 impl Pace {
@@ -56,16 +57,16 @@ impl Pace {
         settle: Duration::from_secs(2),
         credentials: Duration::from_secs(10),
         first_pause: Duration::from_millis(100),
+        longest_pause: Duration::from_secs(30),
     };
 }
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// client-go's page size. A page of Pods is a few MB before it is trimmed.
 const PAGE: u32 = 500;
 /// After so many failures in a row the list is read anew: an API server that was restored from a backup
 /// refuses a resourceVersion which lies in its future for ever (client-go relists there, too).
 const RELIST_AFTER: u32 = 5;
-/// A watch that ends sooner is a failure, or a broken server would be asked without a pause.
+/// A watch that ends sooner is a failure, whatever it brought, or a broken server would be asked without a pause.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// One kind of object in one cluster.
@@ -135,7 +136,7 @@ impl<R, T> Watch<R, T> {
     {
         // Where to go on; without one, everything has to be listed.
         let mut version: Option<String> = None;
-        let mut failures = Failures::new(self.pace.first_pause);
+        let mut failures = Failures::new(self.pace);
         loop {
             let result = match &mut version {
                 None => self.list().await.map(|listed| version = Some(listed)),
@@ -144,13 +145,15 @@ impl<R, T> Watch<R, T> {
             let Err(trouble) = result else { continue };
             (self.tell)(News::OutOfSync);
             let pause = failures.add();
-            if trouble == Trouble::Expired || failures.count.is_multiple_of(RELIST_AFTER) {
+            let broken = matches!(trouble, Trouble::Broken(_));
+            if broken || trouble == Trouble::Expired || failures.count.is_multiple_of(RELIST_AFTER) {
                 version = None;
             }
+            failures.lasting |= broken || failures.count >= RELIST_AFTER;
             if matches!(trouble, Trouble::Refused(_)) {
                 self.connection.refuse();
             }
-            if let Trouble::Failed(text) | Trouble::Refused(text) = trouble
+            if let Trouble::Failed(text) | Trouble::Broken(text) | Trouble::Refused(text) = trouble
                 && self.complaints.add(self.resource, &text)
             {
                 tracing::warn!(cluster = self.cluster, "out of sync: {text}");
@@ -200,88 +203,175 @@ impl<R, T> Watch<R, T> {
         let opening = timeout(self.pace.opening, request).await;
         let stream = opening.map_err(|_| failed("the request took too long"))?;
         let mut stream = pin!(stream.map_err(|error| fault::trouble(self.resource, "watch", &error))?);
-        let opened = Instant::now();
+        let mut life = Life::new(version, self.pace.settle);
         let patience = Duration::from_secs(self.pace.watch_seconds.into()) + self.pace.silence;
-        let mut silent_at = opened + patience;
-        let mut settle = Some(opened + self.pace.settle);
-        let mut caught_up = || {
-            (self.tell)(News::InSync);
-            failures.reset();
-            if self.complaints.settle(self.resource) {
-                tracing::info!(cluster = self.cluster, "watching {}: in sync", self.resource);
-            }
-        };
+        let mut silent_at = life.opened + patience;
         loop {
-            let next = timeout_at(settle.unwrap_or(silent_at), stream.next());
+            let next = timeout_at(life.settles_at.unwrap_or(silent_at), stream.next());
             // Both are cancel-safe.
             let next = tokio::select! {
                 biased;
                 next = next => next,
                 () = self.progress.distrusted.notified() => return Err(Trouble::Expired),
             };
-            let event = match next {
-                Err(_) if settle.take().is_some() => {
-                    caught_up();
-                    continue;
-                }
-                Err(_) => return Err(failed("nothing came any more, the connection seems dead")),
-                Ok(None) if opened.elapsed() < SHORTEST_WATCH => return Err(failed("it ended at once")),
-                Ok(None) => return Ok(()),
-                Ok(Some(event)) => event.map_err(|error| fault::trouble(self.resource, "watch", &error))?,
-            };
-            silent_at = Instant::now() + patience;
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    advance(version, &object);
-                    if let Some(value) = (self.read)(object) {
-                        (self.tell)(News::Changed(value));
+            match next {
+                Err(_) if life.settles_at.is_some() => self.caught_up(&mut life, failures),
+                Err(_) => return Err(self.broken("nothing came any more, the connection seems dead")),
+                Ok(None) => return self.ended(&life, failures),
+                Ok(Some(event)) => {
+                    silent_at = Instant::now() + patience;
+                    let event = event.map_err(|error| fault::trouble(self.resource, "watch", &error))?;
+                    let caught_up = matches!(event, WatchEvent::Bookmark(_));
+                    self.take(event, version)?;
+                    self.progress.reached(version);
+                    life.brought(version);
+                    if caught_up && life.settles_at.is_some() {
+                        self.caught_up(&mut life, failures);
                     }
-                }
-                WatchEvent::Deleted(object) => {
-                    advance(version, &object);
-                    if let Some(value) = (self.read)(object) {
-                        (self.tell)(News::Deleted(value));
-                    }
-                }
-                WatchEvent::Bookmark(bookmark) => {
-                    *version = bookmark.metadata.resource_version;
-                    if settle.take().is_some() {
-                        caught_up();
-                    }
-                }
-                WatchEvent::Error(status) => {
-                    return Err(fault::trouble(self.resource, "watch", &kube::Error::Api(status)));
                 }
             }
-            self.progress.reached(version);
+            if life.proven() {
+                self.recovered(failures);
+            }
         }
+    }
+
+    /// Tells what an event says.
+    fn take<K: Object, V>(&self, event: WatchEvent<K>, version: &mut String) -> Result<(), Trouble>
+    where
+        R: Fn(K) -> Option<V>,
+        T: Fn(News<V>),
+    {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                advance(version, &object);
+                if let Some(value) = (self.read)(object) {
+                    (self.tell)(News::Changed(value));
+                }
+            }
+            WatchEvent::Deleted(object) => {
+                advance(version, &object);
+                if let Some(value) = (self.read)(object) {
+                    (self.tell)(News::Deleted(value));
+                }
+            }
+            WatchEvent::Bookmark(bookmark) => *version = bookmark.metadata.resource_version,
+            WatchEvent::Error(status) => {
+                return Err(fault::trouble(self.resource, "watch", &kube::Error::Api(status)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream is trusted. What failed again and again is complained of until a stream proves that it lives:
+    /// one that is silent past its end was open for long enough each time.
+    fn caught_up<V>(&self, life: &mut Life, failures: &Failures)
+    where
+        T: Fn(News<V>),
+    {
+        life.settles_at = None;
+        (self.tell)(News::InSync);
+        if !failures.lasting {
+            self.content();
+        }
+    }
+
+    /// What failed has nothing to do with what fails next.
+    fn recovered(&self, failures: &mut Failures) {
+        failures.barren = 0;
+        if failures.count > 0 {
+            failures.reset();
+            self.content();
+        }
+    }
+
+    fn content(&self) {
+        if self.complaints.settle(self.resource) {
+            tracing::info!(cluster = self.cluster, "watching {}: in sync", self.resource);
+        }
+    }
+
+    /// The stream ended by itself, or was cut off by a proxy, which looks the same.
+    fn ended(&self, life: &Life, failures: &mut Failures) -> Result<(), Trouble> {
+        let lasted = life.opened.elapsed();
+        if lasted < SHORTEST_WATCH {
+            return Err(Trouble::Failed(format!("watching {}: it ended at once", self.resource)));
+        }
+        let barren = if life.moved { 0 } else { failures.barren + 1 };
+        // As long as this is as long as asked: only an API server without bookmarks brings nothing then.
+        if lasted >= Duration::from_secs(self.pace.watch_seconds.into()) / 2 {
+            self.recovered(failures);
+        }
+        failures.barren = barren % RELIST_AFTER;
+        if barren >= RELIST_AFTER {
+            return Err(self.broken("it ends again and again, and brings nothing"));
+        }
+        Ok(())
+    }
+
+    fn broken(&self, what: &str) -> Trouble {
+        Trouble::Broken(format!("watching {}: {what}", self.resource))
+    }
+}
+
+/// What one stream has shown of itself.
+struct Life {
+    opened: Instant,
+    /// The version that it began with.
+    from: String,
+    /// When it is trusted without a bookmark; nothing once it is trusted.
+    settles_at: Option<Instant>,
+    /// It has brought something that only a living API server can: a version that is new, or anything later than
+    /// at once. A cache in between may send the same bookmark each time.
+    moved: bool,
+}
+
+impl Life {
+    fn new(from: &str, settle: Duration) -> Self {
+        let opened = Instant::now();
+        Self { opened, from: from.to_owned(), settles_at: Some(opened + settle), moved: false }
+    }
+
+    fn brought(&mut self, version: &str) {
+        self.moved |= version != self.from || self.opened.elapsed() >= SHORTEST_WATCH;
+    }
+
+    /// The failures before it are over. To be open is not enough, and neither is to move on: a stream that brings one
+    /// event and is cut off, again and again, would be opened again at once each time, and never listed.
+    fn proven(&self) -> bool {
+        self.moved && self.settles_at.is_none() && self.opened.elapsed() >= SHORTEST_WATCH
     }
 }
 
 /// Failures in a row, and how long to pause.
 pub(crate) struct Failures {
-    first_pause: Duration,
+    pace: Pace,
     count: u32,
     later: DefaultBackoff,
+    /// They go on though streams can be opened: to be open proves nothing any more.
+    lasting: bool,
+    /// Streams in a row that ended without a failure and brought nothing.
+    barren: u32,
 }
 
 impl Failures {
-    pub(crate) fn new(first_pause: Duration) -> Self {
-        Self { first_pause, count: 0, later: DefaultBackoff::default() }
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self { pace, count: 0, later: DefaultBackoff::default(), lasting: false, barren: 0 }
     }
 
     /// One more; gives the pause until the next try.
     pub(crate) fn add(&mut self) -> Duration {
         self.count = self.count.saturating_add(1);
         if self.count == 1 {
-            return self.first_pause;
+            return self.pace.first_pause;
         }
-        self.later.next().map_or(LONGEST_PAUSE, |pause| pause.min(LONGEST_PAUSE))
+        let longest = self.pace.longest_pause;
+        self.later.next().map_or(longest, |pause| pause.min(longest))
     }
 
     /// It works again.
     fn reset(&mut self) {
-        *self = Self::new(self.first_pause);
+        *self = Self::new(self.pace);
     }
 }
 

@@ -186,6 +186,18 @@ fn a_watch_starts_anew_only_where_its_version_is_too_old() {
     let refused = "watching pods: the API server does not accept our credentials (words)";
     check(401, Trouble::Refused(refused.to_owned()));
     check(503, failed("watching pods: 503: words"));
+    for (code, reason, message) in [
+        (400, "BadRequest", "too old resource version: 5 (9)"),
+        (500, "InternalError", "The resourceVersion for the provided watch is too old."),
+        (500, "", "etcdserver: mvcc: required revision has been compacted"),
+        (504, "Expired", "words"),
+    ] {
+        let read = trouble("pods", "watch", &status(code, reason, message, &Value::Null));
+        assert_eq!(read, Trouble::Expired, "{code} {reason} {message}");
+    }
+    let other = "the server's version is too old";
+    let read = trouble("pods", "watch", &status(500, "", other, &Value::Null));
+    assert_eq!(read, failed(&format!("watching pods: 500: {other}")));
 }
 
 #[test]

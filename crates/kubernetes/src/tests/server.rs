@@ -9,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -46,10 +46,19 @@ struct World {
     lists: BTreeMap<&'static str, usize>,
     watched: BTreeMap<&'static str, usize>,
     never_end: bool,
+    scripts: BTreeMap<&'static str, Script>,
     writes: Vec<Value>,
     answer: Option<(u16, String)>,
     evictions_in_flight: usize,
     minor: Option<String>,
+}
+
+/// What every watch of a resource does: it waits, sends these lines, and ends, or does nothing more for ever.
+#[derive(Clone)]
+pub(crate) struct Script {
+    pub(crate) wait: Duration,
+    pub(crate) lines: Vec<Value>,
+    pub(crate) ends: bool,
 }
 
 /// A Status as the API server sends it.
@@ -153,6 +162,27 @@ impl ApiServer {
     /// Watches send nothing by themselves and never end.
     pub(crate) fn never_end(&self) {
         self.world().never_end = true;
+    }
+
+    /// Watches of this resource do this from now on, those that are open too.
+    pub(crate) fn script(&self, resource: &'static str, script: Script) {
+        self.world().scripts.insert(resource, script);
+        self.cut(resource);
+    }
+
+    /// Watches of this resource work again; those that are open go on.
+    pub(crate) fn unscript(&self, resource: &'static str) {
+        self.world().scripts.remove(resource);
+    }
+
+    /// How often this resource has been watched.
+    pub(crate) fn watches(&self, resource: &str) -> usize {
+        self.world().watched.get(resource).copied().unwrap_or(0)
+    }
+
+    /// Waits until this resource has been listed so many times.
+    pub(crate) async fn listed(&self, resource: &'static str, times: usize) {
+        self.until(|world| world.lists.get(resource).is_some_and(|count| *count >= times)).await;
     }
 
     pub(crate) fn lists(&self, resource: &str) -> usize {
@@ -299,6 +329,9 @@ fn watch(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>
         return reply(410, Body::from(status(410, "Expired", json!({}))));
     }
     *world.watched.entry(resource).or_default() += 1;
+    if let Some(script) = world.scripts.get(resource) {
+        return scripted(script.clone());
+    }
     let (sender, receiver) = mpsc::unbounded_channel();
     for (_, _, event) in
         world.history.iter().filter(|(version, kind, _)| *version > from && *kind == resource)
@@ -316,6 +349,18 @@ fn watch(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>
         line.map(|line| (Ok::<_, std::convert::Infallible>(line), receiver))
     });
     reply(200, Body::from_stream(lines))
+}
+
+fn scripted(script: Script) -> Response {
+    let Script { wait, lines, ends } = script;
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let lines = stream::once(async move {
+        tokio::time::sleep(wait).await;
+        Ok::<_, std::convert::Infallible>(lines)
+    });
+    let rest = stream::once(async move { if ends { None } else { std::future::pending().await } });
+    let rest = rest.filter_map(async |rest: Option<()>| rest.map(|()| Ok(String::new())));
+    reply(200, Body::from_stream(lines.chain(rest)))
 }
 
 fn reply(code: u16, body: Body) -> Response {

@@ -1,0 +1,103 @@
+//! Watches that look alive, and are not.
+
+use super::server::Script;
+use super::*;
+
+/// Five failures in a row take up to half a minute with the pauses of a worker.
+const QUICK: Pace = Pace { longest_pause: Duration::from_millis(100), ..PACE };
+
+fn at_once(lines: Vec<Value>) -> Script {
+    Script { wait: Duration::ZERO, lines, ends: true }
+}
+
+fn error(code: u16, message: &str) -> Value {
+    let mut status: Value = serde_json::from_str(&status(code, "InternalError", json!({}))).unwrap();
+    status["message"] = json!(message);
+    json!({ "type": "ERROR", "object": status })
+}
+
+/// How often the nodes are watched until they are listed again, and what is complained of then.
+async fn watches_until_listed(script: Script) -> (usize, Option<String>) {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let running = Running::open_at(&server.address, None, QUICK).await;
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    timeout(SOON, server.watched("nodes", 1)).await.unwrap();
+    server.script("nodes", script);
+    timeout(SOON, server.listed("nodes", 2)).await.expect("they are listed again");
+    let found = (server.watches("nodes") - 1, running.cluster.trouble());
+    server.unscript("nodes");
+    running.polled("in sync again", KubernetesCluster::in_sync).await;
+    running.polled("that nothing is wrong", |cluster| cluster.trouble().is_none()).await;
+    found
+}
+
+/// Cut by a proxy; the bookmark looked like the proof that all is well. The first cut ends the stream that works.
+#[tokio::test]
+async fn streams_that_are_cut_at_once_are_told_and_lead_to_a_list() {
+    let bookmark = json!({ "type": "BOOKMARK", "object": {
+        "kind": "Node", "apiVersion": "v1", "metadata": { "resourceVersion": "1" } } });
+    let (watches, trouble) = watches_until_listed(at_once(vec![bookmark])).await;
+    assert!((4..=5).contains(&watches), "{watches} and no pause");
+    assert_eq!(trouble.as_deref(), Some("watching nodes: it ended at once"));
+}
+
+/// The events are real, so that the version moves on each time.
+#[tokio::test]
+async fn streams_that_bring_an_event_and_are_cut_at_once_lead_to_a_list() {
+    let mut changed = node(1);
+    changed["metadata"]["resourceVersion"] = json!("9");
+    let bookmark = json!({ "type": "BOOKMARK", "object": {
+        "kind": "Node", "apiVersion": "v1", "metadata": { "resourceVersion": "10" } } });
+    let lines = vec![json!({ "type": "MODIFIED", "object": changed }), bookmark];
+    let (watches, trouble) = watches_until_listed(at_once(lines)).await;
+    assert!((4..=5).contains(&watches), "{watches} and no pause");
+    assert_eq!(trouble.as_deref(), Some("watching nodes: it ended at once"));
+}
+
+/// It is open for long enough to be trusted, each time.
+#[tokio::test]
+async fn streams_that_fail_once_they_are_trusted_lead_to_a_list() {
+    let script =
+        Script { wait: 2 * PACE.settle, lines: vec![error(500, "storage is (re)initializing")], ends: true };
+    let (watches, trouble) = watches_until_listed(script).await;
+    assert!((4..=5).contains(&watches), "{watches} and no pause");
+    assert_eq!(trouble.as_deref(), Some("watching nodes: 500: storage is (re)initializing"));
+}
+
+/// Each ends as it should, a little after the second that a watch has to last.
+#[tokio::test]
+async fn streams_that_end_early_and_bring_nothing_lead_to_a_list() {
+    let script = Script { wait: Duration::from_millis(1_100), lines: Vec::new(), ends: true };
+    let (watches, trouble) = watches_until_listed(script).await;
+    assert!((4..=5).contains(&watches), "{watches}");
+    assert_eq!(trouble.as_deref(), Some("watching nodes: it ends again and again, and brings nothing"),);
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_old_in_other_words_leads_to_a_list() {
+    let too_old = error(500, "too old resource version: 1 (7)");
+    let (watches, _) = watches_until_listed(at_once(vec![too_old])).await;
+    assert!(watches <= 2, "{watches}: at the first answer, not at the fifth");
+}
+
+/// It opens, says nothing and never ends, each time: to be open proves nothing, and settles no complaint.
+#[tokio::test]
+async fn streams_that_are_silent_past_their_end_are_listed_again_each_time() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let pace = Pace { watch_seconds: 1, silence: Duration::from_millis(100), ..QUICK };
+    let running = Running::open_at(&server.address, None, pace).await;
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    timeout(SOON, server.watched("nodes", 1)).await.unwrap();
+    server.script("nodes", Script { wait: Duration::ZERO, lines: Vec::new(), ends: false });
+    for lists in 2..=4 {
+        timeout(SOON, server.listed("nodes", lists)).await.expect("they are listed again");
+        let trouble = running.cluster.trouble();
+        assert!(trouble.is_some_and(|text| text.starts_with("watching nodes: nothing came any more")));
+    }
+    running.polled("the list counts", KubernetesCluster::in_sync).await;
+    assert!(running.cluster.trouble().is_some(), "nothing has proved that the watch lives");
+    server.unscript("nodes");
+    running.polled("that nothing is wrong", |cluster| cluster.trouble().is_none()).await;
+}
