@@ -131,6 +131,14 @@ pub(crate) fn unannounced(error: &kube::Error) -> String {
 /// Reads what ended a list or a watch.
 pub(crate) fn trouble(resource: &str, verb: &str, error: &kube::Error) -> Trouble {
     let doing = if verb == "list" { "listing" } else { "watching" };
+    if is_unreadable(error) {
+        let text = format!(
+            "{doing} {resource}: the answer is not what an API server sends; check for a proxy in between, and for an \
+             object that one of another version wrote"
+        );
+        // The same event would come again from the same version.
+        return if verb == "watch" { Trouble::Broken(text) } else { Trouble::Failed(text) };
+    }
     let kube::Error::Api(status) = error else {
         // The same text for every resource: it is the cluster that cannot be reached, and that is said once.
         return Trouble::Failed(format!(
@@ -262,7 +270,7 @@ fn unanswered(error: &kube::Error) -> String {
     if let kube::Error::Auth(error) = error {
         return credentials(error);
     }
-    if matches!(error, kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) {
+    if is_unreadable(error) {
         return "the answer is not what an API server sends".to_owned();
     }
     let mut texts: Vec<String> = Vec::new();
@@ -278,6 +286,16 @@ fn unanswered(error: &kube::Error) -> String {
         cause = error.source();
     }
     format!("no answer: {}", bounded(&texts.join(": ")))
+}
+
+/// What the parser says of it could quote a pod's environment, so that it is told nowhere. Of an event that it cannot
+/// read, kube makes a Status in which nothing is said, because every field of one may be missing.
+fn is_unreadable(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => true,
+        kube::Error::Api(status) => status.code == 0 && status.reason.is_empty() && status.message.is_empty(),
+        _ => false,
+    }
 }
 
 /// What is wrong with our credentials, without what could hold a token: a plugin's output can.

@@ -243,17 +243,22 @@ impl<R, T> Watch<R, T> {
         T: Fn(News<V>),
     {
         match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+            WatchEvent::Added(object) => {
                 advance(version, &object);
+                // What is new and none of ours is in no view: a pod is new for a while before it is bound to a node.
                 if let Some(value) = (self.read)(object) {
                     (self.tell)(News::Changed(value));
                 }
             }
+            WatchEvent::Modified(object) => {
+                advance(version, &object);
+                let named = self.named(&object)?;
+                (self.tell)((self.read)(object).map_or(named, News::Changed));
+            }
             WatchEvent::Deleted(object) => {
                 advance(version, &object);
-                if let Some(value) = (self.read)(object) {
-                    (self.tell)(News::Deleted(value));
-                }
+                let named = self.named(&object)?;
+                (self.tell)((self.read)(object).map_or(named, News::Deleted));
             }
             WatchEvent::Bookmark(bookmark) => *version = bookmark.metadata.resource_version,
             WatchEvent::Error(status) => {
@@ -261,6 +266,13 @@ impl<R, T> Watch<R, T> {
             }
         }
         Ok(())
+    }
+
+    /// What is told of an object that reads as none of ours. Without it the view would keep what it was before.
+    fn named<V>(&self, object: &impl Object) -> Result<News<V>, Trouble> {
+        let ObjectMeta { name, namespace, .. } = object.metadata();
+        let name = name.clone().ok_or_else(|| self.broken("an event is about an object without a name"))?;
+        Ok(News::Unread { namespace: namespace.clone().unwrap_or_default(), name })
     }
 
     /// The stream is trusted. What failed again and again is complained of until a stream proves that it lives:

@@ -201,6 +201,18 @@ fn a_watch_starts_anew_only_where_its_version_is_too_old() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_by_its_resource_and_not_quoted() {
+    let secret = || serde_json::from_str::<u8>("\"hunter2\"").unwrap_err();
+    let unsaid = status(0, "", "", &Value::Null);
+    for error in [kube::Error::SerdeError(secret()), unsaid] {
+        let Trouble::Broken(text) = trouble("pods", "watch", &error) else { panic!("{error}") };
+        assert!(text.starts_with("watching pods: the answer is not what"), "{text}");
+    }
+    let Trouble::Failed(text) = trouble("pods", "list", &kube::Error::SerdeError(secret())) else { panic!() };
+    assert!(text.starts_with("listing pods: the answer is not what") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
 fn a_proxys_page_is_cut_short() {
     let cut = std::io::Error::other("x".repeat(10_000));
     let fault = read(request(Kind::Isolate), &kube::Error::Service(Box::new(cut))).unwrap_err();

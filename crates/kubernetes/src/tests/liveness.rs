@@ -101,3 +101,72 @@ async fn streams_that_are_silent_past_their_end_are_listed_again_each_time() {
     server.unscript("nodes");
     running.polled("that nothing is wrong", |cluster| cluster.trouble().is_none()).await;
 }
+
+fn event(kind: &str, object: &Value) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["resourceVersion"] = json!("1000");
+    json!({ "type": kind, "object": object })
+}
+
+/// The same event comes again from the same version: only a list leads on.
+#[tokio::test]
+async fn an_event_that_cannot_be_read_leads_to_a_list() {
+    let mut odd = node(1);
+    odd["metadata"]["labels"] = json!("pool=web");
+    let mut nameless = node(1);
+    nameless["metadata"]["name"] = Value::Null;
+    for (object, expect) in [
+        (odd, "watching nodes: the answer is not what an API server sends; check"),
+        (nameless, "watching nodes: an event is about an object without a name"),
+    ] {
+        let script = Script { wait: Duration::ZERO, lines: vec![event("MODIFIED", &object)], ends: false };
+        let (watches, trouble) = watches_until_listed(script).await;
+        assert!(watches <= 2, "{watches}: at the first event");
+        let trouble = trouble.expect("it is complained of");
+        assert!(trouble.starts_with(expect) && !trouble.contains("pool"), "{trouble}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_complained_of_until_it_can() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let running = Running::open_at(&server.address, None, QUICK).await;
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    timeout(SOON, server.watched("nodes", 1)).await.unwrap();
+    let mut odd = node(2);
+    odd["spec"]["unschedulable"] = json!("yes");
+    server.put("nodes", odd);
+    let expect = "listing nodes: the answer is not what an API server sends";
+    let complains =
+        |cluster: &KubernetesCluster| cluster.trouble().is_some_and(|text| text.starts_with(expect));
+    running.polled("the resource is named", complains).await;
+    assert_eq!(running.cluster.node(&instance(1)), Seen::Unknown);
+    server.put("nodes", node(2));
+    running.polled("in sync again", KubernetesCluster::in_sync).await;
+    assert!(running.cluster.node(&instance(2)).known().is_some());
+}
+
+/// It was a pod of this node, and is none of any node now, or cannot be told from one.
+#[tokio::test]
+async fn an_object_that_reads_as_none_of_ours_leaves_the_view() {
+    for kind in ["MODIFIED", "DELETED"] {
+        let server = ApiServer::start().await;
+        server.put("nodes", node(1));
+        for name in ["web-1", "web-10"] {
+            server.put("pods", pod(name, "n1"));
+        }
+        let running = Running::synced(&server).await;
+        timeout(SOON, server.watched("pods", 1)).await.unwrap();
+        let mut bare = pod("web-1", "n1");
+        bare["spec"] = Value::Null;
+        let lines = vec![event(kind, &bare)];
+        server.script("pods", Script { wait: Duration::ZERO, lines, ends: false });
+        let only_the_other = |cluster: &KubernetesCluster| {
+            let pods = cluster.pods(&NodeName::from("n1"), &instance(1));
+            pods.known().is_some_and(|pods| pods.len() == 1 && pods[0].pod.name == "web-10")
+        };
+        running.polled("it is gone", only_the_other).await;
+        assert_eq!(server.lists("pods"), 1);
+    }
+}
