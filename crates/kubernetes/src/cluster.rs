@@ -17,11 +17,13 @@ use offramp_engine::{
 };
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::clusters::{self, ClusterOptions, ClusterSource, OpenError};
 use crate::connection::{Clients, Connection};
 use crate::events::{self, Announcer};
 use crate::fault::{self, Kind};
+use crate::missing::Missing;
 use crate::proof::Proofs;
 use crate::view::View;
 use crate::watch::{Complaints, Pace, Watch};
@@ -46,6 +48,7 @@ pub struct KubernetesCluster {
     view: Arc<View>,
     complaints: Arc<Complaints>,
     proofs: Arc<Proofs>,
+    missing: Missing,
     seats: Seats,
     pod_lists: Semaphore,
     /// The API server reads such a list from its cache. It is asked once.
@@ -88,6 +91,7 @@ impl KubernetesCluster {
             view: Arc::clone(&view),
             complaints: Arc::clone(&complaints),
             proofs: Arc::clone(&proofs),
+            missing: Missing::new(pace.lag),
             seats: Seats {
                 evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
                 deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
@@ -315,7 +319,7 @@ impl Cluster for KubernetesCluster {
 
     async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault> {
         let Clients { general, isolation } = &self.clients()?;
-        match call {
+        let answer = match call {
             ClusterCall::Isolate { node, exclude, record, guard } => {
                 let body = nodes::isolation(record, *exclude, guard);
                 self.patch_node(isolation, Kind::Isolate, node, body).await
@@ -334,7 +338,11 @@ impl Cluster for KubernetesCluster {
             ClusterCall::ListPods { node } => self.list_pods(node).await,
             ClusterCall::Evict { pod, grace } => self.evict(pod, &pods::eviction(pod, *grace)).await,
             ClusterCall::Delete { pod, grace } => self.delete(pod, pods::whole_seconds(*grace)).await,
+        };
+        if answer == Ok(Outcome::Gone) {
+            self.missing.answered(call, Instant::now(), &self.proofs);
         }
+        answer
     }
 
     fn announce(&self, node: &NodeName, announcement: Announcement) {

@@ -12,6 +12,7 @@ mod clusters;
 mod connection;
 mod events;
 mod fault;
+mod missing;
 mod nodes;
 mod plugin;
 mod pods;

@@ -32,6 +32,7 @@ const PACE: Pace = Pace {
     page: Duration::from_secs(5),
     opening: Duration::from_secs(5),
     settle: Duration::from_millis(50),
+    lag: Duration::ZERO,
     credentials: Duration::from_millis(50),
     first_pause: Duration::from_millis(10),
     longest_pause: Duration::from_secs(30),

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -41,6 +41,9 @@ pub(crate) struct Pace {
     /// A watch that was cut off is trusted again when it has been open for this long, or at the first
     /// bookmark: what was missed is sent at once. Watches lag by up to two seconds in a storm anyway.
     pub(crate) settle: Duration,
+    /// A view that goes on showing what a call was answered to be gone is wrong after this time: watches lag by
+    /// seconds at most.
+    pub(crate) lag: Duration,
     /// Credentials that live shorter than this, or are refused, are fetched no more often.
     pub(crate) credentials: Duration,
     /// The first try after a failure; the next ones follow kube's back-off, at most `longest_pause`.
@@ -55,6 +58,7 @@ impl Pace {
         page: Duration::from_secs(30),
         opening: Duration::from_secs(10),
         settle: Duration::from_secs(2),
+        lag: Duration::from_secs(10),
         credentials: Duration::from_secs(10),
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_secs(30),
@@ -170,6 +174,8 @@ impl<R, T> Watch<R, T> {
     {
         let api: Api<K> = Api::all(self.connection.opened().await.general);
         let failed = |what: &str| Trouble::Failed(format!("listing {}: {what}", self.resource));
+        // Who distrusted the watch until now gets this list, and not one more after it.
+        let _ = self.progress.distrusted.notified().now_or_never();
         let mut all = Vec::new();
         let mut params = ListParams::default().limit(PAGE);
         loop {

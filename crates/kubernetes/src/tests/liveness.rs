@@ -170,3 +170,59 @@ async fn an_object_that_reads_as_none_of_ours_leaves_the_view() {
         assert_eq!(server.lists("pods"), 1);
     }
 }
+
+impl Running {
+    /// Makes a call twice, as a job does that still sees the object; the server answers that it is gone.
+    async fn insist(&self, server: &ApiServer, call: &ClusterCall, name: &str) {
+        for _ in 0..2 {
+            server.answer(404, status(404, "NotFound", json!({ "name": name })));
+            assert_eq!(self.cluster.perform(call).await, Ok(Outcome::Gone));
+        }
+    }
+}
+
+fn isolate(version: &str) -> ClusterCall {
+    let (node, guard) = (NodeName::from("n1"), version.to_owned());
+    ClusterCall::Isolate { node, exclude: false, record: a_record(), guard }
+}
+
+/// kubernetes/kubernetes#56261: the watch missed an end, and nothing failed.
+#[tokio::test]
+async fn what_is_gone_and_still_held_is_listed_again() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.put("pods", pod("web-1", "n1"));
+    let running = Running::synced(&server).await;
+    server.lose("pods", "shop/web-1");
+    running.insist(&server, &ClusterCall::Evict { pod: a_pod(), grace: None }, "web-1").await;
+    let pods = |cluster: &KubernetesCluster| cluster.pods(&NodeName::from("n1"), &instance(1));
+    running.polled("no pod", |cluster| pods(cluster) == Seen::Known(Vec::new())).await;
+    assert_eq!((server.lists("pods"), server.lists("nodes")), (2, 1));
+
+    server.lose("nodes", "n1");
+    let version = running.cluster.node(&instance(1)).known().unwrap().resource_version.clone();
+    running.insist(&server, &isolate(&version), "n1").await;
+    running.polled("no node", |cluster| cluster.node(&instance(1)) == Seen::Gone).await;
+    assert_eq!((server.lists("pods"), server.lists("nodes")), (2, 2));
+}
+
+/// What is distrusted while no watch runs is neither lost nor asked for twice.
+#[tokio::test]
+async fn a_list_that_is_to_come_is_all_that_distrust_asks_for() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    let running = Running::open_at(&server.address, None, QUICK).await;
+    running.until("in sync", KubernetesCluster::in_sync).await;
+    server.refuse("nodes", 410);
+    server.cut("nodes");
+    running.until("out of sync", |cluster| !cluster.in_sync()).await;
+    // A watch, and then a list.
+    timeout(SOON, server.refusals(2)).await.unwrap();
+    running.insist(&server, &isolate("1"), "n1").await;
+    server.allow("nodes");
+    running.until("in sync again", KubernetesCluster::in_sync).await;
+    // The stream after the list lives to its end.
+    let watches = server.watches("nodes");
+    timeout(SOON, server.watched("nodes", watches + 2)).await.unwrap();
+    assert_eq!(server.lists("nodes"), 2);
+}

@@ -43,6 +43,7 @@ struct World {
     oldest: BTreeMap<&'static str, u64>,
     watchers: Vec<(&'static str, mpsc::UnboundedSender<String>)>,
     refused: BTreeMap<&'static str, u16>,
+    refusals: usize,
     lists: BTreeMap<&'static str, usize>,
     watched: BTreeMap<&'static str, usize>,
     never_end: bool,
@@ -119,9 +120,19 @@ impl ApiServer {
         world.publish(resource, json!({ "type": "DELETED", "object": object }));
     }
 
+    /// An object ends, and no watch is told.
+    pub(crate) fn lose(&self, resource: &'static str, key: &str) {
+        self.world().objects.get_mut(resource).unwrap().remove(key).unwrap();
+    }
+
     /// Lists and watches of this resource fail from now on; open watches go on.
     pub(crate) fn refuse(&self, resource: &'static str, code: u16) {
         self.world().refused.insert(resource, code);
+    }
+
+    /// Waits until so many lists and watches have been refused.
+    pub(crate) async fn refusals(&self, count: usize) {
+        self.until(|world| world.refusals >= count).await;
     }
 
     pub(crate) fn allow(&self, resource: &'static str) {
@@ -294,6 +305,7 @@ async fn answer(State((world, moved, evictions, events)): State<Shared>, request
 
 fn read(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>) -> Response {
     if let Some(code) = world.refused.get(resource) {
+        world.refusals += 1;
         return reply(*code, Body::from(status(*code, "Refused", json!({}))));
     }
     if query.get("watch") == Some(&"true") {
