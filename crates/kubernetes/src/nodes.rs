@@ -1,5 +1,6 @@
 //! Nodes: what is read of one, and the patches.
 
+use k8s_openapi::api::core::v1::NodeSystemInfo;
 use kube::core::{Selector, SelectorExt};
 use offramp_core::{InstanceId, Node, NodeName, Record, Timestamp, Zone};
 use offramp_engine::{RECORD_ANNOTATION, node_owner, read_record, write_record};
@@ -13,6 +14,8 @@ pub(crate) const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedNode {
     pub(crate) machine: Machine,
+    /// What the machine's firmware says that it is, where it says so.
+    pub(crate) hardware: Option<String>,
     pub(crate) created: Timestamp,
     pub(crate) node: Node,
 }
@@ -57,7 +60,8 @@ impl WatchedNode {
         let never = Timestamp::default();
         let unversioned =
             |node: &Node| Node { resource_version: String::new(), renewed_at: never, ..node.clone() };
-        self.machine == other.machine && unversioned(&self.node) == unversioned(&other.node)
+        let same = self.machine == other.machine && self.hardware == other.hardware;
+        same && unversioned(&self.node) == unversioned(&other.node)
     }
 }
 
@@ -73,6 +77,16 @@ fn machine_of(provider_id: &str) -> Machine {
     }
 }
 
+/// The UUID that a machine's firmware gives: EC2 makes one for each instance, which an image cannot carry. Older
+/// kernels write it in capitals. Its byte order depends on the distribution, but is the same under two names of one
+/// machine. Where the firmware has none, the kubelet takes the machine ID, which is in a file of the image: two
+/// machines can have the same, so that it proves nothing.
+fn hardware(info: &NodeSystemInfo) -> Option<String> {
+    let plain = |id: &str| id.trim().replace('-', "").to_ascii_lowercase();
+    let uuid = plain(&info.system_uuid);
+    (!uuid.is_empty() && uuid != plain(&info.machine_id)).then_some(uuid)
+}
+
 /// Trims a Node.
 pub(crate) fn read(
     node: k8s_openapi::api::core::v1::Node,
@@ -82,7 +96,8 @@ pub(crate) fn read(
     let created = node.metadata.creation_timestamp.clone();
     let labels = node.metadata.labels.unwrap_or_default();
     let annotations = node.metadata.annotations.unwrap_or_default();
-    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    let status = node.status.unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
     let renewed = ready.and_then(|ready| ready.last_heartbeat_time.clone());
     // A node that has just registered has no condition yet: it is not Ready since it was made.
@@ -90,6 +105,7 @@ pub(crate) fn read(
     let since = since.or(node.metadata.creation_timestamp);
     Some(WatchedNode {
         machine: machine_of(spec.provider_id.as_deref().unwrap_or_default()),
+        hardware: status.node_info.as_ref().and_then(hardware),
         created: Timestamp::from_millis(created.map_or(0, |at| at.0.as_millisecond())),
         node: Node {
             name: NodeName::new(node.metadata.name?),
@@ -195,7 +211,7 @@ mod tests {
         };
         let machine = Machine::Instance(InstanceId::parse("i-0b1c2d3e4f5061728").unwrap());
         let created = Timestamp::from_millis(5_000);
-        assert_eq!(read, Some(WatchedNode { machine, created, node: expect }));
+        assert_eq!(read, Some(WatchedNode { machine, hardware: None, created, node: expect }));
     }
 
     #[test]
@@ -204,6 +220,24 @@ mod tests {
             node(json!({ "providerID": "aws:///a/i-0b1c2d3e4f5061728" }), json!({}), json!([])).unwrap();
         assert!(!read.node.ready && !read.node.selected);
         assert_eq!(read.node.ready_since, Timestamp::from_millis(5_000));
+    }
+
+    #[test]
+    fn the_hardware_of_a_node_is_what_no_image_can_carry() {
+        let read = |system: &str, machine: &str| {
+            hardware(&NodeSystemInfo {
+                system_uuid: system.to_owned(),
+                machine_id: machine.to_owned(),
+                ..NodeSystemInfo::default()
+            })
+        };
+        let machine = "8e3772fbcfa3dd6f330a12ff5df5a63b";
+        let expect = Some("ec2e191690997caffd21012345abcdef".to_owned());
+        assert_eq!(read("EC2E1916-9099-7CAF-FD21-012345ABCDEF", machine), expect);
+        assert_eq!(read("ec2e1916-9099-7caf-fd21-012345abcdef", machine), expect);
+        assert_eq!(read("", machine), None);
+        assert_eq!(read(machine, machine), None);
+        assert_eq!(read("8e3772fb-cfa3-dd6f-330a-12ff5df5a63b", machine), None);
     }
 
     /// Report 21 (aws-node-termination-handler#618, Local Zones, Wavelength, hybrid nodes) and 02 (k3s#935).

@@ -248,15 +248,19 @@ impl State {
         Pod { local_traffic: watched.pod.local_traffic || behind_local, ..watched.pod.clone() }
     }
 
-    /// The node of an instance: the Ready one, or the youngest.
+    /// The node of an instance: the Ready one, or the youngest, which of two names of one machine is the new one.
     fn node(&self, instance: &InstanceId) -> Option<&WatchedNode> {
         let nodes = self.by_instance.get(instance)?.iter().filter_map(|name| self.nodes.get(name));
         nodes.max_by_key(|watched| (watched.node.ready, watched.created))
     }
 
+    /// Machines that are Ready under the name of an instance. A kubelet that registers its machine under another name
+    /// leaves the old Node behind, Ready until the control plane misses it (openshift/installer#1874): that is one.
     fn ready_nodes(&self, instance: &InstanceId) -> usize {
         let names = self.by_instance.get(instance).into_iter().flatten();
-        names.filter(|name| self.nodes.get(*name).is_some_and(|watched| watched.node.ready)).count()
+        let ready = names.filter_map(|name| self.nodes.get(name)).filter(|watched| watched.node.ready);
+        let mut seen = BTreeSet::new();
+        ready.filter(|watched| watched.hardware.as_ref().is_none_or(|hardware| seen.insert(hardware))).count()
     }
 
     fn unidentified(&self, now: Timestamp) -> impl Iterator<Item = &NodeName> {
@@ -489,5 +493,34 @@ mod tests {
         let (namespace, name) = unread("shop", "web");
         view.on_services(News::Unread { namespace, name });
         assert!(changes.has_changed().unwrap() && view.state.read().unwrap().services.is_empty());
+    }
+
+    /// openshift/installer#1874: the machine is registered under a second name, and the first one is still Ready.
+    #[test]
+    fn a_machine_of_two_names_is_one_by_its_hardware() {
+        let ready = |name: &str, created: i64, hardware: Option<&str>| {
+            let mut watched = node(name, 1, "1");
+            watched.node.ready = true;
+            watched.created = Timestamp::from_millis(created);
+            watched.hardware = hardware.map(str::to_owned);
+            watched
+        };
+        let now = Timestamp::from_millis(1_000_000);
+        let view = View::default();
+        let check = |hardware: [Option<&str>; 2], one_machine: bool| {
+            let [one, other] = hardware;
+            // The older name is not the first one in the order of the alphabet, or of what is told.
+            for (old, new) in [("n1", "n2"), ("n2", "n1")] {
+                view.on_nodes(News::Listed(vec![ready(new, 2, other), ready(old, 1, one)]));
+                let seen = view.node(&instance(1)).known().map(|node| node.name.clone());
+                assert_eq!(seen, one_machine.then(|| NodeName::from(new)), "{hardware:?}");
+                let doubt = (!one_machine).then_some(NodeDoubt::Twins { nodes: 2 });
+                assert_eq!(view.doubt(&instance(1), now), doubt, "{hardware:?}");
+            }
+        };
+        check([Some("ec2a"), Some("ec2a")], true);
+        check([Some("ec2a"), Some("ec2b")], false);
+        check([None, None], false);
+        check([Some("ec2a"), None], false);
     }
 }
