@@ -11,7 +11,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::clusters::{self, ClusterSource, OpenError, Opened};
-use crate::watch::{Complaints, Failures, Pace};
+use crate::failures::Failures;
+use crate::watch::{Complaints, Pace};
 
 /// The connections to one cluster.
 #[derive(Clone)]

@@ -11,6 +11,7 @@ mod cluster;
 mod clusters;
 mod connection;
 mod events;
+mod failures;
 mod fault;
 mod missing;
 mod nodes;

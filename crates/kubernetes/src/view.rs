@@ -3,10 +3,13 @@
 //!
 //! The locks are held for lookups and copies of a few values, never across an await.
 
+mod channels;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use channels::{Channels, Touched};
 use offramp_core::{InstanceId, Node, NodeDoubt, NodeName, Pod, PodRef, PodUid, Seen, Timestamp};
 use offramp_engine::NodeSummary;
 use tokio::sync::watch;
@@ -59,21 +62,6 @@ struct Synced {
     nodes: bool,
     pods: bool,
     services: bool,
-}
-
-/// Whom a piece of news concerns.
-#[derive(Debug, PartialEq, Eq)]
-enum Touched {
-    Nobody,
-    Some(BTreeSet<InstanceId>),
-    Everybody,
-}
-
-#[derive(Debug, Default)]
-struct Channels {
-    by_instance: BTreeMap<InstanceId, watch::Sender<u64>>,
-    /// At this size the channels that nobody listens to are looked for.
-    sweep_at: usize,
 }
 
 impl View {
@@ -354,52 +342,6 @@ impl State {
     fn touched(&self, node: &NodeName) -> Touched {
         let instance = self.nodes.get(node).and_then(WatchedNode::instance);
         instance.map_or(Touched::Nobody, |instance| Touched::Some(BTreeSet::from([instance.clone()])))
-    }
-}
-
-impl Touched {
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Nobody, other) | (other, Self::Nobody) => other,
-            (Self::Some(one), Self::Some(other)) => Self::Some(one.into_iter().chain(other).collect()),
-            (Self::Everybody, _) | (_, Self::Everybody) => Self::Everybody,
-        }
-    }
-}
-
-impl Channels {
-    fn subscribe(&mut self, instance: &InstanceId) -> watch::Receiver<u64> {
-        if let Some(channel) = self.by_instance.get(instance) {
-            return channel.subscribe();
-        }
-        // Doubling keeps the sweeps cheap on average, however many channels are asked for at once.
-        if self.by_instance.len() >= self.sweep_at {
-            self.by_instance.retain(|_, channel| channel.receiver_count() > 0);
-            self.sweep_at = (2 * self.by_instance.len()).max(64);
-        }
-        let (channel, changes) = watch::channel(0);
-        self.by_instance.insert(instance.clone(), channel);
-        changes
-    }
-
-    fn wake(&mut self, touched: &Touched) {
-        match touched {
-            Touched::Nobody => {}
-            Touched::Some(instances) => {
-                for instance in instances {
-                    let Some(channel) = self.by_instance.get(instance) else { continue };
-                    if channel.receiver_count() == 0 {
-                        self.by_instance.remove(instance);
-                    } else {
-                        channel.send_modify(|count| *count += 1);
-                    }
-                }
-            }
-            Touched::Everybody => self.by_instance.retain(|_, channel| {
-                channel.send_modify(|count| *count += 1);
-                channel.receiver_count() > 0
-            }),
-        }
     }
 }
 

@@ -14,12 +14,12 @@ use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
-use kube::runtime::watcher::DefaultBackoff;
 use offramp_engine::{Call, Metrics};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::connection::Connection;
+use crate::failures::{Failures, Life, SHORTEST_WATCH};
 use crate::fault::{self, Trouble};
 use crate::proof::Progress;
 use crate::view::News;
@@ -70,8 +70,6 @@ const PAGE: u32 = 500;
 /// After so many failures in a row the list is read anew: an API server that was restored from a backup
 /// refuses a resourceVersion which lies in its future for ever (client-go relists there, too).
 const RELIST_AFTER: u32 = 5;
-/// A watch that ends sooner is a failure, whatever it brought, or a broken server would be asked without a pause.
-const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
 /// One kind of object in one cluster.
 pub(crate) struct Watch<R, T> {
@@ -329,67 +327,6 @@ impl<R, T> Watch<R, T> {
 
     fn broken(&self, what: &str) -> Trouble {
         Trouble::Broken(format!("watching {}: {what}", self.resource))
-    }
-}
-
-/// What one stream has shown of itself.
-struct Life {
-    opened: Instant,
-    /// The version that it began with.
-    from: String,
-    /// When it is trusted without a bookmark; nothing once it is trusted.
-    settles_at: Option<Instant>,
-    /// It has brought something that only a living API server can: a version that is new, or anything later than
-    /// at once. A cache in between may send the same bookmark each time.
-    moved: bool,
-}
-
-impl Life {
-    fn new(from: &str, settle: Duration) -> Self {
-        let opened = Instant::now();
-        Self { opened, from: from.to_owned(), settles_at: Some(opened + settle), moved: false }
-    }
-
-    fn brought(&mut self, version: &str) {
-        self.moved |= version != self.from || self.opened.elapsed() >= SHORTEST_WATCH;
-    }
-
-    /// The failures before it are over. To be open is not enough, and neither is to move on: a stream that brings one
-    /// event and is cut off, again and again, would be opened again at once each time, and never listed.
-    fn proven(&self) -> bool {
-        self.moved && self.settles_at.is_none() && self.opened.elapsed() >= SHORTEST_WATCH
-    }
-}
-
-/// Failures in a row, and how long to pause.
-pub(crate) struct Failures {
-    pace: Pace,
-    count: u32,
-    later: DefaultBackoff,
-    /// They go on though streams can be opened: to be open proves nothing any more.
-    lasting: bool,
-    /// Streams in a row that ended without a failure and brought nothing.
-    barren: u32,
-}
-
-impl Failures {
-    pub(crate) fn new(pace: Pace) -> Self {
-        Self { pace, count: 0, later: DefaultBackoff::default(), lasting: false, barren: 0 }
-    }
-
-    /// One more; gives the pause until the next try.
-    pub(crate) fn add(&mut self) -> Duration {
-        self.count = self.count.saturating_add(1);
-        if self.count == 1 {
-            return self.pace.first_pause;
-        }
-        let longest = self.pace.longest_pause;
-        self.later.next().map_or(longest, |pause| pause.min(longest))
-    }
-
-    /// It works again.
-    fn reset(&mut self) {
-        *self = Self::new(self.pace);
     }
 }
 
