@@ -9,7 +9,8 @@ import yaml
 
 from harness.loopback import status_and_text_of
 from processes import ReadableSandbox, RestrictedWorker, open_folder
-from rendering import CHART, LEAST, ROOT, VALUE_SETS, configuration, laid_over, refusal, render
+from rendering import (
+    CHART, LEAST, ROOT, VALUE_SETS, configuration, container_of, laid_over, refusal, render, the)
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 WORKERS = [path for path in VALUE_SETS if "remote" not in path.stem]
@@ -93,6 +94,63 @@ def test_the_least_is_taken_and_less_is_not():
     said = refusal({})
     for words in ["repository", "queue", "clusters"]:
         assert words in said
+
+
+# Report 17, estahn/k8s-image-swapper#132, alphagov/govuk-helm-charts#3190, cloudposse-archives/helmfiles#281: what --set
+# makes of digits is a number, and of `true` a boolean. Said at once, and never rendered as 1.11122223333e+11.
+SET_WRONG = [
+    ("config.clusters[0].name=111122223333", r"/config/clusters/0/name.*: got number, want string"),
+    ("config.hooks.names[0]=111122223333", r"/config/hooks/names/0.*: got number, want string"),
+    ("image.tag=20261129", r"/image/tag.*: got number, want string"),
+    ("nodeSelector.dedicated=true", r"/nodeSelector/dedicated.*: got boolean, want string"),
+    ("config.timing.hook_limit=3600", r"/config/timing/hook_limit.*: got number, want string"),
+]
+
+
+@pytest.mark.parametrize("words, said", SET_WRONG, ids=[words for words, _ in SET_WRONG])
+def test_report_17_a_number_that_should_be_a_text_is_refused(words, said):
+    assert re.search(said, refusal(LEAST, "--set", words))
+
+
+def test_report_17_a_time_without_a_unit_is_refused():
+    """As a text, too: only the unit makes it a time."""
+    assert "hook_limit" in refusal(LEAST, "--set-string", "config.timing.hook_limit=3600")
+    assert render(LEAST, "--set", "config.timing.hook_limit=3600s")
+
+
+def test_report_17_a_leading_zero_stays():
+    url = "https://sqs.eu-west-1.amazonaws.com/012345678901/q"
+    text = configuration(render(LEAST, "--set", f"config.queue.url={url}"))
+    assert yaml.safe_load(text)["queue"]["url"] == url
+
+
+def test_report_17_roles_and_target_groups_of_other_partitions_are_taken():
+    role = "arn:aws-cn:iam::111122223333:role/offramp"
+    documents = render(LEAST, "--set", rf"serviceAccount.annotations.eks\.amazonaws\.com/role-arn={role}")
+    assert the("ServiceAccount", documents)["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] == role
+    group = "arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:011122223333:targetgroup/a/b"
+    text = configuration(render(LEAST, "--set", f"config.target_groups[0]={group}"))
+    assert yaml.safe_load(text)["target_groups"] == [group]
+
+
+def test_report_17_texts_that_look_like_something_else_stay_texts(tmp_path):
+    """Quoted in the values file, and quoted in the ConfigMap, so that no reader of YAML makes numbers of them."""
+    clusters = [{"name": "0123"}, {"name": "true", "kubeconfig": "/etc/offramp/kubeconfigs/true/kubeconfig"}]
+    names = ["1e3", "null", "~", "0x10"]
+    file = tmp_path / "values.yaml"
+    # JSON quotes every text. YAML as Python writes it leaves 1e3 bare, which is a number to helm.
+    file.write_text(json.dumps(laid_over(LEAST, {
+        "image": {"tag": "1e3"},
+        "kubeconfigSecrets": {"true": "a"},
+        "config": {"clusters": clusters, "hooks": {"names": names}},
+    })))
+    documents = render(None, "--values", file)
+    text = configuration(documents)
+    read = yaml.safe_load(text)
+    assert read["clusters"] == clusters and read["hooks"]["names"] == names
+    for word in [*names, *(cluster["name"] for cluster in clusters)]:
+        assert re.search(f"""(["']){re.escape(word)}\\1""", text), f"{word} stands there without quotes"
+    assert container_of(documents)["image"] == "registry.example.com/offramp:1e3"
 
 
 def fields(schema, path=""):
