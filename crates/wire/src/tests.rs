@@ -314,6 +314,50 @@ fn messages_of_auto_scaling_itself_are_told_apart() {
     check(json!({"hello": "world"}), Err(UNKNOWN));
 }
 
+/// Report 22: a rule with `InputPath: $.detail` sends a lifecycle action without its envelope. It has no time, so it
+/// goes to the dead-letter queue with the reason.
+#[test]
+fn a_detail_without_its_envelope_is_an_error() {
+    let detail = sample("autoscaling-terminate-lifecycle-action")["detail"].clone();
+    assert!(detail["LifecycleHookName"].is_string() && detail.get("Time").is_none(), "{detail}");
+    assert_eq!(
+        error(&detail.to_string()),
+        "reading a lifecycle action: `Time` is missing; send the event whole, without an input transformer"
+    );
+}
+
+/// Report 23: a group tells its topic of a launch, with details deep inside one another and null among them. It is
+/// ignored as a launch that succeeded.
+#[test]
+fn a_launch_by_way_of_sns_is_ignored_whatever_its_details() {
+    let trigger = json!({"Period": 60, "Dimensions": [{"name": "AutoScalingGroupName", "value": "workers"}]});
+    let alarm = json!({"AlarmName": "cpu", "AlarmDescription": null, "StateChangeTime": 1_402_188_328_924_u64,
+        "Trigger": trigger});
+    let launch = json!({"Progress": 50, "AccountId": "111122223333", "Service": "AWS Auto Scaling",
+        "RequestId": "4f7d7a1e-0000-4000-8000-000000000001", "Time": "2026-11-29T10:00:00.000Z",
+        "EC2InstanceId": "i-0aaaaaaaaaaaaaaa3", "StatusCode": "InProgress", "AutoScalingGroupName": "workers",
+        "Details": {"Availability Zone": "eu-west-1a", "InvokingAlarms": [alarm]},
+        "Event": "autoscaling:EC2_INSTANCE_LAUNCH"});
+    let body = json!({"Type": "Notification", "MessageId": "b0000000-0000-4000-8000-000000000001",
+        "TopicArn": "arn:aws:sns:eu-west-1:111122223333:asg",
+        "Subject": "Auto Scaling: launch for group \"workers\"", "Message": launch.to_string(),
+        "Timestamp": "2026-11-29T10:00:00.000Z", "SignatureVersion": "1"});
+    assert_eq!(parse(&body.to_string()), Ok(Parsed::Ignored(Ignored::LaunchSucceeded)));
+    assert_eq!(Ignored::LaunchSucceeded.as_str(), "launch_succeeded");
+}
+
+/// Report 24: somebody's function puts events into a list before it sends them on. Not even a list of one is read: it
+/// goes to the dead-letter queue with the reason.
+#[test]
+fn a_list_of_events_is_an_error() {
+    let spot = sample("ec2-spot-interruption-terminate");
+    assert_eq!(
+        error(&json!([spot]).to_string()),
+        "reading a message: it is an array, not an object; send events unchanged"
+    );
+    assert_eq!(parse(&json!([]).to_string()), Err(ParseError::NotAnObject { found: "an array" }));
+}
+
 #[test]
 fn other_events_are_ignored_by_name() {
     let check = |source: &str, detail_type: &str, expect: Ignored| {
