@@ -10,9 +10,15 @@ mod stage;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
 use stage::{Stage, Start, Worker, blue, is_ready, timed};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +85,60 @@ async fn missing_credentials_end_it_at_once_and_say_what_to_do() {
     let (error, hint) = last_words(&worker);
     assert!(error.starts_with("offramp: error: opening queue ") && error.contains("credentials"), "{error}");
     assert!(hint.contains("AWS_ACCESS_KEY_ID") && hint.contains("EKS Pod Identity"), "{hint}");
+}
+
+/// Report 14, awslabs/aws-sdk-rust#760, #540, kubernetes/autoscaler#3592, kubernetes-sigs/aws-load-balancer-controller#2231:
+/// a pod without a role of its own asks the metadata service of its instance. It takes the question and never answers,
+/// because the answer may make one hop; or it is off; or the instance has no role. The start ends within seconds, and
+/// says what to give.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_metadata_service_that_gives_nothing_ends_it_within_seconds() {
+    for (token, last_question) in [
+        (None, "PUT /latest/api/token"),
+        (Some(StatusCode::FORBIDDEN), "PUT /latest/api/token"),
+        (Some(StatusCode::OK), "GET /latest/meta-data/iam/security-credentials/"),
+    ] {
+        let (url, asked, _tasks) = metadata_service(token).await;
+        let stage = Stage::new(blue(9));
+        let folder = stage.folder.path();
+        let config = folder.join("offramp.yaml");
+        fs::write(&config, stage.config(&Start::default())).unwrap();
+        let variables = [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url)];
+        let mut worker = Worker::start_with(folder, &config, &[], &variables);
+        let (status, took) = timed(worker.ended()).await;
+        assert_eq!(status.code(), Some(1), "{token:?}: {}", worker.log());
+        assert!(took < Duration::from_secs(10), "{token:?}: {took:?}\n{}", worker.log());
+        assert_eq!(asked.lock().unwrap().last().map(String::as_str), Some(last_question), "{token:?}");
+        let (error, hint) = last_words(&worker);
+        assert!(
+            error.contains("no AWS credentials were found; give the pod's service account a role"),
+            "{error}"
+        );
+        assert!(hint.contains("EKS Pod Identity") && hint.contains("hop limit of 2"), "{hint}");
+    }
+}
+
+/// A metadata service that answers the request for a token like this, or not at all, and knows of no role. What it was
+/// asked is written down.
+async fn metadata_service(token: Option<StatusCode>) -> (String, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let notes = Arc::clone(&asked);
+    let answer = move |request: Request| {
+        let put = request.method() == "PUT";
+        notes.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
+        async move {
+            match token {
+                None => std::future::pending().await,
+                Some(status) if put => (status, [("x-aws-ec2-metadata-token-ttl-seconds", "21600")], "token"),
+                Some(_) => (StatusCode::NOT_FOUND, [("content-type", "text/plain")], ""),
+            }
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+    (url, asked, tasks)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -243,7 +243,8 @@ fn refused(error: &OpenError) -> Failure {
     match error {
         OpenError::NoCredentials(_) => failure.hint(
             "give it credentials the way the AWS CLI takes them: EKS Pod Identity or IRSA in a cluster, \
-             AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY elsewhere",
+             AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY elsewhere; for the role of the instance, \
+             switch its metadata service on, and for a pod give it a hop limit of 2",
         ),
         OpenError::Denied(_) => failure.hint(
             "the role needs sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, \
