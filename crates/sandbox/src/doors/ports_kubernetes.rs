@@ -87,7 +87,7 @@ impl ClusterDoor {
                 "{what} in {cluster}: several disruption budgets match the pod; leave one of them"
             )),
             ApiError::Conflict(text) => Fault::Retry(format!("{what} in {cluster}: {text}")),
-            ApiError::TooManyRequests { message, .. } => {
+            ApiError::TooManyRequests { message, .. } | ApiError::NamespaceTerminating { message, .. } => {
                 Fault::Retry(format!("{what} in {cluster}: {message}"))
             }
             ApiError::Vetoed(words) => Fault::Denied(format!("{what} in {cluster}: {words}")),
@@ -156,7 +156,9 @@ impl ClusterDoor {
                 Ok(Outcome::Blocked { budget: Some(BudgetName(budget)) })
             }
             Err(ApiError::Vetoed(by)) => Ok(Outcome::Vetoed { by }),
-            Err(error @ (ApiError::Several | ApiError::Away)) => Err(self.refused(what, &error)),
+            Err(error @ (ApiError::Several | ApiError::NamespaceTerminating { .. } | ApiError::Away)) => {
+                Err(self.refused(what, &error))
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ mod store;
 mod view;
 mod writes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use offramp_core::{ClusterName, InstanceId, NodeName, PodRef, PodUid, TargetGroupArn, Timestamp, Zone};
@@ -54,6 +54,8 @@ pub struct Cluster {
     pub vetoes: BTreeMap<(String, String), String>,
     /// Whether that webhook refuses clients their deletions of these pods, too.
     pub vetoes_deletions: bool,
+    /// Namespaces that are being deleted: nothing new is created in them, not even an Eviction.
+    pub terminating_namespaces: BTreeSet<String>,
     /// With these words an admission policy refuses every change of a node.
     pub nodes_vetoed: Option<String>,
     /// Until when the API server does not answer.
@@ -362,6 +364,7 @@ impl Cluster {
             events: VecDeque::new(),
             vetoes: BTreeMap::new(),
             vetoes_deletions: false,
+            terminating_namespaces: BTreeSet::new(),
             nodes_vetoed: None,
             away_until: None,
             view_lag: ViewLag::default(),

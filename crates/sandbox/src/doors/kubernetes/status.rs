@@ -65,6 +65,9 @@ impl Refusal {
             ApiError::Conflict(why) => Some(Self::conflict(kind, name, &why)),
             ApiError::TooManyRequests { message, .. } => Some(Self::blocked(&message)),
             ApiError::Vetoed(words) => Some(Self::new(StatusCode::FORBIDDEN, "Forbidden", words)),
+            ApiError::NamespaceTerminating { namespace, message } => {
+                Some(Self::in_terminating_namespace(kind, name, &namespace, message))
+            }
             ApiError::Several => Some(Self::several_budgets()),
             ApiError::Away => None,
         }
@@ -109,6 +112,17 @@ impl Refusal {
             details: json!({ "causes": [{ "reason": "DisruptionBudget", "message": cause }] }),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
         }
+    }
+
+    fn in_terminating_namespace(kind: Kind, name: &str, namespace: &str, message: String) -> Self {
+        let cause = json!({
+            "reason": "NamespaceTerminating",
+            "message": format!("namespace {namespace} is being terminated"),
+            "field": "metadata.namespace",
+        });
+        let mut refusal = Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, name);
+        refusal.details["causes"] = json!([cause]);
+        refusal
     }
 
     fn several_budgets() -> Self {
@@ -167,6 +181,14 @@ mod tests {
             &Refusal::of(ApiError::Several, Kind::Pod, "web-1").unwrap(),
             json!({ "message": "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
                     "code": 500 }),
+        );
+        let ending = ApiError::NamespaceTerminating { namespace: "old".into(), message: "no".into() };
+        let cause = json!({ "reason": "NamespaceTerminating", "message": "namespace old is being terminated",
+                            "field": "metadata.namespace" });
+        check(
+            &Refusal::of(ending, Kind::Pod, "x").unwrap(),
+            json!({ "message": "no", "reason": "Forbidden", "code": 403,
+                    "details": { "name": "x", "kind": "pods", "causes": [cause] } }),
         );
         assert_eq!(Refusal::of(ApiError::Away, Kind::Pod, "web-1"), None);
     }

@@ -40,6 +40,13 @@ pub enum ApiError {
     },
     /// 403: an admission webhook does not allow it.
     Vetoed(String),
+    /// 403 with the cause `NamespaceTerminating`: it would be something new in a namespace that is being deleted.
+    NamespaceTerminating {
+        /// The namespace.
+        namespace: String,
+        /// The API server's words.
+        message: String,
+    },
     /// 500: more than one budget matches the pod, which the Eviction API does not support.
     Several,
     /// No answer at all.
@@ -98,6 +105,7 @@ impl World {
     ) -> Result<(), ApiError> {
         let cluster = self.answering(name)?;
         let pod = cluster.find(namespace, pod_name, uid)?;
+        cluster.admits_new(namespace, pod_name)?;
         cluster.admits(namespace, pod_name)?;
         // Pods that do not run, or go already, cost a budget nothing (pods/eviction, `canIgnorePDB`).
         let counts = pod.phase == Phase::Running && pod.deletion.is_none();
@@ -183,6 +191,19 @@ impl Cluster {
             ))),
             Some(_) | None => Ok(pod),
         }
+    }
+
+    /// The admission plugin NamespaceLifecycle: an Eviction is created, so it is refused like every other object. The
+    /// words are those of kube-apiserver 1.36.
+    fn admits_new(&self, namespace: &str, pod_name: &str) -> Result<(), ApiError> {
+        if !self.terminating_namespaces.contains(namespace) {
+            return Ok(());
+        }
+        let message = format!(
+            "pods \"{pod_name}\" is forbidden: unable to create new content in namespace {namespace} because it is \
+             being terminated"
+        );
+        Err(ApiError::NamespaceTerminating { namespace: namespace.to_owned(), message })
     }
 
     fn admits(&self, namespace: &str, pod_name: &str) -> Result<(), ApiError> {

@@ -52,6 +52,20 @@ fn two_budgets_for_one_pod_are_an_error_of_the_server() {
     assert_eq!(scene.evict(&pod), Err(ApiError::Several));
 }
 
+/// kubernetes/kubernetes#93947: the admission plugin NamespaceLifecycle refuses what is created, and lets go what is
+/// deleted.
+#[test]
+fn nobody_is_evicted_in_a_namespace_that_is_being_deleted() {
+    let mut scene = Scene::new([App::new("web", 1)]);
+    let pod = scene.pods()[0].pod.clone();
+    let cluster = scene.world.clusters.get_mut(&scene.name).unwrap();
+    cluster.terminating_namespaces.insert("default".to_owned());
+    let Err(ApiError::NamespaceTerminating { namespace, message }) = scene.evict(&pod) else { panic!() };
+    assert_eq!(namespace, "default");
+    assert!(message.ends_with("in namespace default because it is being terminated"), "{message}");
+    scene.delete(&pod, None).unwrap();
+}
+
 #[test]
 fn a_deletion_asks_no_budget() {
     let mut scene = Scene::new([guarded(2, 2)]);
