@@ -12,6 +12,8 @@ mod late_watches;
 mod node_events;
 #[path = "scenarios/reports.rs"]
 mod reports;
+#[path = "scenarios/reports_that_held.rs"]
+mod reports_that_held;
 #[path = "scenarios/script.rs"]
 mod script;
 #[path = "scenarios/seats.rs"]

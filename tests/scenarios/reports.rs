@@ -14,19 +14,19 @@ use super::crashes::leaving;
 use super::script::{START, Scene, seconds};
 
 /// A group of three with one terminate hook of 90 s, pods without a balancer in front of them.
-fn workers(apps: impl IntoIterator<Item = App>) -> Fleet {
+pub(crate) fn workers(apps: impl IntoIterator<Item = App>) -> Fleet {
     let hook = Hook { heartbeat_timeout: seconds(90), ..Hook::terminating("offramp") };
     let pool = Pool { hooks: vec![hook], ..Pool::new("workers", 3) };
     let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool);
     apps.into_iter().fold(fleet, Fleet::app)
 }
 
-fn scale_in(scene: &mut Scene) -> InstanceId {
+pub(crate) fn scale_in(scene: &mut Scene) -> InstanceId {
     scene.sandbox.with(|world| world.scale_in(&GroupName::new("workers"), 1)).unwrap();
     scene.sandbox.peek(leaving).expect("an instance that leaves")
 }
 
-fn answers(scene: &mut Scene) -> usize {
+pub(crate) fn answers(scene: &mut Scene) -> usize {
     scene.transcript().matches("is answered with CONTINUE").count()
 }
 
@@ -34,7 +34,7 @@ fn evictions_of(scene: &mut Scene, app: &str) -> usize {
     scene.transcript().matches(&format!("pod default/{app}")).count()
 }
 
-fn outcomes(scene: &Scene, outcome: &str) -> bool {
+pub(crate) fn outcomes(scene: &Scene, outcome: &str) -> bool {
     scene.metrics().lines().any(|line| {
         line.starts_with("offramp_jobs_finished_total")
             && line.contains(&format!("outcome=\"{outcome}\""))
@@ -481,6 +481,6 @@ fn rename(scene: &mut Scene, index: usize, names: NamedMachine) -> NodeName {
 }
 
 /// When something was told for the first time.
-fn told(world: &World, what: &str) -> Option<Timestamp> {
+pub(crate) fn told(world: &World, what: &str) -> Option<Timestamp> {
     world.story.iter().find(|(_, line)| line.contains(what)).map(|(at, _)| *at)
 }

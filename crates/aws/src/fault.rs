@@ -395,6 +395,18 @@ mod tests {
         check(403, "", "", Denied);
     }
 
+    /// Report 13, aws/aws-sdk-go#249, #4879, aws/aws-sdk-java#2802: credentials that have run out, as Auto Scaling and Elastic
+    /// Load Balancing say it and as SQS does. The text names the cause.
+    #[test]
+    fn credentials_that_have_run_out_are_named() {
+        for code in ["ExpiredToken", "ExpiredTokenException"] {
+            let message = "The security token included in the request is expired";
+            assert_eq!(read(403, Some(code), message), Reading::Denied);
+            let expect = format!("AWS answered {code}: {message}; renew the credentials, or check the clock");
+            assert_eq!(said(403, Some(code), message), expect);
+        }
+    }
+
     #[test]
     fn texts_are_one_bounded_line_without_secrets() {
         let signed = "The request signature does not match.\n\nThe Canonical String should have been\n\

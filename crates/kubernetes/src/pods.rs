@@ -209,6 +209,19 @@ mod tests {
         );
     }
 
+    /// Report 08, openkruise/kruise#1831, deckhouse/deckhouse#5142: DaemonSets of other API groups put one pod on each
+    /// node as well, and put it there again when it is evicted.
+    #[test]
+    fn the_daemon_set_of_another_api_group_is_one() {
+        let owner = json!({
+            "apiVersion": "apps.kruise.io/v1alpha1", "kind": "DaemonSet", "name": "nginx", "uid": "x",
+            "controller": true,
+        });
+        let read = pod(&json!({ "metadata": { "ownerReferences": [owner] } })).unwrap().pod;
+        let origin = PodOrigin("shop DaemonSet nginx".to_owned());
+        assert_eq!(read, Pod { daemon_set: Some("nginx".to_owned()), origin, ..plain() });
+    }
+
     #[test]
     fn some_tolerations_are_of_the_cordon() {
         let check = |toleration: Value, expect: bool| {

@@ -34,15 +34,17 @@ async fn a_region_is_the_events_own_or_the_queues() {
     assert_eq!(sessions.regions.lock().unwrap().len(), 2, "clients are made once for each Region");
 }
 
+/// Report 25: an event of another account was forwarded to our queue. No call is made for it with credentials that are
+/// for our own, and what is said names the account.
 #[tokio::test]
 async fn another_account_is_denied_by_name() {
     let replay = Replay::of([]).await;
     let sessions = replay.sessions().await;
-    let denied = sessions.groups(&there(Some("444455556666"), None)).err();
-    let expect = "calling AWS in account 444455556666: no role for it is configured, and the worker's own \
+    let denied = sessions.groups(&there(Some("999988887777"), None)).err();
+    let expect = "calling AWS in account 999988887777: no role for it is configured, and the worker's own \
                   credentials are for account 111122223333";
     assert_eq!(denied, Some(Fault::Denied(expect.to_owned())));
-    assert!(matches!(sessions.targets(&there(Some("444455556666"), None)), Err(Fault::Denied(_))));
+    assert!(matches!(sessions.targets(&there(Some("999988887777"), None)), Err(Fault::Denied(_))));
     assert_eq!(replay.asked().len(), 0);
 }
 

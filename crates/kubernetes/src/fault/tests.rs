@@ -107,14 +107,31 @@ fn each_answer_has_its_reading() {
     check(Kind::Evict, status(403, "Forbidden", "pods \"web-1\" is forbidden", &pod), "denied");
     let budget = json!({ "name": "web", "kind": "poddisruptionbudget" });
     check(Kind::Evict, status(403, "Forbidden", "pdb disruptions allowed is negative", &budget), "retry");
-    let ending = cause("NamespaceTerminating", "namespace shop is being terminated");
-    check(Kind::Evict, status(403, "Forbidden", "unable to create new content", &ending), "retry");
 
     for code in [400, 405, 413, 415, 422] {
         check(Kind::Isolate, status(code, "Invalid", "bad", &Value::Null), "invalid");
     }
     let cut = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "connection reset by peer");
     check(Kind::Isolate, kube::Error::Service(cut.into()), "retry");
+}
+
+/// Report 07, kubernetes/kops#5988, kubernetes/kubernetes#93947: an Eviction would be new content of a namespace that is
+/// being deleted. Nobody lacks a permission, and the pod goes with its namespace. As a kube-apiserver 1.36 says it.
+#[test]
+fn a_namespace_that_is_being_deleted_is_no_missing_permission() {
+    let message = "pods \"web-1\" is forbidden: unable to create new content in namespace shop because it is being \
+                   terminated";
+    let about = |causes: Value| json!({ "name": "web-1", "kind": "pods", "causes": causes });
+    let cause = json!({
+        "reason": "NamespaceTerminating", "message": "namespace shop is being terminated", "field": "metadata.namespace",
+    });
+    let error = status(403, "Forbidden", message, &about(json!([cause])));
+    let expect = format!("evicting pod shop/web-1 in cluster blue: {message}");
+    assert_eq!(read(request(Kind::Evict), &error), Err(Fault::Retry(expect)));
+    assert_eq!(result_of(request(Kind::Evict), &Err::<(), _>(error)), CallResult::Retry);
+    // The cause tells, and not the words.
+    let error = status(403, "Forbidden", message, &about(json!([])));
+    assert_eq!(verdict(&read(request(Kind::Evict), &error)), "denied");
 }
 
 /// The shapes were taken from a kube-apiserver 1.36; a webhook chooses its code itself.
