@@ -183,6 +183,58 @@ fn what_each_trigger_demands_is_explained() {
     assert_right(&differences("row of a trigger", &demanded, &told));
 }
 
+/// The table of ARCHITECTURE.md names functions, limits and outcomes as the code has them.
+#[test]
+fn what_each_conclusion_needs_is_in_the_code() {
+    let text = read("ARCHITECTURE.md");
+    let section = text.split("## What each conclusion needs").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| conclusion"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    let mut complaints = Vec::new();
+    let mut told = BTreeSet::new();
+    for row in &rows {
+        let [conclusion, witnesses, otherwise, outcomes, place] = row[..] else { panic!("{row:?}") };
+        let &[file, _, function] = &quoted(place)[..] else { panic!("{place}") };
+        let (name, rest) = file.split_once("/src/").unwrap();
+        let code = read(&format!("crates/{name}/src/{rest}"));
+        if !code.contains(&format!("fn {function}(")) {
+            complaints.push(format!("{conclusion}: {file} has no function {function}"));
+        }
+        for (limit, seconds) in limits(witnesses).into_iter().chain(limits(otherwise)) {
+            if !code.contains(&format!("const {limit}: Duration = Duration::from_secs({seconds});")) {
+                complaints.push(format!("{conclusion}: {file} does not say that {limit} is {seconds} s"));
+            }
+        }
+        told.extend(outcomes.split(['`', ',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));
+    }
+    let known: BTreeSet<String> = JobOutcome::ALL.iter().map(|outcome| outcome.as_str().to_owned()).collect();
+    complaints.extend(told.difference(&known).map(|outcome| format!("no job ends as {outcome}")));
+    let unclear = JobOutcome::ALL.iter().filter(|outcome| outcome.is_unclear());
+    let unclear: BTreeSet<String> = unclear.map(|outcome| outcome.as_str().to_owned()).collect();
+    complaints.extend(unclear.difference(&told).map(|outcome| format!("no conclusion leads to {outcome}")));
+    assert_right(&complaints);
+}
+
+/// What stands in backticks, and between them.
+fn quoted(text: &str) -> Vec<&str> {
+    text.trim_matches('`').split('`').collect()
+}
+
+/// Constants in backticks, each with the seconds that follow.
+fn limits(text: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    let names = parts.windows(2).filter(|pair| !pair[0].is_empty() && pair[0].chars().all(is_of_a_constant));
+    names.filter_map(|pair| Some((pair[0], pair[1].trim_start().split_once(" s")?.0))).collect()
+}
+
+fn is_of_a_constant(letter: char) -> bool {
+    letter.is_ascii_uppercase() || letter == '_'
+}
+
 /// The cells of a table's line, with the texts of its links alone.
 fn without_links(line: &str) -> String {
     let mut text = String::new();

@@ -6,6 +6,8 @@
 mod crashes;
 #[path = "scenarios/figures.rs"]
 mod figures;
+#[path = "scenarios/independence.rs"]
+mod independence;
 #[path = "scenarios/late_watches.rs"]
 mod late_watches;
 #[path = "scenarios/node_events.rs"]

@@ -81,6 +81,14 @@ impl<'a> Case<'a> {
         node.cordoned && node.record.as_ref().is_some_and(holds) && labelled
     }
 
+    /// No new pod comes, and the record says for which of this job's acting claims. A notice that joins waits for a PATCH
+    /// and its watch; what is being drained does not.
+    pub(crate) fn is_closed(&self, node: &Node) -> bool {
+        let names =
+            |record: &Record| self.acting().any(|claim| record.holds(claim.notice, self.facts.policy));
+        node.cordoned && node.record.as_ref().is_some_and(names)
+    }
+
     fn isolating(&self) -> impl Iterator<Item = &'a Notice> {
         self.claims.iter().filter(|claim| claim.isolates()).map(|claim| claim.notice)
     }

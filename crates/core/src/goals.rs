@@ -39,7 +39,7 @@ const LEAVE: &[StageRow] = &[
     (Stage::Quiesce, quiesce),
     (Stage::Complete, complete),
     (Stage::Complete, confirm),
-    (Stage::Complete, ask),
+    (Stage::Complete, keep_open),
     (Stage::Complete, await_others),
     (Stage::Isolate, go_on_trying),
 ];
@@ -48,8 +48,11 @@ const ISOLATE: &[StageRow] = &[
     (Stage::Isolate, isolate),
     (Stage::Isolate, |case, _| wait(case.facts.recheck(), Reason::Unsettled)),
     (Stage::Complete, confirm),
-    (Stage::Complete, ask),
+    (Stage::Complete, keep_open),
 ];
+/// The source that owns the fact has to speak first.
+const WAIT: &[StageRow] =
+    &[(Stage::Isolate, until_isolated), (Stage::Complete, until_read), (Stage::Complete, keep_open)];
 /// All is done, and AWS took our answers.
 const CONFIRM: &[StageRow] = &[(Stage::Complete, confirm)];
 /// Every claim has ended, and what was done stays done.
@@ -106,14 +109,24 @@ fn confirm_only(case: &Case<'_>) -> Option<Course> {
 }
 
 fn wait_for_the_source(case: &Case<'_>) -> Option<Course> {
-    let seen = case.facts.seen;
-    let waits = |claim: &&Claim<'_>| claim.entitlement == Entitlement::Waits;
-    case.claims.iter().find(waits)?;
-    let of_hook = case.claims.iter().filter(waits).any(|claim| claim.hook().is_some());
-    let undecided = seen.membership != Seen::Unknown && of_hook;
-    let reason = if undecided { Reason::GroupUndecided } else { Reason::GroupUnknown };
-    let isolated = undecided || seen.node == Seen::Gone;
-    Some(Course::Wait(if isolated { Stage::Complete } else { Stage::Isolate }, reason))
+    let waits = case.claims.iter().any(|claim| claim.entitlement == Entitlement::Waits);
+    waits.then_some(Course::Stages { goal: Goal::Leave, rows: WAIT, done: Reason::GroupUnknown })
+}
+
+/// The group was read, and does not say which of the two.
+fn is_undecided(case: &Case<'_>) -> bool {
+    let waits = |claim: &Claim<'_>| claim.entitlement == Entitlement::Waits && claim.hook().is_some();
+    case.facts.seen.membership != Seen::Unknown && case.claims.iter().any(waits)
+}
+
+fn until_isolated(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let isolated = is_undecided(case) || case.facts.seen.node == Seen::Gone;
+    if isolated { Condition::Holds } else { wait(case.facts.recheck(), Reason::GroupUnknown) }
+}
+
+fn until_read(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let reason = if is_undecided(case) { Reason::GroupUndecided } else { Reason::GroupUnknown };
+    wait(case.facts.recheck(), reason)
 }
 
 fn stay_gone(case: &Case<'_>) -> Option<Course> {

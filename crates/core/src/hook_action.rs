@@ -8,7 +8,9 @@ use crate::*;
 
 /// A refusal that comes this long after a 200 is a second witness: by then a group has shown its new state.
 const REPEAT: Duration = Duration::from_secs(10);
-/// HeartbeatTimeout is at most 7,200 s (API PutLifecycleHook): that much, where it is not known.
+/// HeartbeatTimeout is from 30 to 7,200 s (API PutLifecycleHook).
+pub(crate) const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(30);
+/// So much, where it is not known.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(7_200);
 /// What clocks may differ by, and AWS's own delay in noticing that a timeout is over.
 const SLACK: Duration = Duration::from_secs(30);
@@ -23,7 +25,10 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     let Facts { job, seen, now, .. } = facts;
     let calls = job.memory.hook(&hook.key);
     let (continued, refused) = (calls.continued.is_some(), calls.refused.is_some());
-    if !continued && !refused {
+    // A refusal for an instance in service is what the group says, too: it decides.
+    let in_service =
+        || seen.membership.known().is_some_and(|member| member.state == LifecycleState::InService);
+    if !continued && (!refused || in_service()) {
         return None;
     }
     // What was seen may have been served before, by a worker that had its message.
@@ -36,7 +41,7 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
         if may_be_ours { Ended::Answered } else { Ended::WithoutOurAnswer }
     } else if refused && is_superseded(&hook.key, job) {
         Ended::WasNotOpen
-    } else if refused && is_deleted(hook, seen) {
+    } else if refused && is_deleted(hook, facts) {
         if continued { Ended::Answered } else { Ended::WithoutOurAnswer }
     } else if now >= action_closes_at(notice, hook, facts) {
         if redelivered { Ended::WasNotOpen } else { Ended::WithoutOurAnswer }
@@ -116,29 +121,30 @@ fn calls_of_hook<'a>(key: &HookKey, job: &'a Job) -> impl Iterator<Item = &'a Ho
 }
 
 /// The hook or its group does not exist any more.
-fn is_deleted(hook: &Hook, seen: &Observation) -> bool {
-    match &seen.group {
-        Seen::Known(group) => group.name == hook.key.group && spec_of(hook, seen).is_none(),
+fn is_deleted(hook: &Hook, facts: Facts<'_>) -> bool {
+    match &facts.seen.group {
+        Seen::Known(group) => group.name == hook.key.group && spec_of(hook, facts).is_none(),
         Seen::Gone => true,
         Seen::Unknown => false,
     }
 }
 
 /// Later than this the action cannot be open, whatever was lost: an upper bound, and no deadline.
-pub(crate) fn action_closes_at(
-    notice: &Notice,
-    hook: &Hook,
-    Facts { job, seen, .. }: Facts<'_>,
-) -> Timestamp {
-    let spec = spec_of(hook, seen);
+pub(crate) fn action_closes_at(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Timestamp {
+    let job = facts.job;
+    let spec = spec_of(hook, facts);
     let from = job.memory.hook(&hook.key).heard.unwrap_or_else(|| notice.at.max(job.delivery_of(notice).at));
     let timeout = spec.map_or(LONGEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
     let global = spec.map_or(HOOK_AT_MOST, |spec| spec.global_timeout);
     (from + timeout).min(notice.at + global) + SLACK
 }
 
-/// The hook as the group has it, where that is known.
-pub(crate) fn spec_of<'a>(hook: &Hook, seen: &'a Observation) -> Option<&'a HookSpec> {
-    let group = seen.group.known().filter(|group| group.name == hook.key.group)?;
-    group.terminate_hooks.iter().find(|spec| spec.name == hook.key.name)
+/// The hook as the group has it, or had it when the group could be read.
+pub(crate) fn spec_of<'a>(hook: &Hook, Facts { job, seen, .. }: Facts<'a>) -> Option<&'a HookSpec> {
+    let group = match &seen.group {
+        Seen::Unknown => job.memory.group.as_ref()?,
+        group => group.known()?,
+    };
+    let is_it = |spec: &&HookSpec| group.name == hook.key.group && spec.name == hook.key.name;
+    group.terminate_hooks.iter().find(is_it)
 }

@@ -29,6 +29,8 @@ pub struct Memory {
     pub deregistered: BTreeSet<TargetKey>,
     /// The newest lifecycle state that was read: a later read that fails does not take it back.
     pub last_state: Option<LifecycleState>,
+    /// The group as it was read for the last time.
+    pub group: Option<Group>,
     /// The group took our detach or terminate.
     pub detached: bool,
     /// Our newest write to the node, for the time until a watch shows it.

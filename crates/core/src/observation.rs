@@ -38,6 +38,8 @@ pub struct Observation {
     pub pods: Seen<Vec<Pod>>,
     /// The newest moment of which it is proven that the watches of the cluster have shown what there was.
     pub proven: Timestamp,
+    /// AWS was asked, so that what is `Unknown` of it could not be read. The first look is at the watches alone.
+    pub aws_was_asked: bool,
     /// The instance's place in Auto Scaling, from a reading that began after the newest notice and after our
     /// newest call about one of its hooks. `Gone`: in no group.
     pub membership: Seen<Membership>,

@@ -33,6 +33,8 @@ pub enum Pause {
     Write,
     /// A call about a hook that failed.
     Hook,
+    /// A call about a hook that AWS says is not open.
+    HookRefused,
     /// An answer to a hook that AWS took: the group has to show it.
     Confirmation,
 }
@@ -126,6 +128,7 @@ impl Action {
             Self::ListPods { .. } => Pause::PodList,
             Self::Heartbeat(_) if *outcome == Ok(Outcome::Done) => return Repeat::Never,
             Self::CompleteHook(_) if *outcome == Ok(Outcome::Done) => Pause::Confirmation,
+            Self::Heartbeat(_) | Self::CompleteHook(_) if *outcome == Ok(Outcome::Gone) => Pause::HookRefused,
             Self::Heartbeat(_) | Self::CompleteHook(_) => Pause::Hook,
             Self::Deregister(_) | Self::Register(_) if !worked => Pause::Write,
             Self::Detach { .. } | Self::TerminateThroughGroup { .. } if !worked => Pause::Write,

@@ -9,7 +9,7 @@ mod quiesce;
 mod undo;
 mod write_ends;
 
-pub(crate) use complete::{ask, await_others, complete, confirm};
+pub(crate) use complete::{await_others, complete, confirm, keep_open};
 pub(crate) use deregister::deregister;
 pub(crate) use detach::detach;
 pub(crate) use drain::drain;

@@ -182,6 +182,11 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     }
     learn_of_machine(&mut memory.sightings, instance, seen, now);
     memory.selected |= seen.node.known().is_some_and(|node| node.selected);
+    if let Seen::Known(group) = &seen.group
+        && memory.group.as_ref() != Some(group)
+    {
+        memory.group = Some(group.clone());
+    }
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
     take_server_times(memory, seen.pods.known().map_or(&[], Vec::as_slice));
     let Seen::Known(groups) = &seen.target_groups else { return };

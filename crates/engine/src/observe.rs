@@ -98,12 +98,11 @@ impl Observer {
                 attached.extend(deregistered.into_iter().map(|key| key.group));
                 attached.sort();
                 attached.dedup();
-                match &group {
-                    Seen::Unknown => (Seen::Unknown, 0, BTreeSet::new()),
-                    Seen::Known(_) | Seen::Gone => {
-                        self.target_groups(job, account_region, &attached, &mut faults).await
-                    }
-                }
+                let (groups, mut unread, missing) =
+                    self.target_groups(job, account_region, &attached, &mut faults).await;
+                // Those that are attached to it. What is configured or recorded does not wait for them.
+                unread += usize::from(group == Seen::Unknown);
+                (groups, unread, missing)
             } else {
                 (Seen::Unknown, 0, BTreeSet::new())
             };
@@ -116,6 +115,7 @@ impl Observer {
             doubt,
             pods,
             proven,
+            aws_was_asked: true,
             membership,
             group,
             target_groups,

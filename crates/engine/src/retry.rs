@@ -62,16 +62,18 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
         Repeat::Budget(..) => Pause::Eviction,
         Repeat::Again(pause, _) => *pause,
     };
-    let doubled = |first: Duration| first * 2_u32.pow(times.saturating_sub(1).min(DOUBLINGS));
+    let grown = |first: Duration, most: u32| first * 2_u32.pow(times.saturating_sub(1).min(most));
+    let doubled = |first| grown(first, DOUBLINGS);
     match pause {
         Pause::NodeUnshown => WATCH_LAG,
         Pause::NodeUnanswered => FIRST,
-        Pause::NodeRefused => NODE_REFUSED * 2_u32.pow(times.saturating_sub(1).min(6)),
+        Pause::NodeRefused => grown(NODE_REFUSED, REFUSED_DOUBLINGS),
         Pause::Eviction => EVICTION,
         Pause::Deletion => DELETION,
         Pause::PodList => doubled(POD_LIST),
         Pause::Write => WRITE,
         Pause::Hook => doubled(HOOK),
+        Pause::HookRefused => grown(HOOK, REFUSED_DOUBLINGS),
         Pause::Confirmation => doubled(CONFIRMATION),
     }
 }
@@ -96,12 +98,14 @@ const POD_LIST: Duration = Duration::from_secs(1);
 /// second; calls of many jobs go out together.
 const WRITE: Duration = Duration::from_secs(3);
 /// How long a hook rests after a failed call: a tenth of the shortest HeartbeatTimeout (30 s), and twice
-/// as long each time, up to 24 s. All calls to Auto Scaling share one bucket for each account.
+/// as long each time, up to 24 s; up to 192 s where AWS says that it is not open. All calls to Auto Scaling share one bucket for each account.
 const HOOK: Duration = Duration::from_secs(3);
 /// How long an answer rests that AWS took, before it is given again. A group shows its new state within seconds; a
 /// refusal counts as the second witness after as long (core's `hook_action`).
 const CONFIRMATION: Duration = Duration::from_secs(10);
 const DOUBLINGS: u32 = 3;
+/// A refusal passes within seconds, or stays: 64 times the first pause.
+const REFUSED_DOUBLINGS: u32 = 6;
 
 /// Waits for an answer for at most [`CALL_TIMEOUT`]. No answer means that nothing is known.
 pub(crate) async fn timeout<T>(what: &str, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
@@ -160,6 +164,7 @@ mod tests {
         check(Pause::PodList, [1_000, 2_000, 4_000, 8_000, 8_000]);
         check(Pause::Write, [3_000; 5]);
         check(Pause::Hook, [3_000, 6_000, 12_000, 24_000, 24_000]);
+        check(Pause::HookRefused, [3_000, 6_000, 12_000, 24_000, 48_000]);
         check(Pause::Confirmation, [10_000, 20_000, 40_000, 80_000, 80_000]);
     }
 

@@ -1,5 +1,6 @@
 //! Our hooks are answered, and what was announced has happened.
 
+use crate::hook_action::SHORTEST_HEARTBEAT;
 use crate::triggers::hook::next_heartbeat;
 use crate::*;
 
@@ -19,10 +20,23 @@ pub(crate) fn complete(case: &Case<'_>, open: &[Stage]) -> Condition {
     Condition::Open { actions, wake_at, reason: Reason::Completing { not_waited_for: 0 } }
 }
 
-/// Whether a hook that was seen is open: AWS takes a heartbeat, or does not.
-pub(crate) fn ask(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let asks = case.claims.iter().filter(|claim| claim.entitlement == Entitlement::Asks);
-    let hooks = asks.filter_map(|claim| Some((claim.notice, claim.hook()?)));
+/// A heartbeat says whether a hook that was seen is open, and keeps one open that nobody can read the group of: it needs no
+/// other source than AWS's own answer.
+pub(crate) fn keep_open(case: &Case<'_>, _: &[Stage]) -> Condition {
+    let Facts { job, seen, policy, now } = case.facts;
+    let unread = seen.aws_was_asked && seen.membership == Seen::Unknown;
+    let in_scope = job.memory.in_scope || !policy.scoped;
+    let is_due = |notice: &Notice| now >= notice.at + SHORTEST_HEARTBEAT / 2;
+    let asks = |claim: &&Claim<'_>| match claim.entitlement {
+        Entitlement::Asks => true,
+        Entitlement::Waits | Entitlement::Isolates => unread && in_scope && is_due(claim.notice),
+        Entitlement::Acts
+        | Entitlement::Confirms
+        | Entitlement::Returns
+        | Entitlement::Ended(_)
+        | Entitlement::Undo(_) => false,
+    };
+    let hooks = case.claims.iter().filter(asks).filter_map(|claim| Some((claim.notice, claim.hook()?)));
     match heartbeats(hooks, case.facts) {
         (actions, None) if actions.is_empty() => Condition::Holds,
         (actions, wake_at) => Condition::Open { actions, wake_at, reason: Reason::Unsettled },

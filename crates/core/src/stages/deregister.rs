@@ -16,7 +16,8 @@ pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
     if let Some(closed) = gated(case) {
         return closed;
     }
-    if seen.target_groups == Seen::Unknown {
+    let has_time = case.demands.deregister != Deregistration::AtOnce;
+    if seen.target_groups == Seen::Unknown || has_time && seen.group == Seen::Unknown {
         return wait(case.facts.recheck(), Reason::TargetsUnknown);
     }
     let registered = case.registered();

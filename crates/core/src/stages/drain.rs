@@ -11,7 +11,7 @@ pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
     let node = match &seen.node {
         Seen::Gone => None,
         Seen::Unknown => return wait(case.facts.recheck(), Reason::PodsUnknown),
-        Seen::Known(node) if !case.unwritable && !case.is_isolated(node) => {
+        Seen::Known(node) if !case.unwritable && !case.is_closed(node) => {
             return wait(case.facts.recheck(), Reason::Isolating);
         }
         Seen::Known(node) => Some(node),

@@ -225,6 +225,7 @@ pub(crate) fn untouched() -> Observation {
         node: Seen::Known(node()),
         pods: Seen::Known(vec![pod("web-1"), pod("web-2")]),
         proven: Timestamp::default(),
+        aws_was_asked: true,
         membership: member(LifecycleState::TerminatingWait),
         group: Seen::Known(group(&["offramp"])),
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),

@@ -1,7 +1,9 @@
 //! A lifecycle action of the group holds the instance until it is answered. A notice may be a day old, so it
 //! authorises nothing by itself but a fresh cordon: the group has to report the matching Wait state.
 
-use crate::hook_action::{action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of};
+use crate::hook_action::{
+    SHORTEST_HEARTBEAT, action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of,
+};
 use crate::*;
 
 pub(super) const ROW: Row = Row {
@@ -97,9 +99,9 @@ fn is_in_service(seen: &Observation) -> bool {
 
 /// From the event's own time and the hook's limits, never from our start.
 fn until(notice: &Notice, facts: Facts<'_>) -> Option<Deadline> {
-    let Facts { job, seen, policy, now } = facts;
+    let Facts { job, policy, now, .. } = facts;
     let hook = notice.hook()?;
-    let spec = spec_of(hook, seen);
+    let spec = spec_of(hook, facts);
     let limit = notice.at + spec.map_or(policy.hook_limit, |spec| policy.hook_limit.min(spec.global_timeout));
     // One lost answer proves nothing: it is tried again within seconds.
     let HookCalls { heard, refused, .. } = job.memory.hook(&hook.key);
@@ -140,15 +142,16 @@ fn is_in_wait_state(Facts { job, seen, .. }: Facts<'_>) -> bool {
 
 /// When the next heartbeat is due, or nothing where the hook's settings are not known, and it has been sent one:
 /// at half of the hook's timeout, counted from the event's time. HeartbeatTimeout is not in the event: until it
-/// is known, one goes out at once, and so it does for a hook that was seen, of which nobody knows how much is left.
+/// is known, one goes out at once and then every 15 s, and so the first does for a hook that was seen, of which nobody
+/// knows how much is left.
 pub(crate) fn next_heartbeat(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Option<Timestamp> {
-    let Facts { job, seen, now, .. } = facts;
+    let Facts { job, now, .. } = facts;
     let last = job.memory.hook(&hook.key).heard;
-    let due = match (spec_of(hook, seen), last) {
+    let due = match (spec_of(hook, facts), last) {
         (_, None) if notice.is_seen() => now,
         (Some(spec), _) => last.unwrap_or(notice.at) + spec.heartbeat_timeout / 2,
         (None, None) => now,
-        (None, Some(_)) => return None,
+        (None, Some(last)) => last + SHORTEST_HEARTBEAT / 2,
     };
     Some(due.max(job.memory.cooldown(&Key::Hook(hook.key.clone())).until))
 }

@@ -221,7 +221,68 @@ fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
     // What was read once holds while a later read fails.
     let read = ready_to_drain(vec![pod("web")]);
     learning::learn_of_observation(&mut job.memory, &own(), &read, AT);
-    assert_eq!(words(&at(&job, &unread)), ["evict default/web", "heartbeat for hook offramp"]);
+    assert_eq!(words(&at(&job, &unread)), ["evict default/web"]);
+}
+
+#[test]
+fn a_hook_is_kept_open_while_its_group_cannot_be_read() {
+    // A worker that was started anew has not seen the group: the hook waits, and one heartbeat goes out at once.
+    let mut job = job([hook()]);
+    let unread = Observation { membership: Seen::Unknown, group: Seen::Unknown, ..untouched() };
+    let heartbeat = ["heartbeat for hook offramp"];
+    let first = step_at(&job, &unread, 100);
+    assert_eq!((words(&first), first.reason), (heartbeat.map(String::from).to_vec(), Reason::GroupUnknown));
+    let outcome = Ok(Outcome::Done);
+    let beat = Action::Heartbeat(hook_key());
+    learning::learn_of_outcome(&mut job.memory, &beat, &outcome, &unread, AT + seconds(100));
+    // Half of the shortest timeout, as long as nobody knows this one.
+    assert_eq!(
+        step_at(&job, &unread, 101).wake_at.min(AT + seconds(115)),
+        step_at(&job, &unread, 101).wake_at
+    );
+    assert!(words(&step_at(&job, &unread, 114)).is_empty());
+    assert_eq!(words(&step_at(&job, &unread, 115)), heartbeat);
+    // What was read once is remembered: half of 300 s.
+    learning::learn_of_observation(&mut job.memory, &own(), &untouched(), AT + seconds(116));
+    assert!(words(&step_at(&job, &unread, 249)).iter().all(|word| !word.starts_with("heartbeat")));
+    assert!(words(&step_at(&job, &unread, 250)).contains(&heartbeat[0].to_owned()));
+    // A scope that nobody has read is no scope.
+    let scoped = Policy { scoped: true, ..policy() };
+    let unscoped = Job { memory: Memory::default(), ..job };
+    assert!(step(&unscoped, &unread, &scoped, AT + seconds(100)).actions.is_empty());
+}
+
+#[test]
+fn what_is_configured_is_deregistered_while_the_group_cannot_be_read() {
+    let spot = job([spot()]);
+    let node = Seen::Known(isolated(&["offramp", "spot"], true, &[target_key()]));
+    let throttled = Observation {
+        node,
+        membership: Seen::Unknown,
+        group: Seen::Unknown,
+        unread_target_groups: 1,
+        ..untouched()
+    };
+    let words_at = |job: &Job| words(&step_at(job, &throttled, 5));
+    assert!(words_at(&spot).contains(&"deregister web:30080".to_owned()), "{:?}", words_at(&spot));
+    // A hook has the time to hear which target groups there are, and whether others can stand in.
+    let mut confirmed = job([hook()]);
+    learning::learn_of_observation(&mut confirmed.memory, &own(), &untouched(), AT);
+    assert!(!words_at(&confirmed).contains(&"deregister web:30080".to_owned()));
+}
+
+#[test]
+fn evictions_go_on_while_a_second_notice_joins() {
+    // Its own entry takes a PATCH, and the watch that shows it.
+    let two = job([spot(), hook()]);
+    let node = Seen::Known(isolated(&["spot"], true, &[]));
+    let seen = Observation { node, ..ready_to_drain(vec![pod("web")]) };
+    let step = step_at(&two, &seen, 20);
+    assert!(words(&step).contains(&"evict default/web".to_owned()), "{step:?}");
+    // Somebody else's cordon is none of ours.
+    let other = Seen::Known(isolated(&[], true, &[]));
+    let seen = Observation { node: other, ..seen };
+    assert!(!words(&step_at(&two, &seen, 20)).contains(&"evict default/web".to_owned()));
 }
 
 /// aws-node-termination-handler#347: an instance that was detached, by us or by others, has no group to be in scope by.

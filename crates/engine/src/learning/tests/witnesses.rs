@@ -65,7 +65,7 @@ fn a_refused_answer_is_given_again_while_the_group_holds_the_instance() {
             assert_eq!(step_at(&job, &seen, after).reason, Reason::AnswerRefused);
         }
     }
-    assert_eq!(asked, [10, 13, 19, 31, 55, 79], "with growing pauses");
+    assert_eq!(asked, [10, 13, 19, 31, 55], "with growing pauses");
     learn(&mut job, &complete(), &Ok(Outcome::Done), &seen, 100);
     assert_eq!(step_at(&job, &seen, 101).reason, Reason::Confirming);
     let left = step_at(&job, &with_state(member(LifecycleState::TerminatingProceed)), 101);
@@ -308,6 +308,17 @@ fn an_instance_in_its_warm_pool_is_not_put_back_into_service() {
     let job = job([hook_of("offramp", Passage::ToWarmPool)]);
     let step = step_at(&job, &with_state(member(LifecycleState::Warmed)), 61);
     assert_eq!((step.stage, step.reason), (None, Reason::Over(Ended::Answered)));
+}
+
+/// Seed 217: a hook's message for an instance in service, of a hook that its group does not have.
+#[test]
+fn what_a_refusal_is_about_is_undone_where_the_group_has_the_instance_in_service() {
+    let mut job = job([hook()]);
+    let in_service =
+        Observation { group: Seen::Known(group(&[])), ..with_state(member(LifecycleState::InService)) };
+    learn(&mut job, &Action::Heartbeat(hook_key()), &Ok(Outcome::Gone), &in_service, 30);
+    assert_eq!(step_at(&job, &in_service, 35).reason, Reason::Unsettled, "it may say so a moment too early");
+    assert_eq!(step_at(&job, &in_service, 61).reason, Reason::Returning(UndoReason::InService));
 }
 
 // === A pod need not be waited for

@@ -1,0 +1,56 @@
+//! What does not need a source does not wait for it (invariant 19).
+
+use offramp_core::SpotAction;
+use offramp_sandbox::faults::Injected;
+use offramp_sandbox::fleet::Pool;
+use offramp_sandbox::world::groups::Hook;
+use offramp_sandbox::{Delays, Fleet, World};
+
+use super::reports::{answers, outcomes, told};
+use super::script::{START, Scene, seconds};
+use super::transcripts::web_app;
+
+/// Every read of Auto Scaling is throttled from now on.
+fn throttle_reads(world: &mut World) {
+    for call in ["DescribeAutoScalingInstances", "DescribeAutoScalingGroups"] {
+        let call = format!("autoscaling.{call}");
+        let done = world.calls.get(&call).copied().unwrap_or_default();
+        (1..10_000).for_each(|nth| world.faults.inject(&call, done + nth, Injected::Throttle));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn configured_target_groups_are_deregistered_while_auto_scaling_is_throttled() {
+    let fleet =
+        Fleet::new(START, Delays::aws(), 3).cluster("blue").pool(Pool::spot("spot", 3)).app(web_app());
+    let mut scene = Scene::new(fleet);
+    scene.start_worker();
+    scene.sandbox.with(throttle_reads);
+    let instance = scene.instances("spot").remove(0);
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    let leaves = |world: &World| told(world, "is deregistered from").is_some();
+    scene.until("the target leaves", seconds(5), leaves).await;
+    scene.pass(seconds(100)).await;
+    assert_eq!((scene.lost(), scene.running_pods_on(&instance)), (0.0, 0), "{}", scene.transcript());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_outlives_a_restart_while_auto_scaling_is_throttled() {
+    let hook = Hook { heartbeat_timeout: seconds(60), ..Hook::terminating("offramp") };
+    let pool = Pool { hooks: vec![hook], ..Pool::new("workers", 3) };
+    let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(web_app());
+    let mut scene = Scene::new(fleet);
+    scene.start_worker();
+    let instance = scene.instances("workers").remove(0);
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(10)).await;
+    scene.kill_worker().await;
+    scene.sandbox.with(throttle_reads);
+    scene.start_worker();
+    scene.pass(seconds(600)).await;
+    assert!(scene.sandbox.peek(|world| told(world, "has timed out").is_none()), "{}", scene.transcript());
+    scene.sandbox.with(|world| world.faults = offramp_sandbox::faults::Faults::default());
+    scene.until_done(seconds(600)).await;
+    assert_eq!((answers(&mut scene), scene.lost()), (1, 0.0), "{}", scene.transcript());
+    assert!(outcomes(&scene, "left"), "{}", scene.transcript());
+}
