@@ -113,20 +113,28 @@ fn wait_for_the_source(case: &Case<'_>) -> Option<Course> {
     waits.then_some(Course::Stages { goal: Goal::Leave, rows: WAIT, done: Reason::GroupUnknown })
 }
 
-/// The group was read, and does not say which of the two.
-fn is_undecided(case: &Case<'_>) -> bool {
-    let waits = |claim: &Claim<'_>| claim.entitlement == Entitlement::Waits && claim.hook().is_some();
-    case.facts.seen.membership != Seen::Unknown && case.claims.iter().any(waits)
+/// What the source does not say, by the claims that wait for it.
+fn unsaid(case: &Case<'_>) -> Reason {
+    let waits = |claim: &&Claim<'_>| claim.entitlement == Entitlement::Waits;
+    let of_hook = case.claims.iter().filter(waits).any(|claim| claim.hook().is_some());
+    let of_spot =
+        case.claims.iter().filter(waits).any(|claim| matches!(claim.notice.kind, NoticeKind::Spot(_)));
+    match (&case.facts.seen.node, of_hook, of_spot) {
+        (_, true, _) if case.facts.seen.membership != Seen::Unknown => Reason::GroupUndecided,
+        (Seen::Known(_), false, true) => Reason::SpotUnproven,
+        (Seen::Unknown, false, true) => case.facts.node_unknown(),
+        (Seen::Known(_) | Seen::Gone | Seen::Unknown, _, _) => Reason::GroupUnknown,
+    }
 }
 
 fn until_isolated(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let isolated = is_undecided(case) || case.facts.seen.node == Seen::Gone;
-    if isolated { Condition::Holds } else { wait(case.facts.recheck(), Reason::GroupUnknown) }
+    let (reason, node) = (unsaid(case), &case.facts.seen.node);
+    let isolated = matches!(reason, Reason::GroupUndecided | Reason::SpotUnproven) || *node == Seen::Gone;
+    if isolated { Condition::Holds } else { wait(case.facts.recheck(), reason) }
 }
 
 fn until_read(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let reason = if is_undecided(case) { Reason::GroupUndecided } else { Reason::GroupUnknown };
-    wait(case.facts.recheck(), reason)
+    wait(case.facts.recheck(), unsaid(case))
 }
 
 fn stay_gone(case: &Case<'_>) -> Option<Course> {

@@ -19,6 +19,9 @@ const SLACK: Duration = Duration::from_secs(30);
 /// at most (PrairieLearn#15586).
 const REFUSALS: u32 = 5;
 
+/// So many refusals, over nine seconds, and as many readings: then a hook that is not listed is deleted.
+const READINGS: u32 = 3;
+
 /// What the notice of a hook comes to that we have called about: nothing as long as its action is open. Follows
 /// from our calls and from a reading of the group that began after the newest of them.
 pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Option<Entitlement> {
@@ -120,8 +123,12 @@ fn calls_of_hook<'a>(key: &HookKey, job: &'a Job) -> impl Iterator<Item = &'a Ho
     job.memory.hooks.iter().filter(move |(other, _)| same_hook(other)).map(|(_, calls)| calls)
 }
 
-/// The hook or its group does not exist any more.
+/// The hook or its group does not exist any more. One reading of the hooks may be empty (seed 1051): each refusal is
+/// followed by another.
 fn is_deleted(hook: &Hook, facts: Facts<'_>) -> bool {
+    if facts.job.memory.hook(&hook.key).refusals < READINGS {
+        return false;
+    }
     match &facts.seen.group {
         Seen::Known(group) => group.name == hook.key.group && spec_of(hook, facts).is_none(),
         Seen::Gone => true,

@@ -20,6 +20,8 @@ pub enum Reason {
     /// The group shows neither the hook's Wait state nor that the instance is in service: that proves
     /// nothing, and nothing is done or undone.
     GroupUndecided,
+    /// The two minutes of a spot notice are over, and nothing proves yet that the kubelet lives.
+    SpotUnproven,
     /// The target groups have not been read, or could not be.
     TargetsUnknown,
     /// The event is fresh and the group does not show its Wait state yet.

@@ -180,7 +180,12 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     if let Seen::Known(member) = &seen.membership {
         memory.last_state = Some(member.state.clone());
     }
+    let closed_before = memory.sightings.closed_at;
     learn_of_machine(&mut memory.sightings, instance, seen, now);
+    // Somebody has taken the cordon off, and it is on again: what came in between is no more than any other pod.
+    if memory.sightings.closed_at.is_some() && closed_before.is_none() {
+        memory.evicted.clear();
+    }
     memory.selected |= seen.node.known().is_some_and(|node| node.selected);
     if let Seen::Known(group) = &seen.group
         && memory.group.as_ref() != Some(group)

@@ -125,16 +125,16 @@ impl Clusters {
         if let Some(cluster) = here.or_else(|| self.0.iter().find(is_torn)) {
             return Route::Here(Arc::clone(cluster));
         }
-        let hints = || job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
         if job.notices.iter().all(|notice| notice.hook().is_some_and(|hook| !may_be_ours(hook, policy))) {
             return Route::SomebodyElses;
         }
         let unknown = self.may_know(job);
-        // A hook's name may be the same in many clusters: one that names another cluster is not ours.
-        let named_elsewhere = hints().next().is_some();
-        let ours =
-            job.hooks().any(|(_, hook)| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy));
-        match (unknown, ours && !named_elsewhere) {
+        // A hook's name may be the same in many clusters: one that names another cluster is not ours. What the hooks of
+        // others name says nothing.
+        let is_ours = |hook: &&Hook| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), policy);
+        let mut ours = job.hooks().map(|(_, hook)| hook).filter(is_ours).peekable();
+        let named_by_us = ours.peek().is_some() && ours.all(|hook| hook.cluster_hint.is_none());
+        match (unknown, named_by_us) {
             (_, true) => Route::NoNode,
             (true, false) => Route::Unknown,
             (false, false) => Route::Foreign,

@@ -105,6 +105,9 @@ impl InWords for Reason {
                 in_words(*left)
             ),
             Self::Settling => "empty, watching for pods bound just before the cordon".to_owned(),
+            Self::SpotUnproven => {
+                "its two minutes are over, seeing whether the kubelet still works".to_owned()
+            }
             Self::ProvingEmpty => "empty by the watch, making sure that it has missed no pod".to_owned(),
             Self::Detaching => "telling the group to replace the instance now".to_owned(),
             Self::Quiescing { targets } => {

@@ -222,7 +222,8 @@ fn late_notices_do_little() {
     check(hook(), member(TerminatingProceed), 5, "Over(Answered)");
     check(hook(), Seen::Unknown, 60, "cordon and record");
     check(hook(), Seen::Unknown, 61, "GroupUnknown");
-    check(spot(), member(InService), 181, "Undone(Stale)");
+    check(spot(), member(InService), 181, "SpotUnproven");
+    check(spot(), member(InService), 241, "Undone(Stale)");
     check(rebalance(), member(InService), 30, "cordon and record");
     check(rebalance(), member(InService), 3_600, "Undone(PatienceOver)");
 }

@@ -50,7 +50,7 @@ fn the_last_in_order_finds_no_place_in_a_full_record() {
     let hooks: Vec<_> = (0..MOST_ENTRIES).map(other).collect();
     let node = || isolated(&[], true, &[]);
     let reprieved =
-        |entries: Vec<(Claimant, Entry)>| step_at(&job([spot()]), &recorded(node(), entries), 200);
+        |entries: Vec<(Claimant, Entry)>| step_at(&job([spot()]), &recorded(node(), entries), 250);
     // Spot comes after all hooks: it is held by its message alone, and undoes nothing for others.
     let step = step_at(&job([spot()]), &recorded(node(), hooks.clone()), 10);
     assert_eq!(words(&step)[0], "exclude, recording 1 target", "it counts as isolated");
@@ -341,7 +341,7 @@ fn targets_of_another_instance_are_not_registered() {
         target_groups: Seen::Known(vec![target_group(None, &[])]),
         ..untouched()
     };
-    assert_eq!(words(&step_at(&job([spot()]), &seen, 200)), ["uncordon and forget"]);
+    assert_eq!(words(&step_at(&job([spot()]), &seen, 250)), ["uncordon and forget"]);
 }
 
 /// Its event comes late, or from another replica's sweep.

@@ -1,9 +1,7 @@
 //! A lifecycle action of the group holds the instance until it is answered. A notice may be a day old, so it
 //! authorises nothing by itself but a fresh cordon: the group has to report the matching Wait state.
 
-use crate::hook_action::{
-    SHORTEST_HEARTBEAT, action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of,
-};
+use crate::hook_action::{action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of};
 use crate::*;
 
 pub(super) const ROW: Row = Row {
@@ -151,7 +149,7 @@ pub(crate) fn next_heartbeat(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> 
         (_, None) if notice.is_seen() => now,
         (Some(spec), _) => last.unwrap_or(notice.at) + spec.heartbeat_timeout / 2,
         (None, None) => now,
-        (None, Some(last)) => last + SHORTEST_HEARTBEAT / 2,
+        (None, Some(last)) => last + hook_action::SHORTEST_HEARTBEAT / 2,
     };
     Some(due.max(job.memory.cooldown(&Key::Hook(hook.key.clone())).until))
 }

@@ -8,8 +8,12 @@ use crate::*;
 /// spot-instance-termination-notices).
 const LEAD: Duration = Duration::from_secs(120);
 
-/// A spot instance whose node is still Ready this long after its end was not taken back.
+/// A spot instance whose kubelet still works this long after its end was not taken back.
 const STALE: Duration = Duration::from_secs(60);
+
+/// A node that is Ready has a kubelet that renewed its Lease this long ago or less: the node controller's grace is 40 s, and
+/// 50 s from Kubernetes 1.32 on (`node-monitor-grace-period`).
+const VOUCHED: Duration = Duration::from_secs(60);
 
 pub(super) const TERMINATE: Row = Row {
     trigger: Trigger::Spot,
@@ -39,11 +43,16 @@ pub(super) const HIBERNATE: Row = Row {
 fn entitlement(notice: &Notice, Facts { seen, policy, now, .. }: Facts<'_>) -> Entitlement {
     let patient = now < notice.at + policy.patience;
     let comes_back = demands(&notice.kind).at_the_end == AtTheEnd::AwaitReturn;
-    if now <= notice.at + LEAD + STALE {
+    let over = notice.at + LEAD + STALE;
+    if now <= over {
         return Entitlement::Acts;
     }
     match &seen.node {
-        Seen::Known(node) if node.ready => Entitlement::Undo(UndoReason::Stale),
+        Seen::Known(node) if node.ready && (node.renewed_at >= over || now > over + VOUCHED) => {
+            Entitlement::Undo(UndoReason::Stale)
+        }
+        // What was Ready when its machine was switched off looks like that for a while.
+        Seen::Known(node) if node.ready => Entitlement::Waits,
         // Stopped or hibernated: with its node, the cordon and the label would come back.
         Seen::Known(_) if comes_back && patient => Entitlement::Returns,
         Seen::Known(_) | Seen::Gone => Entitlement::Ended(Ended::InstanceEnded),

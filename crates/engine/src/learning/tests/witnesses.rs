@@ -238,8 +238,11 @@ fn a_hook_that_was_deleted_cannot_be_answered() {
     let gone = Observation { group: Seen::Known(group(&["ship-logs"])), ..ready(vec![]) };
     let mut job = job([hook()]);
     assert_eq!(step_at(&job, &gone, 10).actions, [complete()], "as long as nothing else says so");
-    learn(&mut job, &complete(), &Ok(Outcome::Gone), &gone, 10);
-    assert_eq!(step_at(&job, &gone, 11).reason, Reason::Over(Ended::WithoutOurAnswer));
+    for after in [10, 13, 19] {
+        assert_eq!(step_at(&job, &gone, after).actions, [complete()], "one reading may be empty");
+        learn(&mut job, &complete(), &Ok(Outcome::Gone), &gone, after);
+    }
+    assert_eq!(step_at(&job, &gone, 20).reason, Reason::Over(Ended::WithoutOurAnswer));
 }
 
 #[test]
@@ -322,6 +325,25 @@ fn what_a_refusal_is_about_is_undone_where_the_group_has_the_instance_in_service
 }
 
 // === A pod need not be waited for
+
+/// Seeds 75 and 1281: somebody takes the cordon off, and pods come that are like all others.
+#[test]
+fn pods_that_came_while_the_cordon_was_off_are_evicted_and_waited_for() {
+    let first = Pod { tolerates_cordon: true, ..of("web", "web-1") };
+    let back = Pod { pod: pod("web-2").pod, created: AT + seconds(20), ..first.clone() };
+    let mut job = job([hook()]);
+    learning::learn_of_observation(&mut job.memory, &own(), &ready(vec![first.clone()]), AT + seconds(10));
+    learn(&mut job, &evict(&first), &Ok(Outcome::Done), &ready(vec![first]), 10);
+    let open = Observation { node: Seen::Known(node()), ..ready(vec![back.clone()]) };
+    let closed = ready(vec![back.clone()]);
+    assert!(
+        !step_at(&job, &closed, 21).actions.contains(&evict(&back)),
+        "with the cordon on it has come back"
+    );
+    learning::learn_of_observation(&mut job.memory, &own(), &open, AT + seconds(22));
+    learning::learn_of_observation(&mut job.memory, &own(), &closed, AT + seconds(23));
+    assert_eq!(step_at(&job, &closed, 23).actions, [evict(&back)]);
+}
 
 fn of(owner: &str, name: &str) -> Pod {
     Pod { origin: PodOrigin(format!("default ReplicaSet {owner}")), ..pod(name) }
