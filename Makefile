@@ -21,6 +21,7 @@ export GIT_TERMINAL_PROMPT := 0
 
 CACHE := $(CURDIR)/.cache
 CARGO_DENY_VERSION := 0.20.2
+CARGO_MUTANTS_VERSION := 27.0.0
 # Version 0.1, for whoever wants to see what has changed.
 VERSION_0_1 := d60ce7e
 # Version 0.1.1, to come from and to go back to.
@@ -33,7 +34,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
 begin = @exec </dev/null; trap 'code=$$?; verdict=ok; [ $$code = 0 ] || verdict=FAILED; \
 	printf -- "--- %s: %s after %d s\n" "$@" "$$verdict" "$$SECONDS"' EXIT; printf '\n--- %s: %s\n' '$@'
 
-.PHONY: help test test-long $(PARTS) comparison clean-tree bench demo
+.PHONY: help test test-long $(PARTS) comparison mutations mutants clean-tree bench demo
 
 define HELP
 make test        all of these in this order, until the first failure:
@@ -51,6 +52,8 @@ make test        all of these in this order, until the first failure:
     clean-tree   building and testing has changed no file
 make test-long   what is slow and rarely breaks:
     comparison   version 0.1 and this one side by side, where 0.1 would hurt; upgrade from 0.1.1 and rollback
+    mutations    witnesses and brakes taken away one at a time: a test or a random world notices
+    mutants      cargo mutants on triggers, goals and walk
 make demo        a fleet, a scale-in and a spot storm in this terminal
 make bench       the storm and the decision, measured (release build)
 endef
@@ -64,7 +67,7 @@ test:
 	$(MAKE) clean-tree BEFORE="$$before"
 	printf '\n=== make test: all parts passed in %d min %02d s\n' $$((SECONDS / 60)) $$((SECONDS % 60))
 
-test-long: comparison
+test-long: comparison mutations mutants
 
 fmt:
 	$(begin) 'cargo fmt --check'
@@ -161,6 +164,25 @@ comparison:
 	tests/infra/comparison/build-version.sh $(VERSION_0_1_1) $(CACHE)/versions || { [ $$? = 3 ] && before=; }
 	E2E_OFFRAMP=$(BINARY) E2E_OFFRAMP_OLD=$$old E2E_OFFRAMP_BEFORE=$$before PATH=$(CACHE)/comparison/bin:$$PATH \
 		python -m pytest -q -p no:cacheprovider tests/infra/comparison
+
+mutations:
+	$(begin) 'witnesses and brakes taken away one at a time'
+	python3 tests/tools/mutations.py $(CACHE)/mutations
+
+# The enumeration takes longer than all other tests together: only what these miss is held against it. Of the first round
+# the exit codes 2 (missed) and 3 (no end) say so.
+MUTANTS = "$$mutants" mutants --package offramp-core --jobs 1 --output $(CACHE)
+mutants:
+	$(begin) 'cargo mutants on triggers, goals and walk'
+	mutants=$(CACHE)/bin/cargo-mutants
+	if ! "$$mutants" mutants --version 2>/dev/null | grep -qx 'cargo-mutants $(CARGO_MUTANTS_VERSION)'; then
+		cargo install --locked --force --debug --config profile.dev.debug=false --root $(CACHE) \
+			--version $(CARGO_MUTANTS_VERSION) cargo-mutants
+	fi
+	export CARGO_TARGET_DIR=$(CACHE)/mutants
+	rm -rf $(CACHE)/mutants.out
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 $(MUTANTS) --timeout 120 -- --lib -- --skip enumeration || [ $$? = 2 ] || [ $$? = 3 ]
+	$(MUTANTS) --iterate --timeout 600 -- --lib
 
 # kubectl and helm are looked for in .cache/bin, because others of that name stand in for them on the walk.
 walk:

@@ -4,4 +4,5 @@ mod enumeration;
 mod machine;
 mod paths;
 mod records;
+mod survivors;
 mod world;

@@ -1,0 +1,146 @@
+//! What was changed in the decision on purpose (`make mutants`, `make mutations`), and no other test noticed.
+
+use std::collections::BTreeSet;
+
+use super::paths::{step_at, words};
+use super::world::*;
+use crate::*;
+
+#[test]
+fn a_record_names_each_trigger_and_when_it_has_no_claim_any_more() {
+    let policy = Policy { patience: seconds(1_800), hook_limit: seconds(3_600), ..policy() };
+    let check = |kind: NoticeKind, membership: LifecycleState, lasts: u64| {
+        let notice = notice("a notice", kind);
+        let (trigger, is_hook) = (Trigger::of(&notice.kind), notice.hook().is_some());
+        let seen = Observation { membership: member(membership), ..untouched() };
+        let step = step(&job([notice]), &seen, &policy, AT + seconds(10));
+        let [Action::Isolate { record, .. }] = &step.actions[..] else { panic!("{trigger:?}: {step:?}") };
+        let entries: Vec<_> = record.entries.iter().collect();
+        let [(claimant, entry)] = entries[..] else { panic!("{record:?}") };
+        assert_eq!((entry.at, entry.end), (AT, AT + seconds(lasts)), "{trigger:?}");
+        let by_trigger = claimant.cause == Cause::Trigger(trigger);
+        assert!(if is_hook { !by_trigger } else { by_trigger }, "{claimant:?}");
+    };
+    use LifecycleState::{InService, TerminatingWait};
+    check(hook().kind, TerminatingWait, 3_600);
+    check(spot().kind, InService, 1_800);
+    check(NoticeKind::CapacityReservation, InService, 1_800);
+    check(rebalance().kind, InService, 1_800);
+    assert_eq!(Trigger::of(&NoticeKind::CapacityReservation), Trigger::CapacityReservation);
+}
+
+// === Spot
+
+fn of_spot(action: SpotAction) -> Job {
+    job([notice("spot", NoticeKind::Spot(action))])
+}
+
+fn in_service(node: Seen<Node>) -> Observation {
+    let membership = member(LifecycleState::InService);
+    Observation { node, membership, ..ready_to_drain(vec![pod("web")]) }
+}
+
+#[test]
+fn an_instance_that_hibernates_keeps_its_pods_its_label_and_its_place() {
+    let job = of_spot(SpotAction::Hibernate);
+    let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
+    assert_eq!(words(&step_at(&job, &seen, 1)), ["cordon and record"]);
+    let isolated = in_service(Seen::Known(isolated(&["spot"], true, &[target_key()])));
+    let step = step_at(&job, &isolated, 10);
+    assert_eq!((words(&step), step.reason, step.deadline), (vec![], Reason::AwaitingReturn, None));
+}
+
+#[test]
+fn a_stopped_instance_is_waited_for_as_long_as_the_patience() {
+    let silent = Node { ready: false, ready_since: AT + seconds(130), ..isolated(&["spot"], true, &[]) };
+    let reason =
+        |after: u64| step_at(&of_spot(SpotAction::Stop), &in_service(Seen::Known(silent.clone())), after);
+    assert_eq!(reason(3_599).reason, Reason::AwaitingReturn);
+    assert_ne!(reason(3_600).reason, Reason::AwaitingReturn);
+}
+
+#[test]
+fn what_nobody_can_say_of_a_node_ends_a_spot_notice_in_its_own_way() {
+    let doubted = |doubt| Observation { doubt, pods: Seen::Unknown, ..in_service(Seen::Unknown) };
+    let reason = |doubt, after: u64| step_at(&job([spot()]), &doubted(doubt), after).reason;
+    let (twins, unidentified) = (NodeDoubt::Twins { nodes: 2 }, NodeDoubt::Unidentified { nodes: 1 });
+    assert_eq!(reason(Some(twins), 181), Reason::Over(Ended::Twins));
+    assert_eq!(reason(Some(unidentified), 181), Reason::GroupUnknown);
+    assert_eq!(reason(None, 3_599), Reason::GroupUnknown);
+    assert_eq!(reason(None, 3_600), Reason::NodeUnknown);
+    assert_eq!(reason(None, 7_200), Reason::Undone(UndoReason::PatienceOver));
+}
+
+/// It is Ready for a minute more before it counts as one that was not taken back.
+#[test]
+fn a_spot_notice_is_stale_a_minute_after_its_end() {
+    let seen = in_service(Seen::Known(isolated(&["spot"], true, &[target_key()])));
+    assert_eq!(step_at(&job([spot()]), &seen, 180).goal, Goal::Leave);
+    assert_eq!(step_at(&job([spot()]), &seen, 181).goal, Goal::Return);
+}
+
+// === A record that nobody looks after
+
+#[test]
+fn a_record_that_is_gone_says_whether_we_took_it_away() {
+    let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
+    let mut job = job([notice("record", NoticeKind::Record)]);
+    assert_eq!(step_at(&job, &seen, 10).reason, Reason::Undone(UndoReason::LookedAfter));
+    // Whatever the group says.
+    let unread = Observation { membership: Seen::Unknown, ..seen.clone() };
+    assert_eq!(step_at(&job, &unread, 10).reason, Reason::Undone(UndoReason::LookedAfter));
+    job.memory.node_write = Some(NodeWrite { over: "6".to_owned(), at: AT + seconds(5) });
+    assert_eq!(step_at(&job, &seen, 10).reason, Reason::Undone(UndoReason::Overdue));
+}
+
+#[test]
+fn a_record_whose_claim_lasts_is_left_to_its_job() {
+    let seen = in_service(Seen::Known(isolated(&["spot"], true, &[])));
+    let step = step_at(&job([notice("record", NoticeKind::Record)]), &seen, 10);
+    let expect = Reason::Withdrawn { why: UndoReason::LookedAfter, claims: 1 };
+    assert_eq!((step.reason, step.actions), (expect, vec![]));
+}
+
+// === A hook
+
+/// By then a group has shown its new state: before that a refusal may be about the same moment as the 200.
+#[test]
+fn beside_other_hooks_a_refusal_counts_ten_seconds_after_the_200() {
+    let seen = Observation { group: Seen::Known(group(&["offramp", "ship-logs"])), ..ready_to_drain(vec![]) };
+    let refused = |after: u64| {
+        let mut job = job([hook()]);
+        let (continued, refused) = (Some(AT + seconds(10)), Some(AT + seconds(after)));
+        job.memory.hooks.insert(hook_key(), HookCalls { continued, refused, ..heard(5) });
+        step_at(&job, &seen, 25).reason
+    };
+    assert_eq!(refused(19), Reason::Confirming);
+    assert_eq!(refused(20), Reason::WritingEnds);
+}
+
+/// Two replicas that leave at once agree by their records: the last healthy target stays.
+#[test]
+fn the_gate_counts_on_a_target_that_leaves_later() {
+    let leaving = |since: Timestamp| {
+        let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
+        group.targets[1].leaving_since = Some(since);
+        let node = Seen::Known(isolated(&["offramp"], false, &[]));
+        let seen = Observation { node, target_groups: Seen::Known(vec![group]), ..untouched() };
+        step_at(&job([hook()]), &seen, 10).reason
+    };
+    assert!(matches!(leaving(AT - seconds(1)), Reason::GateClosed { .. }));
+    assert!(!matches!(leaving(AT + seconds(1)), Reason::GateClosed { .. }));
+}
+
+#[test]
+fn a_target_that_leaves_is_not_deregistered_again() {
+    let group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
+    let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    let seen = Observation { node, target_groups: Seen::Known(vec![group]), ..untouched() };
+    let mut job = job([hook()]);
+    let deregisters =
+        |job: &Job| words(&step_at(job, &seen, 10)).contains(&"deregister web:30080".to_owned());
+    assert!(deregisters(&job));
+    job.memory.draining_since.insert(target_key(), AT + seconds(5));
+    job.memory.deregistered = BTreeSet::from([target_key()]);
+    assert!(!deregisters(&job));
+}

@@ -1,0 +1,132 @@
+"""The mutations of mutations.py: what each conclusion of decisions 009, 014 and 015 needs, taken away bit by bit.
+
+An old text stands exactly once in its file. Where the code has changed the script says so: find the new line that
+means the same.
+"""
+
+from typing import NamedTuple
+
+CORE = "crates/core/src/"
+ENGINE = "crates/engine/src/"
+
+
+class Edit(NamedTuple):
+    file: str
+    old: str
+    new: str
+
+
+class Mutation(NamedTuple):
+    name: str
+    edits: tuple[Edit, ...]
+
+
+def mutation(name: str, file: str, old: str, new: str) -> Mutation:
+    return Mutation(name, (Edit(file, old, new),))
+
+
+MACHINE = CORE + "machine.rs"
+HOOK_ACTION = CORE + "hook_action.rs"
+HOOK = CORE + "triggers/hook.rs"
+SPOT = CORE + "triggers/spot.rs"
+ROUTING = ENGINE + "routing.rs"
+JOB = ENGINE + "job.rs"
+DRAIN = CORE + "stages/drain.rs"
+DEREGISTER = CORE + "stages/deregister.rs"
+PODS = CORE + "not_waited_for.rs"
+CASE = CORE + "case.rs"
+FACTS = CORE + "facts.rs"
+GATE = CORE + "gate.rs"
+INTAKE = ENGINE + "intake.rs"
+RETRY = ENGINE + "retry.rs"
+REPEAT = CORE + "repeat.rs"
+LEARNING = ENGINE + "learning.rs"
+CLUSTER_DOOR = "crates/sandbox/src/doors/ports_kubernetes.rs"
+# The replicas of the simulation look through the sandbox's own port, which decides about twins as the adapter does.
+VIEW = "crates/kubernetes/src/view.rs"
+
+TABLE = (
+    # 014: the machine has ended.
+    mutation("machine ended: the group is not asked", MACHINE, "is_given_up(facts) && ", ""),
+    mutation("machine ended: the node is not asked", MACHINE, "is_silent(facts, SILENT) && ", ""),
+    mutation("machine ended: the balancers are not asked", MACHINE, " && serves_nobody(facts)", ""),
+    mutation(
+        "machine ended: unhealthy from the beginning counts",
+        MACHINE,
+        "sightings.healthy_at.is_some_and(|at| at >= event)",
+        "sightings.healthy_at.is_none_or(|at| at >= event)",
+    ),
+    mutation("machine ended: our own detach is a witness", MACHINE, "Seen::Gone => !job.memory.detached", "Seen::Gone => true"),
+    # 009: the hook is answered.
+    mutation("hook: one refusal is the end", HOOK_ACTION, "let ended = if is_past(", "let ended = if refused || is_past("),
+    mutation("hook: a 200 is the end", HOOK_ACTION, "let ended = if is_past(", "let ended = if continued || is_past("),
+    mutation("hook: unlisted without a 200 is the end", HOOK_ACTION, "Seen::Gone => return continued,", "Seen::Gone => return true,"),
+    mutation("hook: a repeat that is refused at once is the end", HOOK_ACTION, "no >= taken + REPEAT", "no >= taken"),
+    mutation("hook: a refused repeat ends the only hook, too", HOOK_ACTION, "repeated && !alone", "repeated"),
+    mutation("hook: its time is never over", HOOK_ACTION, "} else if now >= action_closes_at(notice, hook, facts) {", "} else if false {"),
+    # 009: the group disagrees.
+    mutation(
+        "group disagrees: an absence is InService",
+        HOOK,
+        "Seen::Gone => undecided,",
+        "Seen::Gone if !fresh => Entitlement::Undo(UndoReason::InService),\n        Seen::Gone => undecided,",
+    ),
+    mutation(
+        "group disagrees: any other state is InService",
+        HOOK,
+        "Seen::Known(_) => undecided,",
+        "Seen::Known(_) if !fresh => Entitlement::Undo(UndoReason::InService),\n        Seen::Known(_) => undecided,",
+    ),
+    mutation("group disagrees: an old status is enough for life outside", MACHINE, "node.renewed_at > absent", "node.renewed_at <= absent || node.ready"),
+    # 014: foreign.
+    mutation("foreign: nodes without an instance are ignored", ROUTING, " || cluster.doubt(&job.instance).is_some()", ""),
+    mutation("foreign: a cluster out of sync is ignored", ROUTING, "cluster.node(&job.instance) == Seen::Unknown || ", ""),
+    Mutation(
+        "foreign: the hold is ignored",
+        (
+            Edit(JOB, "Route::Foreign | Route::SomebodyElses if now < self.received_at + hold =>", "Route::Foreign | Route::SomebodyElses if now < self.received_at =>"),
+            Edit(JOB, "self.received_at + self.shared.foreign.hold", "self.received_at"),
+        ),
+    ),
+    mutation("no node: no proof is asked for", JOB, " && clusters.have_proven(&self.job, by, now)", ""),
+    # 014: no Node.
+    mutation("no node: timing.no_node is skipped", MACHINE, "else { policy.no_node }", "else { Duration::ZERO }"),
+    mutation("no node: the longest grace is skipped", MACHINE, "{ *longest_grace }", "{ Duration::ZERO }"),
+    # 015: the node is empty.
+    mutation("empty: the watches prove nothing", DRAIN, "if seen.proven < closed_at {", "if false {"),
+    mutation("empty: nothing is listed", DRAIN, "if job.memory.pods_listed.is_some_and(|listed| listed >= closed_at) {", "if true {"),
+    mutation("empty: a list from before the cordon counts", DRAIN, "|listed| listed >= closed_at", "|_| true"),
+    mutation("empty: nothing settles", DRAIN, "record.since + policy.settle", "record.since"),
+    # 014: a pod is not waited for.
+    mutation("pod: what came back is evicted again", PODS, "if job.memory.came_back(pod) {", "if false {"),
+    mutation("pod: one that does not end is waited for", PODS, ".is_some_and(|at| at <= now)", ".is_some_and(|_| false)"),
+    mutation("pod: overdue without the minute", PODS, "unwrap_or(pod.grace) + OVERDUE)", "unwrap_or(pod.grace))"),
+    mutation("pod: one from before came back", PODS, "pod.created >= self.at.whole_second()", "true"),
+    # 014: the node cannot be written.
+    mutation("unwritable: after the first refusal", CASE, "last >= first + refused", "last >= first"),
+    mutation("unwritable: never", CASE, "unwritten.is_some_and(|Unwritten", "false && unwritten.is_some_and(|Unwritten"),
+    # 014: two nodes, one instance.
+    mutation("twins: the first of two is taken (sandbox)", CLUSTER_DOOR, "[_, _, ..] => Seen::Unknown,", "[first, ..] => Seen::Known(node(first, now)),"),
+    mutation("twins: the first of two is taken (adapter)", VIEW, " || state.ready_nodes(instance) > 1", ""),
+    mutation("twins: the first of two clusters is taken", ROUTING, "if self.is_claimed_twice(job) {", "if false {"),
+    # 5.1: a target group is gone, time.
+    mutation("target group gone: after one reading", FACTS, "|group| self.now < since(group) + TWO_READINGS", "|_| false"),
+    mutation("time: an event may lie in the future", INTAKE, "notice.at.min(message.sent_at.unwrap_or(now) + AHEAD)", "notice.at"),
+    # What is done again rests before that.
+    mutation("brake: answers that are taken, without growing pauses", RETRY, "doubled(CONFIRMATION)", "CONFIRMATION"),
+    mutation("brake: calls about a hook, without growing pauses", RETRY, "doubled(HOOK)", "HOOK"),
+    mutation("brake: calls about a hook, without a pause", RETRY, "doubled(HOOK)", "Duration::ZERO"),
+    mutation("brake: refused writes to a node, without growing pauses", RETRY, "NODE_REFUSED * 2_u32.pow(times.saturating_sub(1).min(6))", "NODE_REFUSED"),
+    mutation("brake: refused writes to a node, without a pause", RETRY, "NODE_REFUSED * 2_u32.pow(times.saturating_sub(1).min(6))", "Duration::ZERO"),
+    mutation("brake: writes to AWS, without a pause", RETRY, "Pause::Write => WRITE", "Pause::Write => Duration::ZERO"),
+    mutation("brake: a target that leaves is deregistered again", DEREGISTER, ".filter(|key| !leaving.contains_key(key))", ".filter(|_| !leaving.is_empty() || leaving.is_empty())"),
+    mutation("brake: evictions, without a pause", RETRY, "Pause::Eviction => EVICTION", "Pause::Eviction => Duration::ZERO"),
+    mutation("brake: refused deletions, without a pause", RETRY, "Pause::Deletion => DELETION", "Pause::Deletion => Duration::ZERO"),
+    mutation("brake: lists of pods, without a pause", RETRY, "doubled(POD_LIST)", "Duration::ZERO"),
+    mutation("brake: writes that no watch has shown, without a pause", RETRY, "Pause::NodeUnshown => WATCH_LAG", "Pause::NodeUnshown => Duration::ZERO"),
+    # Spot, and the gate.
+    mutation("spot: stale at once", SPOT, "notice.at + LEAD + STALE", "notice.at + LEAD"),
+    mutation("spot: a kubelet that works on is no witness", SPOT, "Seen::Known(node) if node.ready =>", "Seen::Known(node) if node.ready && false =>"),
+    mutation("gate: always open", DEREGISTER, "gate::closed_by(&job.instance, since, seen)?", "gate::closed_by(&job.instance, since, seen).filter(|_| false)?"),
+    mutation("gate: whoever leaves is counted on", GATE, "(since, &other.instance) > (leaving_since, instance)", "since >= leaving_since || since < leaving_since"),
+)
