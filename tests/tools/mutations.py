@@ -15,6 +15,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+# A run leaves nothing beside the table.
+sys.dont_write_bytecode = True
 from mutation_table import TABLE, Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,10 +52,9 @@ NEEDED = (
     "async-trait fastrand futures jiff offramp-core offramp-engine offramp-sandbox offramp-wire prometheus serde_json "
     "tokio-util tracing tracing-subscriber"
 )
-# A mutation may make a test or a world that never ends.
+# A mutation may make a test or a world that never ends: seconds.
 TESTS_TAKE = 900
 WORLDS_TAKE = 1200
-
 
 # Who found it: tests, scenarios, worlds, each with what it was.
 Row = tuple[tuple[bool, str], tuple[bool, str], tuple[bool, str]]
@@ -66,7 +67,8 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.tree = folder / "tree"
         self.target = folder / "target"
-        self.env = os.environ | {"CARGO_TARGET_DIR": str(self.target), "INSTA_UPDATE": "no", "CARGO_TERM_COLOR": "never"}
+        quiet = {"INSTA_UPDATE": "no", "CARGO_TERM_COLOR": "never"}
+        self.env = os.environ | quiet | {"CARGO_TARGET_DIR": str(self.target)}
         shutil.rmtree(self.tree, ignore_errors=True)
         self.tree.mkdir(parents=True)
         archive = subprocess.run(["git", "-C", ROOT, "archive", "HEAD"], check=True, capture_output=True).stdout

@@ -12,6 +12,8 @@ use prometheus::{Registry, TextEncoder};
 
 use super::*;
 
+mod routes;
+
 /// 14 March 2026, 09:00:05 UTC: five seconds after the event.
 const NOW: Timestamp = Timestamp::from_millis(1_773_478_805_000);
 
