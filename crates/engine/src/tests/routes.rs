@@ -13,7 +13,7 @@ use crate::announcement::Announcement;
 use crate::ports::{Cluster, ClusterCall, Fault};
 use crate::routing::{Clusters, Route};
 
-#[allow(dead_code, reason = "core's own tests use all of it")]
+#[allow(dead_code, clippy::duplicate_mod, reason = "core's own tests use all of it, those of learning some")]
 #[path = "../../../core/src/tests/world.rs"]
 mod world;
 use world::*;
