@@ -144,3 +144,120 @@ fn a_target_that_leaves_is_not_deregistered_again() {
     job.memory.deregistered = BTreeSet::from([target_key()]);
     assert!(!deregisters(&job));
 }
+
+#[test]
+fn a_hook_that_was_never_confirmed_is_waited_for_as_long_as_it_can_be_open() {
+    let reason = |job: &Job, membership: Seen<Membership>, after: u64| {
+        step_at(job, &Observation { membership, ..untouched() }, after).reason
+    };
+    let left = Reason::Over(Ended::LeftIsolated);
+    let unread = job([hook()]);
+    assert_eq!(reason(&unread, Seen::Unknown, 48 * 3_600 - 1), Reason::GroupUnknown);
+    assert_eq!(reason(&unread, Seen::Unknown, 48 * 3_600), left);
+    // Heard of two hours after the event, and listed no more: 300 s of the hook, and 30 s.
+    let mut confirmed = job([hook()]);
+    confirmed.memory.last_state = Some(LifecycleState::TerminatingWait);
+    confirmed.memory.hooks.insert(hook_key(), heard(7_200));
+    assert_eq!(reason(&confirmed, Seen::Gone, 7_529), Reason::GroupUndecided);
+    assert_eq!(reason(&confirmed, Seen::Gone, 7_530), left);
+}
+
+#[test]
+fn a_root_volume_is_new_when_kubelet_and_group_say_so() {
+    let Notice { kind: NoticeKind::Hook(of_volume), .. } = hook_of("offramp", Passage::RootVolume) else {
+        unreachable!()
+    };
+    let mut job = job([hook_of("offramp", Passage::RootVolume)]);
+    job.memory.hooks.insert(of_volume.key, HookCalls { continued: Some(AT + seconds(6)), ..heard(5) });
+    let step = |node: Seen<Node>, membership: Seen<Membership>, after: u64| {
+        step_at(&job, &Observation { node, membership, ..ready_to_drain(vec![]) }, after)
+    };
+    let ready = || Seen::Known(isolated(&["offramp"], true, &[]));
+    let silent = Seen::Known(Node { ready: false, ..isolated(&["offramp"], true, &[]) });
+    let rebooting = || member(LifecycleState::Other("ReplacingRootVolume".to_owned()));
+    let in_service = || member(LifecycleState::InService);
+    assert_eq!(step(ready(), in_service(), 200).goal, Goal::Return);
+    for (node, membership) in [(ready(), rebooting()), (silent, in_service()), (Seen::Gone, in_service())] {
+        assert_eq!(step(node, membership, 200).reason, Reason::AwaitingReturn);
+    }
+    assert_eq!(step(Seen::Gone, Seen::Gone, 200).reason, Reason::Over(Ended::Answered));
+    assert_eq!(step(ready(), rebooting(), 3_599).reason, Reason::AwaitingReturn);
+    assert_ne!(step(ready(), rebooting(), 3_600).reason, Reason::AwaitingReturn);
+}
+
+/// A hook whose calls came to this, `failed` of them in a row.
+fn called(calls: HookCalls, failed: u32) -> Job {
+    let mut job = job([hook()]);
+    job.memory.hooks.insert(hook_key(), calls);
+    let cooldown = Cooldown { times: failed, until: AT };
+    job.memory.cooldowns.insert(Key::Hook(hook_key()), cooldown);
+    job
+}
+
+#[test]
+fn the_end_of_a_hook_follows_from_what_came_of_its_heartbeats() {
+    let seen = ready_to_drain(vec![pod("web")]);
+    let unheard = HookCalls::default;
+    let refused = || HookCalls { refused: Some(AT + seconds(200)), ..unheard() };
+    let check = |calls: HookCalls, failed: u32, after: u64, expect: u64| {
+        let step = step_at(&called(calls, failed), &seen, after);
+        let deadline = AT + seconds(expect) - policy().deadline_margin;
+        assert_eq!(step.deadline, Some(deadline), "{calls:?}, {failed} failed, at +{after}");
+    };
+    // Nothing was tried enough: the operator's limit.
+    check(unheard(), 2, 100, 3_600);
+    check(unheard(), 3, 100, 300);
+    // It waits longer than its first timeout: somebody's heartbeat was taken.
+    check(unheard(), 3, 300, 3_600);
+    check(heard(200), 2, 250, 3_600);
+    check(heard(200), 3, 250, 500);
+    check(refused(), 3, 250, 300);
+    check(refused(), 3, 310, 300);
+}
+
+/// A heartbeat goes before all force, whatever is known of the hook.
+#[test]
+fn nothing_is_forced_before_a_heartbeat_was_tried() {
+    let forces = |calls: HookCalls, failed: u32, known: bool, after: u64| {
+        let mut seen = ready_to_drain(vec![pod("web")]);
+        if !known {
+            seen.group = Seen::Unknown;
+        }
+        let words = words(&step_at(&called(calls, failed), &seen, after));
+        !words.contains(&"evict default/web".to_owned())
+    };
+    let refused = HookCalls { refused: Some(AT + seconds(200)), ..HookCalls::default() };
+    for (calls, known, after) in
+        [(HookCalls::default(), true, 3_560), (HookCalls::default(), false, 3_560), (refused, true, 270)]
+    {
+        assert!(!forces(calls, 2, known, after), "{calls:?}, {known}");
+        assert!(forces(calls, 3, known, after), "{calls:?}, {known}");
+    }
+}
+
+// === A node that is nearly empty
+
+#[test]
+fn a_node_settles_after_its_cordon() {
+    let reason = |after: u64| step_at(&job([hook()]), &ready_to_drain(vec![]), after).reason;
+    assert_eq!(reason(4), Reason::Settling);
+    assert_ne!(reason(5), Reason::Settling);
+}
+
+#[test]
+fn a_pod_from_before_an_accepted_end_has_not_come_back() {
+    let end = |pod: &str, after: u64| AcceptedEnd {
+        pod: PodUid::new(format!("uid-{pod}")),
+        at: AT + seconds(after),
+        is_servers: true,
+    };
+    let web = |created: Timestamp| Pod { origin: PodOrigin("web".to_owned()), created, ..pod("web-3") };
+    let mut job = job([hook()]);
+    let ends = Evictions { first: end("web-1", 10), again: Some(end("web-2", 20)) };
+    job.memory.evicted.insert(PodOrigin("web".to_owned()), ends);
+    let evicts =
+        |created: Timestamp| !words(&step_at(&job, &ready_to_drain(vec![web(created)]), 30)).is_empty();
+    let is_left = |created| not_waited_for(&job, &web(created), &policy(), AT + seconds(30)).is_some();
+    assert!(evicts(AT - seconds(60)) && !is_left(AT - seconds(60)));
+    assert!(is_left(AT + seconds(21)));
+}
