@@ -261,3 +261,40 @@ fn a_pod_from_before_an_accepted_end_has_not_come_back() {
     assert!(evicts(AT - seconds(60)) && !is_left(AT - seconds(60)));
     assert!(is_left(AT + seconds(21)));
 }
+
+// === What is ours
+
+/// Scope needs the group, and the instance has none any more: whoever took its targets out knew the group.
+#[test]
+fn without_its_group_an_instance_is_ours_when_its_targets_were_taken_out() {
+    let policy = Policy { scoped: true, ..policy() };
+    let goal = |targets: &[TargetKey]| {
+        let node = Seen::Known(isolated(&["spot"], true, targets));
+        let seen = Observation { group: Seen::Gone, membership: Seen::Gone, ..in_service(node) };
+        step(&job([spot()]), &seen, &policy, AT + seconds(10)).goal
+    };
+    assert_eq!(goal(&[target_key()]), Goal::Leave);
+    assert_eq!(goal(&[]), Goal::Return);
+}
+
+#[test]
+fn an_answer_that_was_taken_is_undone_when_the_group_says_in_service_and_not_at_once() {
+    let job = called(HookCalls { continued: Some(AT + seconds(20)), ..heard(10) }, 0);
+    let step = |state: LifecycleState, after: u64| {
+        step_at(&job, &Observation { membership: member(state), ..ready_to_drain(vec![]) }, after)
+    };
+    use LifecycleState::{InService, TerminatingWait};
+    assert_eq!(step(InService, 60).reason, Reason::Confirming);
+    assert_eq!(step(TerminatingWait, 61).reason, Reason::Confirming);
+    assert_eq!(step(InService, 61).goal, Goal::Return);
+}
+
+/// Its first reading may be a bad one.
+#[test]
+fn a_message_that_is_older_than_the_patience_is_read_for_a_minute() {
+    let late = Delivery { at: AT + seconds(7_200), redelivered: true };
+    let absent = Observation { membership: Seen::Gone, ..untouched() };
+    let reason = |after: u64| step_at(&Job::new(hook(), late), &absent, after).reason;
+    assert_eq!(reason(7_259), Reason::GroupUndecided);
+    assert_eq!(reason(7_260), Reason::Over(Ended::LeftIsolated));
+}
