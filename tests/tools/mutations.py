@@ -49,8 +49,8 @@ name = "scenarios"
 path = "../../tests/scenarios.rs"
 """
 NEEDED = (
-    "async-trait fastrand futures jiff offramp-core offramp-engine offramp-sandbox offramp-wire prometheus serde_json "
-    "tokio-util tracing tracing-subscriber"
+    "async-trait fastrand futures insta jiff offramp-core offramp-engine offramp-sandbox offramp-wire prometheus "
+    "serde_json tokio-util tracing tracing-subscriber"
 )
 # A mutation may make a test or a world that never ends: seconds.
 TESTS_TAKE = 900

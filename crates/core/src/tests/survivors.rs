@@ -79,6 +79,19 @@ fn a_spot_notice_is_stale_a_minute_after_its_end() {
     assert_eq!(step_at(&job([spot()]), &seen, 181).goal, Goal::Return);
 }
 
+/// The kubelet holds the shutdown up for so long: pods have that much more.
+#[test]
+fn pods_of_a_spot_instance_have_the_grace_of_its_shutdown() {
+    let policy = Policy { node_shutdown_grace: seconds(30), ..policy() };
+    let seen = in_service(Seen::Known(isolated(&["spot"], true, &[target_key()])));
+    let evicts = |after: u64| {
+        let step = step(&job([spot()]), &seen, &policy, AT + seconds(after));
+        words(&step).contains(&"evict default/web".to_owned())
+    };
+    // 120 s and 30 s, less the margin and the grace of the pod.
+    assert!(evicts(104) && !evicts(105));
+}
+
 // === A record that nobody looks after
 
 #[test]
