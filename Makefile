@@ -26,6 +26,8 @@ CARGO_MUTANTS_VERSION := 27.0.0
 VERSION_0_1 := d60ce7e
 # Version 0.1.1, to come from and to go back to.
 VERSION_0_1_1 := 33eed08
+# The worlds of `make simulation`.
+SEEDS ?= 0..20000
 PARTS := fmt clippy unit docs deny clients cloudformation manifests control-plane monitoring walk
 # The binary that the parts in Python run.
 BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
@@ -34,13 +36,13 @@ BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
 begin = @exec </dev/null; trap 'code=$$?; verdict=ok; [ $$code = 0 ] || verdict=FAILED; \
 	printf -- "--- %s: %s after %d s\n" "$@" "$$verdict" "$$SECONDS"' EXIT; printf '\n--- %s: %s\n' '$@'
 
-.PHONY: help test test-long $(PARTS) comparison mutations mutants clean-tree bench demo
+.PHONY: help test test-long $(PARTS) simulation comparison mutations mutants clean-tree bench demo
 
 define HELP
 make test        all of these in this order, until the first failure:
     fmt          the form of the Rust code
     clippy       lints, warnings are errors
-    unit         the tests of all crates, the scenarios, the tidy rules
+    unit         the tests of all crates, the scenarios, two minutes of random worlds, the tidy rules
     docs         the API documentation, warnings are errors
     deny         licences, duplicates, sources and advisories of the dependencies
     clients      boto3 and kubectl against the sandbox
@@ -51,6 +53,7 @@ make test        all of these in this order, until the first failure:
     walk         every command of docs/install.md, in its order
     clean-tree   building and testing has changed no file
 make test-long   what is slow and rarely breaks:
+    simulation   random worlds on all cores: SEEDS=$(SEEDS)
     comparison   version 0.1 and this one side by side, where 0.1 would hurt; upgrade from 0.1.1 and rollback
     mutations    witnesses and brakes taken away one at a time: a test or a random world notices
     mutants      cargo mutants on triggers, goals and walk
@@ -67,7 +70,7 @@ test:
 	$(MAKE) clean-tree BEFORE="$$before"
 	printf '\n=== make test: all parts passed in %d min %02d s\n' $$((SECONDS / 60)) $$((SECONDS % 60))
 
-test-long: comparison mutations mutants
+test-long: simulation comparison mutations mutants
 
 fmt:
 	$(begin) 'cargo fmt --check'
@@ -152,6 +155,11 @@ monitoring:
 	E2E_OFFRAMP=$(BINARY) E2E_GRAFANA_SCHEMA=$(CACHE)/grafana-schema \
 		PATH=$(CACHE)/monitoring/bin:$(CACHE)/bin:$$PATH \
 		python -m pytest -q -p no:cacheprovider tests/infra/monitoring
+
+# Every seed is a world of its own. Which ones, says SEEDS=0..100000, or SEEDS=17 for one.
+simulation:
+	$(begin) 'random worlds: seeds $(SEEDS)'
+	OFFRAMP_SEEDS=$(SEEDS) cargo test --locked -p offramp --test simulation invariants -- --nocapture
 
 # Builds versions 0.1 and 0.1.1 from their commits. In a clone that does not have them, only this version is looked at.
 comparison:

@@ -26,11 +26,14 @@ pub(crate) struct Report {
     pub(crate) transcript: String,
     /// Calls through the ports, by kind.
     pub(crate) calls: BTreeMap<String, u64>,
+    /// The switches of this world, and how often each led to the branch that it is there for.
+    pub(crate) branches: Vec<(&'static str, usize)>,
 }
 
 /// Plays the world of a seed.
 pub(crate) async fn play(seed: u64) -> Report {
     let plan = Plan::of(seed);
+    let branches = plan.branches();
     let mut scene = Scene::new(plan.fleet);
     scene.policy = plan.policy.clone();
     let checks = Arc::new(Mutex::new(Checks::new(plan.policy)));
@@ -64,7 +67,10 @@ pub(crate) async fn play(seed: u64) -> Report {
     }
     course.be_busy().await;
     course.be_quiet().await;
-    course.end(seed).await
+    let mut report = course.end(seed).await;
+    let taken = |(name, text): (&'static str, &str)| (name, report.transcript.matches(text).count());
+    report.branches = branches.into_iter().map(taken).collect();
+    report
 }
 
 /// Something that is bound to happen.
@@ -182,7 +188,8 @@ impl Course {
             self.scene.say_at(*at, &format!("BROKEN  {invariant}: {what}"));
         }
         let calls = self.scene.sandbox.peek(|world| world.calls.clone());
-        Report { seed, broken, transcript: self.scene.transcript(), calls }
+        let transcript = self.scene.transcript();
+        Report { seed, broken, transcript, calls, branches: Vec::new() }
     }
 
     async fn take(&mut self, next: Next) {

@@ -99,7 +99,22 @@ pub(crate) struct Plan {
 /// Notices come during the first twenty minutes.
 pub(crate) const BUSY: Duration = seconds(1_200);
 
+impl Event {
+    /// Where it is a switch: its name, and what the transcript says where the branch was taken that it is there for.
+    const fn branch(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Contradiction(contradiction) => Some(contradiction.branch()),
+            _ => None,
+        }
+    }
+}
+
 impl Plan {
+    /// The switches that are on, each with the words of its branch.
+    pub(crate) fn branches(&self) -> BTreeSet<(&'static str, &'static str)> {
+        self.events.iter().filter_map(|(_, event)| event.branch()).collect()
+    }
+
     pub(crate) fn of(seed: u64) -> Self {
         let random = &mut Rng::with_seed(seed);
         match Mood::of(seed) {
