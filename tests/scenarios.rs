@@ -16,6 +16,7 @@ mod node_events;
 mod reports;
 #[path = "scenarios/reports_that_held.rs"]
 mod reports_that_held;
+#[allow(dead_code, reason = "the simulation uses more of the stage")]
 #[path = "scenarios/script.rs"]
 mod script;
 #[path = "scenarios/seats.rs"]

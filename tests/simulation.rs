@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "simulation/bounds.rs"]
+mod bounds;
 #[path = "simulation/checks.rs"]
 mod checks;
 #[path = "simulation/contradictions.rs"]
@@ -19,13 +21,24 @@ mod course;
 mod happenings;
 #[path = "simulation/lookups.rs"]
 mod lookups;
+#[path = "simulation/outages.rs"]
+mod outages;
+#[path = "simulation/people.rs"]
+mod people;
 #[path = "simulation/plan.rs"]
 mod plan;
+#[path = "simulation/remains.rs"]
+mod remains;
 #[allow(dead_code, reason = "the scenarios use more of the stage")]
 #[path = "scenarios/script.rs"]
 mod script;
+#[path = "simulation/shapes.rs"]
+mod shapes;
+#[path = "simulation/wild.rs"]
+mod wild;
 
 use course::{Report, play};
+use plan::Mood;
 
 /// How long the worlds of an ordinary run may take together.
 const BUDGET: Duration = Duration::from_secs(120);
@@ -46,6 +59,9 @@ fn the_invariants_hold_in_random_worlds() {
     let branches = count_branches(&played);
     for (name, (seeds, taken)) in &branches {
         println!("{seeds:>6} worlds in which {name}, their branch was taken {taken} times");
+    }
+    for ((mood, what), percent) in largest(&played) {
+        println!("{percent:>6} % of its bound was the most in {mood:?} worlds: {what}");
     }
     assert!(worlds > 0, "no world was played");
     let failed: Vec<&Report> = played.values().filter(|report| !report.broken.is_empty()).collect();
@@ -101,6 +117,18 @@ fn count_branches(played: &BTreeMap<u64, Report>) -> BTreeMap<&'static str, (usi
         *taken += count;
     }
     branches
+}
+
+/// The largest figures of all worlds of a mood.
+fn largest(played: &BTreeMap<u64, Report>) -> BTreeMap<(Mood, &'static str), usize> {
+    let mut largest = BTreeMap::new();
+    for (seed, report) in played {
+        for (what, percent) in &report.figures {
+            let most = largest.entry((Mood::of(*seed), *what)).or_insert(0);
+            *most = *percent.max(most);
+        }
+    }
+    largest
 }
 
 #[test]

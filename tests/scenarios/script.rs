@@ -33,6 +33,10 @@ pub(crate) struct Scene {
     /// How many evictions and deletions go out at a time; as many as there are without.
     pub(crate) seats: Option<Arc<Seats>>,
     workers: Vec<Worker>,
+    /// How long after its receipt a notice led to a cordon, as far as a transcript has been written.
+    pub(crate) isolated: Vec<(InstanceId, Duration)>,
+    /// So many workers were started.
+    started: u32,
     world: JoinSet<()>,
     lines: Vec<(Timestamp, String)>,
     facts: mpsc::UnboundedReceiver<(Timestamp, Fact)>,
@@ -40,6 +44,7 @@ pub(crate) struct Scene {
 }
 
 struct Worker {
+    number: u32,
     tasks: JoinSet<Result<(), Broken>>,
     stop: CancellationToken,
     handle: Handle,
@@ -63,6 +68,8 @@ impl Scene {
             settings: Settings { target_groups, ..Settings::default() },
             seats: None,
             workers: Vec::new(),
+            isolated: Vec::new(),
+            started: 0,
             world: tasks,
             lines: Vec::new(),
             facts,
@@ -72,30 +79,32 @@ impl Scene {
 
     /// Starts a worker with nothing but its configuration: the first, or another one beside it.
     pub(crate) fn start_worker(&mut self) {
-        let clock = self.sandbox.clock();
+        self.started += 1;
+        let (number, clock) = (self.started, self.sandbox.clock());
+        let sandbox = self.sandbox.for_worker(number);
         let registry = Registry::new();
         let metrics = Metrics::register(&registry, &self.policy.clusters).unwrap();
         let journal = Journal::new(clock, metrics).with_listener(self.listener.clone());
         let names: Vec<ClusterName> = self.sandbox.peek(|world| world.clusters.keys().cloned().collect());
         let clusters = names.iter().filter(|name| self.policy.clusters.contains(name)).map(|name| {
-            let door = ClusterDoor::new(&self.sandbox, name);
+            let door = ClusterDoor::new(&sandbox, name);
             let seats = self.seats.clone();
             Arc::new(seats.map_or(door.clone(), |seats| door.with_seats(seats))) as Arc<dyn Cluster>
         });
         let ports = Ports {
-            queue: Arc::new(QueueDoor::new(&self.sandbox, "offramp")),
+            queue: Arc::new(QueueDoor::new(&sandbox, "offramp")),
             account_region: AccountRegion {
                 account: Some("111122223333".into()),
                 region: Some("eu-west-1".into()),
             },
-            sessions: Arc::new(self.sandbox.clone()),
+            sessions: Arc::new(sandbox.clone()),
             clusters: clusters.collect(),
         };
         let (engine, handle) = Engine::new(ports, self.policy.clone(), self.settings.clone(), clock, journal);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(engine.run(stop.clone()));
-        self.workers.push(Worker { tasks, stop, handle, registry });
+        self.workers.push(Worker { number, tasks, stop, handle, registry });
     }
 
     /// The metrics of the oldest worker, as Prometheus reads them.
@@ -110,6 +119,15 @@ impl Scene {
         let mut worker = self.workers.remove(0);
         worker.tasks.shutdown().await;
         self.say("the worker is killed");
+    }
+
+    /// No call of the oldest worker takes effect for so long, and then they go on.
+    pub(crate) fn pause_worker(&mut self, span: Duration) {
+        let Some(worker) = self.workers.first() else { return };
+        let number = worker.number;
+        self.say(&format!("worker {number} stands still for {span:?}"));
+        let until = self.sandbox.now() + span;
+        self.sandbox.with(|world| world.faults.pause(number, until));
     }
 
     /// The oldest worker is told to stop, and does. Says how long it took.
@@ -227,6 +245,9 @@ impl Scene {
     /// Everything that happened, in order, with short names for instances.
     pub(crate) fn transcript(&mut self) -> String {
         while let Ok((at, fact)) = self.facts.try_recv() {
+            if let Fact::Isolated { instance, since_received, .. } = &fact {
+                self.isolated.push((instance.clone(), *since_received));
+            }
             if let Some(line) = line_of(&fact) {
                 self.lines.push((at, line));
             }

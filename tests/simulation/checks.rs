@@ -5,23 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use offramp_core::{
-    ClusterName, Hook, HookKey, InstanceId, NodeName, Notice, NoticeKind, PodRef, Policy, SpotAction,
-    TargetKey, Timestamp, Trigger, hook_is_ours,
+    ClusterName, HookKey, InstanceId, NodeName, PodRef, Policy, TargetKey, Timestamp, hook_is_ours,
 };
-use offramp_engine::{ClusterCall, GroupCall, InWords, TargetCall, trigger_name};
+use offramp_engine::{ClusterCall, GroupCall, InWords, TargetCall};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::WorkerCall;
-use offramp_sandbox::world::balancers::TargetState;
-use offramp_sandbox::world::cluster::{Cluster, EXCLUDE_LABEL, Node, Pod};
+use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, Node, Pod};
 use offramp_sandbox::world::groups::{Group, LifecycleAction, Member, MemberState};
-use offramp_sandbox::world::instances::InstanceState;
-use offramp_sandbox::world::queue::Stored;
-use offramp_wire::{Parsed, parse};
 
+use super::bounds::Tally;
 use super::lookups::{
-    RECORD, bodies, instance, is_daemon, is_finished, is_running, is_shown, member, members, node_of,
-    nodeless, nodes, pod_in, pods_left, record, stays_in_service, targets_left, whole_seconds,
+    bodies, instance, is_daemon, is_finished, is_running, is_shown, member, members, node_of, nodeless,
+    nodes, pod_in, pods_left, record, targets_left, whole_seconds,
 };
+use super::plan::Mood;
 use super::script::seconds;
 
 /// The queue of every simulated world, and its dead-letter queue.
@@ -39,7 +36,7 @@ pub(crate) struct Broken {
 /// What is remembered between two calls.
 #[derive(Debug)]
 pub(crate) struct Checks {
-    policy: Policy,
+    pub(crate) policy: Policy,
     pub(crate) broken: Vec<Broken>,
     /// Nodes that somebody else has cordoned.
     pub(crate) cordoned_by_hand: BTreeSet<NodeName>,
@@ -56,6 +53,16 @@ pub(crate) struct Checks {
     pub(crate) deleted_nodes: BTreeMap<NodeName, Timestamp>,
     /// Clusters whose API server refused changes of nodes.
     pub(crate) nodes_refused: BTreeSet<ClusterName>,
+    /// When somebody took a cordon or a label off a node.
+    pub(crate) laid_bare: BTreeMap<NodeName, Timestamp>,
+    /// When somebody registered an instance again.
+    pub(crate) put_back: BTreeMap<InstanceId, Timestamp>,
+    /// What the worker did because of what others had done.
+    pub(crate) notes: Vec<(Timestamp, String)>,
+    /// How much goes wrong.
+    pub(crate) mood: Mood,
+    /// What was asked of others, by instance.
+    pub(crate) tallies: BTreeMap<InstanceId, Tally>,
     /// Unparseable bodies that were sent.
     pub(crate) garbage: BTreeSet<String>,
     /// Members whose deadline had come when their first hook was answered.
@@ -67,7 +74,7 @@ pub(crate) struct Checks {
 const READ_AGO: Duration = seconds(12);
 
 impl Checks {
-    pub(crate) fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: Policy, mood: Mood) -> Self {
         Self {
             policy,
             broken: Vec::new(),
@@ -78,6 +85,11 @@ impl Checks {
             lost_messages: false,
             deleted_nodes: BTreeMap::new(),
             nodes_refused: BTreeSet::new(),
+            laid_bare: BTreeMap::new(),
+            put_back: BTreeMap::new(),
+            notes: Vec::new(),
+            mood,
+            tallies: BTreeMap::new(),
             garbage: BTreeSet::new(),
             late: BTreeMap::new(),
         }
@@ -85,13 +97,17 @@ impl Checks {
 
     /// Looks at a call before it is done.
     pub(crate) fn saw(&mut self, world: &World, call: WorkerCall<'_>) {
+        self.count(world, call);
         match call {
             WorkerCall::Group(GroupCall::CompleteHook(id, key)) => self.saw_answer(world, id, key),
             WorkerCall::Group(GroupCall::Heartbeat(id, key)) => self.saw_foreign_hook(world, id, key),
             WorkerCall::Group(GroupCall::Detach(id, _) | GroupCall::TerminateThroughGroup(id, _)) => {
                 self.saw_end_of_membership(world, id);
             }
-            WorkerCall::Target(TargetCall::Deregister(target)) => self.saw_deregistration(world, target),
+            WorkerCall::Target(TargetCall::Deregister(target)) => {
+                self.note_deregistration(world, target);
+                self.saw_deregistration(world, target);
+            }
             WorkerCall::Target(TargetCall::Register(target)) => {
                 self.is_ours(world, &target.instance, "registers");
             }
@@ -169,10 +185,12 @@ impl Checks {
         }
         let opened = member.actions.iter().filter_map(|action| opened(group, action)).min();
         let made_before = opened.filter(|_| self.may_be_unwritten(world, id)).unwrap_or(now);
+        let made_before = self.laid_bare_at(world, id).unwrap_or(now).min(made_before);
         let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
         pods.extend(self.pods_without_node(world, id));
         // Behind a controller that puts targets back nothing stays as it was read.
-        let targets = if self.may_be_unwritten(world, id) { Vec::new() } else { targets_left(world, id) };
+        let moving = self.may_be_unwritten(world, id) || self.is_just_put_back(world, id);
+        let targets = if moving { Vec::new() } else { targets_left(world, id) };
         if !pods.is_empty() || !targets.is_empty() {
             let text = format!(
                 "{} of {id} is answered with pods {pods:?} and targets {targets:?}, {:?} before its deadline",
@@ -184,7 +202,7 @@ impl Checks {
     }
 
     /// Its cluster refused changes of nodes for a while.
-    fn may_be_unwritten(&self, world: &World, id: &InstanceId) -> bool {
+    pub(crate) fn may_be_unwritten(&self, world: &World, id: &InstanceId) -> bool {
         let cluster = instance(world, id).and_then(|instance| instance.cluster.as_ref());
         cluster.is_some_and(|cluster| self.nodes_refused.contains(cluster))
     }
@@ -265,6 +283,7 @@ impl Checks {
         // A node that joined a moment ago, and that no watch shows, nobody can label.
         let Some((_, node)) = node_of(world, id).filter(|_| is_shown(world, id)) else { return };
         if self.may_be_unwritten(world, id)
+            || self.is_just_laid_bare(world, node)
             || instance(world, id).is_some_and(|instance| instance.interrupted_at.is_some())
         {
             return;
@@ -282,6 +301,7 @@ impl Checks {
     }
 
     fn saw_in_cluster(&mut self, world: &World, name: &ClusterName, call: &ClusterCall) {
+        self.note_isolation(world, name, call);
         match call {
             ClusterCall::Evict { pod, grace } => self.saw_eviction(world, name, pod, *grace),
             ClusterCall::Delete { pod, grace } => self.saw_force(world, name, pod, *grace),
@@ -300,11 +320,12 @@ impl Checks {
     /// Nothing is asked for twice: a pod that ends already is left to end.
     fn saw_eviction(&mut self, world: &World, name: &ClusterName, pod: &PodRef, grace: Option<Duration>) {
         let Some((node, pod)) = pod_in(world, name, pod) else { return };
-        if !node.unschedulable && !self.nodes_refused.contains(name) {
+        let bare = self.nodes_refused.contains(name) || self.is_just_laid_bare(world, node);
+        if !node.unschedulable && !bare {
             let text = format!("node {} takes new pods while {} is evicted", node.name, pod.pod.in_words());
             self.break_it(world, "4 a drain begins with the cordon", text);
         }
-        if is_daemon(pod) {
+        if is_daemon(pod) && !self.is_ingress(pod) {
             let text = format!("{} of a DaemonSet is evicted", pod.pod.in_words());
             self.break_it(world, "14 only what is ours is touched", text);
         }
@@ -340,134 +361,6 @@ impl Checks {
                 world.now().until(first)
             );
             self.break_it(world, "5 nothing is forced before its time", text);
-        }
-    }
-
-    /// Invariant 2: nothing is owed for a message that goes.
-    fn saw_delete(&mut self, world: &World, message: &Stored) {
-        match parse(&message.body) {
-            Err(_) => {
-                if !bodies(world, DEAD_LETTERS).contains(&message.body) {
-                    let text = format!("unread and not dead-lettered: {}", message.body);
-                    self.break_it(world, "2 a message goes last", text);
-                }
-            }
-            Ok(Parsed::Ignored(_) | Parsed::Later) => {}
-            Ok(Parsed::Notices(notices)) => {
-                for notice in notices {
-                    if let Some(owed) = self.owed(world, &notice) {
-                        let text = format!(
-                            "the {} message of {} goes, but {owed}",
-                            trigger_name(Trigger::of(&notice.kind)),
-                            notice.instance
-                        );
-                        self.break_it(world, "2 a message goes last", text);
-                    } else {
-                        self.look_for_remains(world, message, &notice);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What is still owed for a notice.
-    fn owed(&self, world: &World, notice: &Notice) -> Option<String> {
-        let id = &notice.instance;
-        let known = instance(world, id)?;
-        let served = known.cluster.as_ref().is_some_and(|cluster| self.policy.clusters.contains(cluster));
-        if !served || known.state != InstanceState::Running {
-            let open =
-                served && matches!(&notice.kind, NoticeKind::Hook(hook) if self.is_open(world, id, hook));
-            return open.then(|| "its hook is open".to_owned());
-        }
-        let away = known.cluster.as_ref().and_then(|name| world.clusters.get(name));
-        let away = away.is_some_and(|cluster| cluster.is_away(world.now()));
-        match &notice.kind {
-            NoticeKind::Hook(hook) => self.is_open(world, id, hook).then(|| "its hook is open".to_owned()),
-            NoticeKind::Spot(_) | NoticeKind::CapacityReservation => {
-                if world.now() > notice.at + seconds(120) || self.may_be_unwritten(world, id) {
-                    return None;
-                }
-                let (_, node) = node_of(world, id).filter(|_| is_shown(world, id))?;
-                if !node.unschedulable || record(node).is_none() || !node.labels.contains_key(EXCLUDE_LABEL) {
-                    return Some(format!("node {} is not isolated (API server away: {away})", node.name));
-                }
-                if targets_left(world, id).iter().any(|left| !left.contains("Draining")) {
-                    return Some(format!("it is a target: {:?}", targets_left(world, id)));
-                }
-                let pods = pods_left(world, id, world.now());
-                let drains = notice.kind != NoticeKind::Spot(SpotAction::Hibernate);
-                (drains && !pods.is_empty()).then(|| format!("pods are left: {pods:?}"))
-            }
-            NoticeKind::Record => None,
-            NoticeKind::Rebalance => {
-                // In no cluster it is foreign.
-                let (group, member) = member(world, id).filter(|_| is_shown(world, id))?;
-                let waits = !group.spec.capacity_rebalancing
-                    && self.policy.rebalance != offramp_core::RebalancePolicy::None
-                    && member.state == MemberState::InService
-                    && known.interrupted_at.is_none()
-                    && world.now() < notice.at + self.policy.patience;
-                waits.then(|| "patience is not over".to_owned())
-            }
-        }
-    }
-
-    fn is_open(&self, world: &World, id: &InstanceId, hook: &Hook) -> bool {
-        let ours = hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), &self.policy);
-        let Some((_, member)) = member(world, id).filter(|_| ours) else { return false };
-        let open = |action: &LifecycleAction| {
-            action.hook == hook.key.name && hook.key.token.as_ref().is_none_or(|token| *token == action.token)
-        };
-        member.state == MemberState::TerminatingWait && member.actions.iter().any(open)
-    }
-
-    /// Invariant 8: with the last message about an instance in service goes what was done for it.
-    fn look_for_remains(&mut self, world: &World, message: &Stored, notice: &Notice) {
-        let id = &notice.instance;
-        let stays = instance(world, id).is_some_and(stays_in_service)
-            && member(world, id).is_some_and(|(_, member)| member.state == MemberState::InService);
-        let Some((_, node)) = node_of(world, id).filter(|_| stays && !self.lost_messages) else { return };
-        let others = world.queues.get(QUEUE).into_iter().flat_map(|queue| queue.messages());
-        let last =
-            !others.filter(|other| other.id != message.id).any(|other| other.body.contains(id.as_str()));
-        if last && record(node).is_some() {
-            let text = format!("the last message of {id} goes, and node {} has the record", node.name);
-            self.break_it(world, "8 what was done is undone", text);
-        }
-    }
-
-    /// Invariant 8: a node that stays is as it was.
-    fn look_at_node(&mut self, world: &World, cluster: &Cluster, node: &Node) {
-        let id = &node.instance;
-        // A worker takes it for the machine that it names.
-        if !node.claims(id) {
-            return;
-        }
-        // To its balancers a node that is not Ready is none.
-        let Some(known) = instance(world, id).filter(|known| stays_in_service(known) && node.ready) else {
-            return;
-        };
-        let Some((group, Member { state: MemberState::InService, .. })) = member(world, id) else { return };
-        let by_hand = self.cordoned_by_hand.contains(&node.name);
-        let labelled = node.labels.contains_key(EXCLUDE_LABEL);
-        if record(node).is_some() || labelled || node.unschedulable != by_hand {
-            let text = format!(
-                "node {} of {id} stays, cordoned: {} (by hand: {by_hand}), labelled: {labelled}, record: {:?}",
-                node.name,
-                node.unschedulable,
-                node.annotations.get(RECORD)
-            );
-            self.break_it(world, "8 what was done is undone", text);
-        }
-        let attached = group.spec.target_groups.iter();
-        let filled = cluster.services.values().filter_map(|service| service.target_group.as_ref());
-        for target_group in attached.chain(filled).filter_map(|arn| world.balancers.get(arn)) {
-            let target = target_group.targets.get(&(known.id.clone(), target_group.port));
-            if target.is_none_or(|target| matches!(target.state, TargetState::Draining { .. })) {
-                let text = format!("{id} stays and is no target of {}", target_group.name);
-                self.break_it(world, "8 what was done is undone", text);
-            }
         }
     }
 }

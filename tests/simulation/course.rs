@@ -13,6 +13,7 @@ use offramp_sandbox::world::cluster::ViewLag;
 use offramp_sandbox::world::groups::MemberState;
 use offramp_sandbox::world::instances::InstanceState;
 
+use super::bounds::{Figures, ISOLATED};
 use super::checks::{Broken, Checks, QUEUE};
 use super::lookups::{bodies, instance, members, nodes, record, stays_in_service};
 use super::plan::{BUSY, BY_NAME, Event, Mood, Plan};
@@ -28,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) calls: BTreeMap<String, u64>,
     /// The switches of this world, and how often each led to the branch that it is there for.
     pub(crate) branches: Vec<(&'static str, usize)>,
+    /// How much of its bounds the worker took, in percent.
+    pub(crate) figures: Figures,
 }
 
 /// Plays the world of a seed.
@@ -36,7 +39,7 @@ pub(crate) async fn play(seed: u64) -> Report {
     let branches = plan.branches();
     let mut scene = Scene::new(plan.fleet);
     scene.policy = plan.policy.clone();
-    let checks = Arc::new(Mutex::new(Checks::new(plan.policy)));
+    let checks = Arc::new(Mutex::new(Checks::new(plan.policy, Mood::of(seed))));
     let watching = Arc::clone(&checks);
     scene.sandbox.with(|world| {
         world.witness = Witness::new(move |world, call| lock(&watching).saw(world, call));
@@ -82,6 +85,8 @@ pub(crate) enum Next {
     KillWorker,
     NoFaults,
     NodesAllowed(ClusterName),
+    /// Calls of this kind or service work again.
+    Works(&'static str),
     Relabel,
     /// A look at what nobody else looks at.
     Look,
@@ -182,6 +187,9 @@ impl Course {
         for _ in 0..self.workers {
             self.stop_worker().await;
         }
+        let figures = self.look_at_bounds();
+        let notes = std::mem::take(&mut lock(&self.checks).notes);
+        notes.into_iter().for_each(|(at, note)| self.scene.say_at(at, &note));
         let mut broken = lock(&self.checks).broken.clone();
         broken.sort_by_key(|broken| broken.at);
         for Broken { at, invariant, what } in &broken {
@@ -189,7 +197,25 @@ impl Course {
         }
         let calls = self.scene.sandbox.peek(|world| world.calls.clone());
         let transcript = self.scene.transcript();
-        Report { seed, broken, transcript, calls, branches: Vec::new() }
+        Report { seed, broken, transcript, calls, branches: Vec::new(), figures }
+    }
+
+    fn look_at_bounds(&mut self) -> Figures {
+        self.scene.transcript();
+        let isolated = std::mem::take(&mut self.scene.isolated);
+        let checks = Arc::clone(&self.checks);
+        self.scene.sandbox.peek(|world| {
+            let checks = &mut lock(&checks);
+            let mut figures = checks.look_at_bounds(world);
+            // Where calls fail, and API servers are away, no time can be kept.
+            let timed = if checks.mood == Mood::Calm { isolated } else { Vec::new() };
+            for (id, took) in &timed {
+                let millis = |span: Duration| usize::try_from(span.as_millis()).unwrap();
+                let taken = (millis(*took), millis(ISOLATED));
+                checks.keep(world, &mut figures, "from receipt to cordon", id, taken);
+            }
+            figures
+        })
     }
 
     async fn take(&mut self, next: Next) {
@@ -207,6 +233,10 @@ impl Course {
                 self.scene.sandbox.with(|world| world.faults.at_random(0, 0));
             }
             Next::NodesAllowed(cluster) => self.refuse_nodes(&cluster, None),
+            Next::Works(calls) => {
+                self.scene.say(&format!("{calls} works again"));
+                self.scene.sandbox.with(|world| world.faults.always(calls, None));
+            }
             Next::Relabel => self.relabel(now),
             Next::Look => {
                 self.draw_view_lag();

@@ -106,6 +106,9 @@ impl Course {
                 self.messages_lost.push(now);
             }
             Event::Contradiction(contradiction) => self.contradict(contradiction),
+            Event::Hand(hand) => self.lay_hands_on(hand),
+            Event::Trouble(trouble) => self.trouble(trouble),
+            Event::Route(route) => self.scene.sandbox.with(|world| world.events.route = route),
             Event::SecondWorker(span) => {
                 self.start_worker();
                 self.plan(now + span, Next::KillWorker);

@@ -7,15 +7,20 @@ use fastrand::Rng;
 use offramp_core::{BalancerKind, ClusterName, HookName, Policy, RebalancePolicy, SpotAction};
 use offramp_sandbox::faults::Moment;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{Ending, ViewLag, WorkloadKind};
-use offramp_sandbox::world::groups::{ActionResult, Hook};
+use offramp_sandbox::world::cluster::ViewLag;
+use offramp_sandbox::world::events::Route;
+use offramp_sandbox::world::groups::Hook;
 use offramp_sandbox::{Delays, Fleet};
 
 use super::contradictions::{Contradiction, contradictions};
+use super::outages::{Trouble, troubles};
+use super::people::{Hand, hands};
 use super::script::{START, seconds};
+use super::shapes::{Shape, route, shapes};
+use super::wild::{wild_app, wild_event, wild_pool};
 
 /// How much goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Mood {
     /// Time is enough and nothing fails: no request may be lost.
     Calm,
@@ -85,6 +90,12 @@ pub(crate) enum Event {
     LoseMessages,
     /// A source says what another one contradicts.
     Contradiction(Contradiction),
+    /// Somebody else works on a node that a worker has taken out.
+    Hand(Hand),
+    /// A part of what the worker needs fails for a while.
+    Trouble(Trouble),
+    /// Events come to the queue another way from now on.
+    Route(Route),
 }
 
 /// A world before it begins.
@@ -94,6 +105,8 @@ pub(crate) struct Plan {
     pub(crate) events: Vec<(Duration, Event)>,
     /// How late the watches may be.
     pub(crate) view_lag: ViewLag,
+    /// What is other than by default.
+    pub(crate) shapes: Vec<Shape>,
 }
 
 /// Notices come during the first twenty minutes.
@@ -104,6 +117,14 @@ impl Event {
     const fn branch(&self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Contradiction(contradiction) => Some(contradiction.branch()),
+            Self::Hand(hand) => Some(hand.branch()),
+            Self::Trouble(trouble) => Some(trouble.branch()),
+            Self::Route(Route::Queue) => {
+                Some(("hooks notify the queue", "hook itself: EC2 Instance-terminate"))
+            }
+            Self::Route(Route::Topic) => {
+                Some(("hooks notify a topic", "through a topic: EC2 Instance-terminate"))
+            }
             _ => None,
         }
     }
@@ -112,7 +133,8 @@ impl Event {
 impl Plan {
     /// The switches that are on, each with the words of its branch.
     pub(crate) fn branches(&self) -> BTreeSet<(&'static str, &'static str)> {
-        self.events.iter().filter_map(|(_, event)| event.branch()).collect()
+        let of_events = self.events.iter().filter_map(|(_, event)| event.branch());
+        of_events.chain(self.shapes.iter().map(|shape| shape.branch())).collect()
     }
 
     pub(crate) fn of(seed: u64) -> Self {
@@ -189,7 +211,7 @@ impl Plan {
             events.push((at(random), event));
         }
         let policy = policy(random, &names, &names);
-        Self { fleet, policy, events, view_lag: view_lag(random, Mood::Calm) }
+        Self { fleet, policy, events, view_lag: view_lag(random, Mood::Calm), shapes: Vec::new() }
     }
 
     fn wild(seed: u64, random: &mut Rng) -> Self {
@@ -210,12 +232,19 @@ impl Plan {
         }
         let mut events: Vec<_> =
             (0..random.usize(3..=14)).map(|_| (at(random), wild_event(random))).collect();
-        let policy = policy(random, &names, served);
+        let mut policy = policy(random, &names, served);
         let view_lag = view_lag(random, Mood::Wild);
         events.extend(losses(&mut Rng::with_seed(seed ^ 0x1057)));
         let contradictions = contradictions(seed).into_iter();
         events.extend(contradictions.map(|(at, contradiction)| (at, Event::Contradiction(contradiction))));
-        Self { fleet, policy, events, view_lag }
+        events.extend(hands(seed).into_iter().map(|(at, hand)| (at, Event::Hand(hand))));
+        events.extend(troubles(seed).into_iter().map(|(at, trouble)| (at, Event::Trouble(trouble))));
+        events.extend(route(seed).map(|route| (Duration::ZERO, Event::Route(route))));
+        let shapes = shapes(seed);
+        for shape in &shapes {
+            fleet = shape.give(fleet, &mut policy);
+        }
+        Self { fleet, policy, events, view_lag, shapes }
     }
 }
 
@@ -248,7 +277,7 @@ fn view_lag(random: &mut Rng, mood: Mood) -> ViewLag {
     ViewLag { nodes: watch(), pods: watch() }
 }
 
-fn pick(random: &mut Rng, choices: &[u64]) -> Duration {
+pub(crate) fn pick(random: &mut Rng, choices: &[u64]) -> Duration {
     seconds(random.choice(choices).copied().unwrap_or_default())
 }
 
@@ -269,122 +298,3 @@ fn policy(random: &mut Rng, all: &[&str], served: &[&str]) -> Policy {
 
 /// A hook that is ours by its name and says nothing about a cluster.
 pub(crate) const BY_NAME: &str = "drain";
-
-fn wild_pool(random: &mut Rng, name: &str) -> Pool {
-    let spot = random.bool();
-    let nodes = random.usize(1..=5);
-    let pool = if spot { Pool::spot(name, nodes) } else { Pool::new(name, nodes) };
-    let default_result = if random.bool() { ActionResult::Continue } else { ActionResult::Abandon };
-    let ours = Hook {
-        heartbeat_timeout: pick(random, &[30, 60, 120, 300, 900, 3_600]),
-        default_result,
-        ..Hook::terminating("offramp")
-    };
-    let by_name = Hook {
-        heartbeat_timeout: pick(random, &[60, 300, 1_800]),
-        metadata: Some("owned by team 7".to_owned()),
-        ..Hook::terminating(BY_NAME)
-    };
-    let foreign = Hook {
-        heartbeat_timeout: pick(random, &[60, 300, 600]),
-        default_result,
-        metadata: Some("arn:aws:codedeploy:deployment/d-1".to_owned()),
-        ..Hook::terminating("codedeploy")
-    };
-    let hooks = match random.u8(0..8) {
-        0..=2 => vec![ours],
-        3 => Vec::new(),
-        4 => vec![ours, foreign],
-        5 => vec![foreign],
-        6 => vec![by_name],
-        _ => vec![ours, by_name],
-    };
-    let mut pool = Pool { capacity_rebalancing: spot && random.bool(), hooks, ..pool };
-    if random.u8(0..8) == 0 {
-        pool.tags.insert("eks:nodegroup-name".to_owned(), name.to_owned());
-        pool.labels.insert("eks.amazonaws.com/nodegroup".to_owned(), name.to_owned());
-    }
-    pool
-}
-
-fn wild_app(random: &mut Rng, name: &str, port: u16) -> App {
-    let replicas = random.usize(1..=6);
-    let kind = match random.u8(0..8) {
-        0 => WorkloadKind::DaemonSet,
-        1 => WorkloadKind::StatefulSet { replicas },
-        _ => WorkloadKind::Deployment { replicas },
-    };
-    let min_available = match random.u8(0..6) {
-        // It never gives way.
-        0 => Some(replicas),
-        1..=3 => Some(replicas - 1),
-        _ => None,
-    };
-    let entrance = random.bool().then(|| {
-        let network = random.bool();
-        Entrance {
-            balancer: if network { BalancerKind::Network } else { BalancerKind::Application },
-            local: random.u8(0..3) == 0,
-            attached: random.u8(0..3) == 0,
-            deregistration_delay: Some(pick(random, &[0, 15, 60, 300])),
-            long: (0.1, pick(random, &[0, 60])),
-            ..Entrance::new(port, 20.0)
-        }
-    });
-    let app = App {
-        kind,
-        grace: pick(random, &[0, 10, 30, 120, 900]),
-        ending: Ending {
-            pre_stop: pick(random, &[0, 5, 20]),
-            takes: (random.u8(0..4) > 0).then(|| pick(random, &[0, 1, 10])),
-            stuck: random.u8(0..12) == 0,
-        },
-        priority_class: match random.u8(0..10) {
-            0 => Some("system-cluster-critical".to_owned()),
-            1 => Some("system-node-critical".to_owned()),
-            _ => None,
-        },
-        host_port: (random.u8(0..8) == 0).then_some(port),
-        tolerates_all: random.u8(0..12) == 0,
-        min_available,
-        entrance,
-        ..App::new(name, replicas)
-    };
-    if random.u8(0..10) > 0 {
-        return app;
-    }
-    let let_finish = [("offramp.sh/let-finish".to_owned(), "true".to_owned())];
-    App { annotations: let_finish.into(), ..app }
-}
-
-fn wild_event(random: &mut Rng) -> Event {
-    match random.u8(0..28) {
-        0..=2 => Event::ScaleIn,
-        3 => Event::ScaleOut,
-        4..=5 => Event::Spot(SpotAction::Terminate),
-        6 => Event::Spot(if random.bool() { SpotAction::Stop } else { SpotAction::Hibernate }),
-        7..=8 => Event::Rebalance,
-        9..=10 => Event::RebalanceThenSpot(seconds(random.u64(1..900))),
-        11 => Event::ConsoleTerminate,
-        12 => Event::DeliverAgain(random.u32(1..6)),
-        13 => Event::SendTwice(random.u32(1..4)),
-        14 => Event::Garbage,
-        15 => Event::Unknown,
-        16 => Event::LateCopy,
-        17 => Event::FalseHook,
-        18 => Event::Cordon,
-        19 => Event::Faults { per_mille: random.u32(1..150), span: seconds(random.u64(10..600)) },
-        20 => Event::Outage(seconds(random.u64(5..240))),
-        21 => Event::Lag(seconds(random.u64(0..20))),
-        22 => Event::Kill(seconds(random.u64(0..90))),
-        23 => Event::Crash {
-            nth: random.u64(1..12),
-            moment: if random.bool() { Moment::BeforeEffect } else { Moment::AfterEffect },
-            pause: seconds(random.u64(0..90)),
-        },
-        24 => Event::Relabel { every: seconds(random.u64(10..60)), span: seconds(random.u64(60..600)) },
-        25 => Event::Stop(seconds(random.u64(0..60))),
-        26 => Event::Refusals(random.u32(1..5)),
-        _ => Event::SecondWorker(seconds(random.u64(5..400))),
-    }
-}

@@ -5,8 +5,10 @@
 //! entries, through `Sandbox::pass`). Both doors count their calls in `World::calls`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
+use offramp_core::Timestamp;
 use offramp_engine::Fault;
 use tokio::sync::watch;
 
@@ -42,6 +44,8 @@ pub enum Moment {
 #[derive(Debug)]
 pub struct Faults {
     planned: BTreeMap<(String, u64), Injected>,
+    standing: BTreeMap<String, Injected>,
+    paused: BTreeMap<u32, Timestamp>,
     crash: Option<(u64, Moment)>,
     random: Option<(fastrand::Rng, u32)>,
     writes: u64,
@@ -52,6 +56,8 @@ impl Default for Faults {
     fn default() -> Self {
         Self {
             planned: BTreeMap::new(),
+            standing: BTreeMap::new(),
+            paused: BTreeMap::new(),
             crash: None,
             random: None,
             writes: 0,
@@ -65,6 +71,21 @@ impl Faults {
     /// `autoscaling.CompleteLifecycleAction` goes wrong.
     pub fn inject(&mut self, call: &str, nth: u64, injected: Injected) {
         self.planned.insert((call.to_owned(), nth), injected);
+    }
+
+    /// From now on every call of a kind goes wrong like this, or of a whole service (`autoscaling`), until it is told
+    /// `None`.
+    pub fn always(&mut self, calls: &str, injected: Option<Injected>) {
+        match injected {
+            Some(injected) => drop(self.standing.insert(calls.to_owned(), injected)),
+            None => drop(self.standing.remove(calls)),
+        }
+    }
+
+    /// Until then no call of this worker takes effect, and no answer reaches it: its machine stands still, or its
+    /// network does.
+    pub fn pause(&mut self, worker: u32, until: Timestamp) {
+        self.paused.insert(worker, until);
     }
 
     /// From now on so many of a thousand calls go wrong, chosen by their own random source, so that the
@@ -90,7 +111,7 @@ impl Faults {
         self.writes
     }
 
-    fn judge(&mut self, call: &str, nth: u64, writes: bool) -> (Option<Moment>, Option<Injected>) {
+    fn judge(&mut self, call: &str, nth: u64, writes: bool) -> (Option<Moment>, Option<(Injected, Cause)>) {
         let mut moment = None;
         if writes {
             self.writes += 1;
@@ -101,8 +122,18 @@ impl Faults {
                 moment = Some(planned);
             }
         }
-        let injected = self.planned.remove(&(call.to_owned(), nth)).or_else(|| self.by_chance());
-        (moment, injected)
+        if let Some(injected) = self.planned.remove(&(call.to_owned(), nth)) {
+            return (moment, Some((injected, Cause::Injected)));
+        }
+        if let Some(injected) = self.standing_for(call) {
+            return (moment, Some((injected, Cause::Outage)));
+        }
+        (moment, self.by_chance().map(|injected| (injected, Cause::Injected)))
+    }
+
+    fn standing_for(&self, call: &str) -> Option<Injected> {
+        let of_service = || call.split_once('.').and_then(|(service, _)| self.standing.get(service));
+        self.standing.get(call).or_else(of_service).cloned()
     }
 
     fn by_chance(&mut self) -> Option<Injected> {
@@ -120,6 +151,22 @@ impl Faults {
     }
 }
 
+/// Why a call went wrong, for the words of its fault.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Injected,
+    Outage,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Injected => "injected",
+            Self::Outage => "outage",
+        })
+    }
+}
+
 /// A call that was let through; what is left of its fate.
 #[derive(Debug)]
 #[must_use = "the answer may have to be lost: call `answered`"]
@@ -127,7 +174,7 @@ pub(crate) struct Pass<'a> {
     sandbox: &'a Sandbox,
     call: &'a str,
     dies: bool,
-    lost: bool,
+    lost: Option<Cause>,
     partial: bool,
 }
 
@@ -145,8 +192,9 @@ impl Pass<'_> {
         if self.dies {
             self.sandbox.die().await;
         }
-        if self.lost {
-            return Err(Fault::Retry(format!("{}: the answer was lost (injected)", self.call)));
+        self.sandbox.stand_still().await;
+        if let Some(cause) = self.lost {
+            return Err(Fault::Retry(format!("{}: the answer was lost ({cause})", self.call)));
         }
         Ok(())
     }
@@ -170,6 +218,7 @@ impl Sandbox {
     /// The gate of a port call: counts it, waits or fails as planned, or never returns when the worker
     /// dies here. The effect belongs between this and [`Pass::answered`].
     pub(crate) async fn pass<'a>(&'a self, call: &'a str, writes: bool) -> Result<Pass<'a>, Fault> {
+        self.stand_still().await;
         let (moment, injected) = self.read(|world| {
             let nth = world.count_call(call);
             world.faults.judge(call, nth, writes)
@@ -181,23 +230,32 @@ impl Sandbox {
             sandbox: self,
             call,
             dies: moment == Some(Moment::AfterEffect),
-            lost: false,
+            lost: None,
             partial: false,
         };
         match injected {
             None => {}
-            Some(Injected::Error) => {
-                return Err(Fault::Retry(format!("{call}: internal failure (injected)")));
+            Some((Injected::Error, cause)) => {
+                return Err(Fault::Retry(format!("{call}: internal failure ({cause})")));
             }
-            Some(Injected::Throttle) => return Err(Fault::Retry(format!("{call}: throttled (injected)"))),
-            Some(Injected::Denied) => {
-                return Err(Fault::Denied(format!("{call}: access denied (injected)")));
+            Some((Injected::Throttle, cause)) => {
+                return Err(Fault::Retry(format!("{call}: throttled ({cause})")));
             }
-            Some(Injected::LostAnswer) => pass.lost = true,
-            Some(Injected::Partial) => pass.partial = true,
-            Some(Injected::Delay(span)) => self.clock().sleep_until(self.now() + span).await,
+            Some((Injected::Denied, cause)) => {
+                return Err(Fault::Denied(format!("{call}: access denied ({cause})")));
+            }
+            Some((Injected::LostAnswer, cause)) => pass.lost = Some(cause),
+            Some((Injected::Partial, _)) => pass.partial = true,
+            Some((Injected::Delay(span), _)) => self.clock().sleep_until(self.now() + span).await,
         }
         Ok(pass)
+    }
+
+    async fn stand_still(&self) {
+        let until = self.peek(|world| world.faults.paused.get(&self.worker).copied());
+        if let Some(until) = until.filter(|until| *until > self.now()) {
+            self.clock().sleep_until(until).await;
+        }
     }
 
     /// The process that made this call is dead: nothing comes back, ever.

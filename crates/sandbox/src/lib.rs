@@ -33,12 +33,20 @@ pub struct Sandbox {
     /// own: the receivers of one channel wake in random order, and a simulated run has to repeat.
     waiting: Arc<Mutex<Vec<watch::Sender<u64>>>>,
     clock: Clock,
+    /// Whose calls come through this handle.
+    worker: u32,
 }
 
 impl Sandbox {
     /// Puts a world on a clock.
     pub fn new(world: World, clock: Clock) -> Self {
-        Self { world: Arc::new(Mutex::new(world)), waiting: Arc::default(), clock }
+        Self { world: Arc::new(Mutex::new(world)), waiting: Arc::default(), clock, worker: 0 }
+    }
+
+    /// The same world, for the calls of one worker of several: see [`Faults::pause`].
+    #[must_use]
+    pub fn for_worker(&self, worker: u32) -> Self {
+        Self { worker, ..self.clone() }
     }
 
     /// Brings the world up to now, lets `visit` look at it and change it, and wakes everybody who waits

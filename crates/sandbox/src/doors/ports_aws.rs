@@ -45,7 +45,10 @@ impl Groups for Sandbox {
         let Some(spec) = self.call("autoscaling.DescribeAutoScalingGroups", false, look).await? else {
             return Ok(None);
         };
-        let look = |world: &mut World| world.groups.get(name).map(|group| group.spec.hooks.clone());
+        let look = |world: &mut World| {
+            let seen = !world.forgets_hooks(name);
+            world.groups.get(name).filter(|_| seen).map(|group| group.spec.hooks.clone())
+        };
         let hooks = self.call("autoscaling.DescribeLifecycleHooks", false, look).await?.unwrap_or_default();
         let terminating = hooks.into_iter().filter(|hook| hook.transition == Transition::Terminating);
         Ok(Some(Group {

@@ -23,6 +23,20 @@ pub struct Events {
     pub lose_next: u32,
     /// This many of the next events are delivered twice, as two messages with the same body.
     pub repeat_next: u32,
+    /// How they come to the queue.
+    pub route: Route,
+}
+
+/// How events come to the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Route {
+    /// A rule of EventBridge sends them.
+    #[default]
+    EventBridge,
+    /// Hooks notify the queue themselves (ASG UG `prepare-for-lifecycle-notifications.html`).
+    Queue,
+    /// Hooks notify a topic, and so do the rules; the queue is subscribed to it, without raw delivery.
+    Topic,
 }
 
 /// The event of a terminate hook.
@@ -43,6 +57,7 @@ impl Default for Events {
             detail_types: [TERMINATE_ACTION, SPOT_WARNING, REBALANCE].map(str::to_owned).into(),
             lose_next: 0,
             repeat_next: 0,
+            route: Route::EventBridge,
         }
     }
 }
@@ -52,7 +67,7 @@ impl World {
     /// detail-type. The envelope is the one of EventBridge (`eb-events-structure.html`).
     pub fn emit_event(&mut self, source: &str, detail_type: &str, resources: &[String], detail: &Value) {
         let id = self.uuid();
-        let body = json!({
+        let event = json!({
             "version": "0",
             "id": id,
             "detail-type": detail_type,
@@ -72,6 +87,20 @@ impl World {
             self.tell(format!("the event {detail_type:?} gets lost"));
             return;
         }
+        if detail_type == TERMINATE_ACTION {
+            match self.events.route {
+                Route::EventBridge => {}
+                Route::Queue => self.tell(format!("from the hook itself: {detail_type}")),
+                Route::Topic => self.tell(format!("through a topic: {detail_type}")),
+            }
+        }
+        let body = match self.events.route {
+            Route::EventBridge => event,
+            Route::Queue if detail_type == TERMINATE_ACTION => self.notification(detail),
+            Route::Queue => event,
+            Route::Topic if detail_type == TERMINATE_ACTION => self.in_sns(&self.notification(detail)),
+            Route::Topic => self.in_sns(&event),
+        };
         let copies = if self.events.repeat_next > 0 {
             self.events.repeat_next -= 1;
             2
@@ -82,6 +111,26 @@ impl World {
             let due = queue::Due::Arrives { queue: queue.clone(), body: body.to_string() };
             self.after(self.delays.event, Due::Queue(due));
         }
+    }
+
+    /// What a hook sends to its own target: the fields of the detail, and those that an envelope would add.
+    fn notification(&self, detail: &Value) -> Value {
+        let mut body = detail.clone();
+        body["AccountId"] = json!(self.events.account.as_str());
+        body["Service"] = json!("AWS Auto Scaling");
+        body["Time"] = json!(millis(self.now));
+        body
+    }
+
+    /// `sns-message-and-json-formats.html`, without what only a signature needs.
+    fn in_sns(&self, message: &Value) -> Value {
+        json!({
+            "Type": "Notification",
+            "MessageId": format!("00000000-0000-4000-8000-{:012x}", self.now.as_millis()),
+            "TopicArn": format!("arn:aws:sns:{}:{}:node-events", self.events.region, self.events.account),
+            "Message": message.to_string(),
+            "Timestamp": millis(self.now),
+        })
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Groups {
     /// So many of the next heartbeats and answers are refused although their action is open
     /// (PrairieLearn#15586, seen on AWS).
     pub refused_calls: u32,
+    /// So many of the next DescribeLifecycleHooks answer with no hook, as a read that is not consistent may.
+    pub hooks_unseen: u32,
     /// Every group retains what is abandoned (`InstanceLifecyclePolicy.RetentionTriggers.TerminateHookAbandon`).
     pub retains_abandoned: bool,
     /// For so long describes go on showing what was before a change.

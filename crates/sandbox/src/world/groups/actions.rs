@@ -81,6 +81,17 @@ impl World {
         Ok(())
     }
 
+    /// Whether DescribeLifecycleHooks leaves the hooks out this time.
+    pub(crate) fn forgets_hooks(&mut self, group: &GroupName) -> bool {
+        let has_hooks = self.groups.get(group).is_some_and(|group| !group.spec.hooks.is_empty());
+        if !has_hooks || self.groups.hooks_unseen == 0 {
+            return false;
+        }
+        self.groups.hooks_unseen -= 1;
+        self.tell(format!("DescribeLifecycleHooks shows no hook of {group}"));
+        true
+    }
+
     /// Opens one action for each terminate hook and sends its event. Without a hook the member ends.
     pub(super) fn open_actions(&mut self, group: &GroupName, id: &InstanceId) {
         if self.groups.member(group, id).is_none_or(|member| member.state != MemberState::Terminating) {

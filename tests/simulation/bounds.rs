@@ -1,0 +1,170 @@
+//! How much a worker may ask of others, and how long it may take to isolate a node. Calm worlds keep the bounds, all
+//! others three times as much.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use offramp_core::{ClusterName, HookKey, InstanceId, PodRef, Record, Timestamp};
+use offramp_engine::{ClusterCall, GroupCall, TargetCall, write_record};
+use offramp_sandbox::World;
+use offramp_sandbox::witness::WorkerCall;
+use offramp_sandbox::world::cluster::{Budget, Cluster, Phase};
+
+use super::checks::Checks;
+use super::lookups::{is_daemon, pod_in};
+use super::plan::Mood;
+use super::script::seconds;
+
+/// What was asked for the sake of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    kubernetes: usize,
+    /// Evictions that a budget refuses. They are repeated every five seconds for as long as there is time, for every
+    /// pod, so that no bound holds yet.
+    refused: usize,
+    /// The most pods that its node had at a time.
+    pods: usize,
+    /// Beside heartbeats.
+    aws: Vec<Timestamp>,
+    heartbeats: BTreeMap<HookKey, Vec<Timestamp>>,
+}
+
+/// Beside two calls for each pod.
+const KUBERNETES: usize = 20;
+/// In an hour, beside heartbeats. What is read for many jobs at once is nobody's call.
+const AWS: usize = 40;
+const HOUR: Duration = seconds(3_600);
+/// In one HeartbeatTimeout.
+const HEARTBEATS: usize = 3;
+/// Of a record, in bytes.
+const RECORD: usize = 64 * 1024;
+/// From receipt to cordon.
+pub(crate) const ISOLATED: Duration = seconds(1);
+
+/// The largest of their kind: what it is, and how much of its bound it takes, in percent.
+pub(crate) type Figures = BTreeMap<&'static str, usize>;
+
+impl Mood {
+    pub(crate) const fn allows(self, bound: usize) -> usize {
+        match self {
+            Self::Calm => bound,
+            Self::Wild => 3 * bound,
+        }
+    }
+}
+
+impl Checks {
+    /// Counts a call before it is done.
+    pub(crate) fn count(&mut self, world: &World, call: WorkerCall<'_>) {
+        let now = world.now();
+        match call {
+            WorkerCall::Group(GroupCall::Heartbeat(id, key)) => {
+                let tally = self.tallies.entry(id.clone()).or_default();
+                tally.heartbeats.entry(key.clone()).or_default().push(now);
+            }
+            WorkerCall::Group(
+                GroupCall::CompleteHook(id, _)
+                | GroupCall::Detach(id, _)
+                | GroupCall::TerminateThroughGroup(id, _),
+            ) => self.tallies.entry(id.clone()).or_default().aws.push(now),
+            WorkerCall::Target(TargetCall::Deregister(target) | TargetCall::Register(target)) => {
+                self.tallies.entry(target.instance.clone()).or_default().aws.push(now);
+            }
+            WorkerCall::Cluster(name, call) => self.count_in_cluster(world, name, call),
+            WorkerCall::Delete(_) => {}
+        }
+    }
+
+    fn count_in_cluster(&mut self, world: &World, name: &ClusterName, call: &ClusterCall) {
+        let node = match call {
+            ClusterCall::Isolate { node, record, .. }
+            | ClusterCall::Exclude { node, record, .. }
+            | ClusterCall::WriteRecord { node, record, .. } => {
+                self.weigh(world, record);
+                Some(node)
+            }
+            ClusterCall::Release { node, .. } | ClusterCall::ListPods { node } => Some(node),
+            ClusterCall::Evict { pod, .. } | ClusterCall::Delete { pod, .. } => {
+                pod_in(world, name, pod).map(|(node, _)| &node.name)
+            }
+        };
+        let Some(cluster) = world.clusters.get(name) else { return };
+        let Some(node) = node.and_then(|node| cluster.nodes.get(node)) else { return };
+        if let ClusterCall::Evict { pod, .. } = call
+            && is_refused(cluster, pod)
+        {
+            self.tallies.entry(node.instance.clone()).or_default().refused += 1;
+            return;
+        }
+        let pods = cluster.pods_of_node(&node.name).filter(|pod| !is_daemon(pod)).count();
+        let tally = self.tallies.entry(node.instance.clone()).or_default();
+        tally.kubernetes += 1;
+        tally.pods = tally.pods.max(pods);
+    }
+
+    fn weigh(&mut self, world: &World, record: &Record) {
+        let bytes = write_record(record).map_or(0, |text| text.len());
+        if bytes > self.mood.allows(RECORD) {
+            self.break_it(world, "22 everything is bounded", format!("a record has {bytes} bytes"));
+        }
+    }
+
+    /// Looks at what was counted.
+    pub(crate) fn look_at_bounds(&mut self, world: &World) -> Figures {
+        let mut figures = Figures::new();
+        for (id, tally) in std::mem::take(&mut self.tallies) {
+            let kubernetes = (tally.kubernetes, 2 * tally.pods + KUBERNETES);
+            let most =
+                figures.entry("evictions of one job that budgets refused (all calls of a job)").or_default();
+            *most = (tally.refused * 100 / kubernetes.1).max(*most);
+            let aws = (most_within(&tally.aws, HOUR), AWS);
+            self.keep(world, &mut figures, "calls to the API server for one job", &id, kubernetes);
+            self.keep(world, &mut figures, "calls to AWS for one job in an hour", &id, aws);
+            for (key, times) in tally.heartbeats {
+                let Some(timeout) = self.timeout_of_hook(world, &key) else { continue };
+                let beats = (most_within(&times, timeout), HEARTBEATS);
+                self.keep(world, &mut figures, "heartbeats in one HeartbeatTimeout", &id, beats);
+            }
+        }
+        figures
+    }
+
+    fn timeout_of_hook(&self, world: &World, key: &HookKey) -> Option<Duration> {
+        let hooks = &world.groups.get(&key.group)?.spec.hooks;
+        hooks.iter().find(|hook| hook.name == key.name).map(|hook| hook.heartbeat_timeout)
+    }
+
+    pub(crate) fn keep(
+        &mut self,
+        world: &World,
+        figures: &mut Figures,
+        what: &'static str,
+        id: &InstanceId,
+        (taken, bound): (usize, usize),
+    ) {
+        let percent = taken * 100 / bound.max(1);
+        let most = figures.entry(what).or_default();
+        *most = percent.max(*most);
+        if taken > self.mood.allows(bound) {
+            let text = format!("{what}: {taken} for {id}, the bound is {}", self.mood.allows(bound));
+            self.break_it(world, "18 repeating needs progress", text);
+        }
+    }
+}
+
+/// A disruption budget has nothing left for this pod.
+fn is_refused(cluster: &Cluster, pod: &PodRef) -> bool {
+    let Some(pod) = cluster.pod(&pod.uid) else { return false };
+    let counts = pod.phase == Phase::Running && pod.deletion.is_none();
+    let exhausted =
+        |budget: &&Budget| budget.covers(pod) && cluster.healthy_pods(budget) <= budget.min_available;
+    counts && cluster.budgets.values().any(|budget| exhausted(&budget))
+}
+
+/// The most that came within a span.
+fn most_within(times: &[Timestamp], span: Duration) -> usize {
+    let from = |(place, first): (usize, &Timestamp)| {
+        times[place..].iter().take_while(|time| time.since(*first) < span).count()
+    };
+    times.iter().enumerate().map(from).max().unwrap_or(0)
+}
