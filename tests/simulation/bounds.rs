@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{ClusterName, HookKey, InstanceId, PodRef, Record, Timestamp};
+use offramp_core::{ClusterName, HookKey, HookName, InstanceId, PodRef, Record, Timestamp};
 use offramp_engine::{ClusterCall, GroupCall, TargetCall, write_record};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::WorkerCall;
@@ -112,6 +112,13 @@ impl Checks {
     /// Looks at what was counted.
     pub(crate) fn look_at_bounds(&mut self, world: &World) -> Figures {
         let mut figures = Figures::new();
+        // Half an hour of sweeps is in it as well, so that this is told and not checked.
+        let reads = |call: &&String| {
+            call.starts_with("autoscaling.Desc") || call.starts_with("elasticloadbalancing.Desc")
+        };
+        let reads: u64 = world.calls.iter().filter(|(call, _)| reads(call)).map(|(_, count)| count).sum();
+        let reads = usize::try_from(reads).unwrap_or(usize::MAX) / self.tallies.len().max(1);
+        figures.insert("reads of AWS in a world for each job (calls of a job in an hour)", reads * 100 / AWS);
         for (id, tally) in std::mem::take(&mut self.tallies) {
             let kubernetes = (tally.kubernetes, 2 * tally.pods + KUBERNETES);
             let most =
@@ -127,6 +134,16 @@ impl Checks {
             }
         }
         figures
+    }
+
+    /// The last heartbeat but one that may have been heard of: the answer to the last one got lost perhaps.
+    pub(crate) fn surely_heard(&self, id: &InstanceId, hook: &HookName) -> Option<Timestamp> {
+        let heartbeats = self.tallies.get(id)?.heartbeats.iter();
+        let of_hook = heartbeats.filter(|(key, _)| key.name == *hook).flat_map(|(_, times)| times);
+        let is_lost = |at: &&Timestamp| self.unheard.iter().any(|(from, until)| from <= *at && *at < until);
+        let mut heard: Vec<Timestamp> = of_hook.filter(|at| !is_lost(at)).copied().collect();
+        heard.sort_unstable();
+        heard.into_iter().nth_back(1)
     }
 
     fn timeout_of_hook(&self, world: &World, key: &HookKey) -> Option<Duration> {

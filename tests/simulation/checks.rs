@@ -59,6 +59,8 @@ pub(crate) struct Checks {
     pub(crate) put_back: BTreeMap<InstanceId, Timestamp>,
     /// What the worker did because of what others had done.
     pub(crate) notes: Vec<(Timestamp, String)>,
+    /// When no answer to a heartbeat arrived.
+    pub(crate) unheard: Vec<(Timestamp, Timestamp)>,
     /// How much goes wrong.
     pub(crate) mood: Mood,
     /// What was asked of others, by instance.
@@ -88,6 +90,7 @@ impl Checks {
             laid_bare: BTreeMap::new(),
             put_back: BTreeMap::new(),
             notes: Vec::new(),
+            unheard: Vec::new(),
             mood,
             tallies: BTreeMap::new(),
             garbage: BTreeSet::new(),
@@ -232,8 +235,10 @@ impl Checks {
             let first = whole_seconds(opened) + hook.map_or(Duration::ZERO, |hook| hook.heartbeat_timeout);
             let limits = whole_seconds(opened) + self.policy.hook_limit;
             let end = limits.min(whole_seconds(action.global_until)).min(whole_seconds(action.until));
-            // AWS took a heartbeat, and the worker never heard of it: it counts on the first timeout.
-            if self.faulty && world.now() < first { end.min(first) } else { end }
+            // AWS took a heartbeat, and the worker never heard of it: it counts on the one before, or on the first timeout.
+            let heard = self.surely_heard(id, &action.hook).map(|at| at + first.since(whole_seconds(opened)));
+            let known = heard.unwrap_or(first).max(first);
+            if self.faulty && world.now() < known { end.min(known) } else { end }
         });
         // The worker has no margin before the answer at a spot instance's end.
         let spot = instance(world, id)

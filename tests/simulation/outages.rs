@@ -144,6 +144,9 @@ impl Course {
         self.plan(now + span, Next::Works(calls));
         lock(&self.checks).faulty = true;
         self.faulty.push((now, now + span));
+        if how == How::Lost && "autoscaling.RecordLifecycleActionHeartbeat".starts_with(calls) {
+            lock(&self.checks).unheard.push((now, now + span));
+        }
         // Without these no hook is heard of, kept alive, or answered.
         let needed = ["autoscaling", "autoscaling.RecordLifecycleActionHeartbeat", "sqs"];
         if needed.contains(&calls) || calls.starts_with("sqs.") {

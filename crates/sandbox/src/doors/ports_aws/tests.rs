@@ -252,3 +252,26 @@ async fn a_crash_takes_effect_or_not_and_its_call_never_returns() {
         assert_eq!(queue.delete(&receipts).await, [Ok(())], "the next worker's calls work");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_fails_until_it_is_told_to_work() {
+    let (sandbox, _) = sandbox();
+    sandbox.with(|world| world.faults.always("autoscaling", Some(Injected::Denied)));
+    for _ in 0..2 {
+        assert!(matches!(Groups::instances(&sandbox, &[]).await, Err(Fault::Denied(_))));
+    }
+    sandbox.with(|world| world.faults.always("autoscaling", None));
+    assert!(Groups::instances(&sandbox, &[]).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stands_still_goes_on_later_and_others_do_not_wait() {
+    let (sandbox, _) = sandbox();
+    let (still, other) = (sandbox.for_worker(1), sandbox.for_worker(2));
+    let until = sandbox.now() + Duration::from_secs(60);
+    sandbox.with(|world| world.faults.pause(1, until));
+    assert!(Groups::instances(&other, &[]).await.is_ok());
+    assert!(sandbox.now() < until);
+    assert!(Groups::instances(&still, &[]).await.is_ok());
+    assert!(sandbox.now() >= until);
+}

@@ -179,3 +179,25 @@ fn events_reach_the_queue_after_their_delay_if_a_rule_matches() {
     assert_eq!(body["resources"][0], "arn");
     assert_eq!(body["detail"], detail);
 }
+
+#[test]
+fn a_hook_notifies_the_queue_or_a_topic_itself() {
+    use crate::world::events::{Route, TERMINATE_ACTION};
+    let mut world = world();
+    let detail = serde_json::json!({ "EC2InstanceId": "i-0b1c2d3e4f5061728" });
+    let mut sent = |route: Route| -> serde_json::Value {
+        world.events.route = route;
+        world.emit_event("aws.autoscaling", TERMINATE_ACTION, &[], &detail);
+        world.advance(world.now() + world.delays.event);
+        serde_json::from_str(&receive(&mut world)[0].message.body).unwrap()
+    };
+    assert_eq!(sent(Route::EventBridge)["detail"], detail);
+    let bare = sent(Route::Queue);
+    assert_eq!(
+        (&bare["EC2InstanceId"], &bare["AccountId"]),
+        (&detail["EC2InstanceId"], &"111122223333".into())
+    );
+    let wrapped = sent(Route::Topic);
+    assert_eq!(wrapped["Type"], "Notification");
+    assert!(wrapped["Message"].as_str().unwrap().contains("AccountId"));
+}
