@@ -188,7 +188,6 @@ impl Checks {
         }
         let opened = member.actions.iter().filter_map(|action| opened(group, action)).min();
         let made_before = opened.filter(|_| self.may_be_unwritten(world, id)).unwrap_or(now);
-        let made_before = self.laid_bare_at(world, id).unwrap_or(now).min(made_before);
         let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
         pods.extend(self.pods_without_node(world, id));
         // Behind a controller that puts targets back nothing stays as it was read.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use offramp_core::{ClusterName, InstanceId, NodeName, TargetGroupArn, TargetKey, Timestamp};
+use offramp_core::{ClusterName, InstanceId, NodeName, TargetGroupArn, TargetKey};
 use offramp_engine::ClusterCall;
 use offramp_sandbox::World;
 use offramp_sandbox::world::balancers::TargetState;
@@ -142,11 +142,6 @@ impl Checks {
     /// Somebody took its cordon or label off a moment ago, and the worker may not know it.
     pub(crate) fn is_just_laid_bare(&self, world: &World, node: &Node) -> bool {
         self.laid_bare.get(&node.name).is_some_and(|at| world.now() < *at + UNNOTICED)
-    }
-
-    /// What came while the node had no cordon, the worker takes for pods that came back (seed 75).
-    pub(crate) fn laid_bare_at(&self, world: &World, id: &InstanceId) -> Option<Timestamp> {
-        node_of(world, id).and_then(|(_, node)| self.laid_bare.get(&node.name)).copied()
     }
 
     /// The same of a target that was registered again.

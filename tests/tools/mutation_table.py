@@ -193,13 +193,13 @@ TABLE = (
     mutation(
         "brake: refused writes to a node, without growing pauses",
         RETRY,
-        "NODE_REFUSED * 2_u32.pow(times.saturating_sub(1).min(6))",
+        "grown(NODE_REFUSED, REFUSED_DOUBLINGS)",
         "NODE_REFUSED",
     ),
     mutation(
         "brake: refused writes to a node, without a pause",
         RETRY,
-        "NODE_REFUSED * 2_u32.pow(times.saturating_sub(1).min(6))",
+        "grown(NODE_REFUSED, REFUSED_DOUBLINGS)",
         "Duration::ZERO",
     ),
     mutation(

@@ -130,7 +130,7 @@ fn is_deleted(hook: &Hook, facts: Facts<'_>) -> bool {
         return false;
     }
     match &facts.seen.group {
-        Seen::Known(group) => group.name == hook.key.group && spec_of(hook, facts).is_none(),
+        Seen::Known(group) => group.name == hook.key.group && spec_in(group, hook).is_none(),
         Seen::Gone => true,
         Seen::Unknown => false,
     }
@@ -146,12 +146,13 @@ pub(crate) fn action_closes_at(notice: &Notice, hook: &Hook, facts: Facts<'_>) -
     (from + timeout).min(notice.at + global) + SLACK
 }
 
-/// The hook as the group has it, or had it when the group could be read.
+/// The hook as the group has it, or had it when it was read with it for the last time.
 pub(crate) fn spec_of<'a>(hook: &Hook, Facts { job, seen, .. }: Facts<'a>) -> Option<&'a HookSpec> {
-    let group = match &seen.group {
-        Seen::Unknown => job.memory.group.as_ref()?,
-        group => group.known()?,
-    };
+    let now = seen.group.known().and_then(|group| spec_in(group, hook));
+    now.or_else(|| spec_in(job.memory.group.as_ref()?, hook))
+}
+
+fn spec_in<'a>(group: &'a Group, hook: &Hook) -> Option<&'a HookSpec> {
     let is_it = |spec: &&HookSpec| group.name == hook.key.group && spec.name == hook.key.name;
     group.terminate_hooks.iter().find(is_it)
 }

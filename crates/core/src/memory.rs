@@ -29,7 +29,7 @@ pub struct Memory {
     pub deregistered: BTreeSet<TargetKey>,
     /// The newest lifecycle state that was read: a later read that fails does not take it back.
     pub last_state: Option<LifecycleState>,
-    /// The group as it was read for the last time.
+    /// The group as it was read for the last time; with its hooks, if it ever had any.
     pub group: Option<Group>,
     /// The group took our detach or terminate.
     pub detached: bool,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use offramp_core::{
-    AcceptedEnd, Action, ActionResult, Ending, Evictions, Failure, HookCalls, InstanceId, Key, Memory,
+    AcceptedEnd, Action, ActionResult, Ending, Evictions, Failure, Group, HookCalls, InstanceId, Key, Memory,
     NodeDoubt, NodeWrite, Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings,
     TargetHealth, Timestamp, Unwritten,
 };
@@ -187,8 +187,11 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
         memory.evicted.clear();
     }
     memory.selected |= seen.node.known().is_some_and(|node| node.selected);
+    // A reading of the hooks may be empty once. What is known of their timeouts is not forgotten for that.
+    let says_less = |group: &Group| group.terminate_hooks.is_empty() && memory.group.is_some();
     if let Seen::Known(group) = &seen.group
         && memory.group.as_ref() != Some(group)
+        && !says_less(group)
     {
         memory.group = Some(group.clone());
     }

@@ -65,18 +65,24 @@ fn what_nobody_can_say_of_a_node_ends_a_spot_notice_in_its_own_way() {
     let reason = |doubt, after: u64| step_at(&job([spot()]), &doubted(doubt), after).reason;
     let (twins, unidentified) = (NodeDoubt::Twins { nodes: 2 }, NodeDoubt::Unidentified { nodes: 1 });
     assert_eq!(reason(Some(twins), 181), Reason::Over(Ended::Twins));
-    assert_eq!(reason(Some(unidentified), 181), Reason::GroupUnknown);
-    assert_eq!(reason(None, 3_599), Reason::GroupUnknown);
+    assert_eq!(reason(Some(unidentified), 181), Reason::NodeInDoubt(unidentified));
+    assert_eq!(reason(None, 3_599), Reason::NodeUnknown);
     assert_eq!(reason(None, 3_600), Reason::NodeUnknown);
     assert_eq!(reason(None, 7_200), Reason::Undone(UndoReason::PatienceOver));
 }
 
-/// It is Ready for a minute more before it counts as one that was not taken back.
+/// A node that is Ready proves a minute later that its kubelet lives, and one whose status is newer at once.
 #[test]
 fn a_spot_notice_is_stale_a_minute_after_its_end() {
     let seen = in_service(Seen::Known(isolated(&["spot"], true, &[target_key()])));
     assert_eq!(step_at(&job([spot()]), &seen, 180).goal, Goal::Leave);
-    assert_eq!(step_at(&job([spot()]), &seen, 181).goal, Goal::Return);
+    assert_eq!(step_at(&job([spot()]), &seen, 181).reason, Reason::SpotUnproven);
+    assert_eq!(step_at(&job([spot()]), &seen, 240).reason, Reason::SpotUnproven);
+    assert_eq!(step_at(&job([spot()]), &seen, 241).goal, Goal::Return);
+    let renewed =
+        |after| Node { renewed_at: AT + seconds(after), ..isolated(&["spot"], true, &[target_key()]) };
+    let at = |after| step_at(&job([spot()]), &in_service(Seen::Known(renewed(after))), 181).goal;
+    assert_eq!((at(179), at(180)), (Goal::Leave, Goal::Return));
 }
 
 /// The kubelet holds the shutdown up for so long: pods have that much more.
