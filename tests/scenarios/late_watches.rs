@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use offramp_core::{ClusterName, InstanceId, PodRef, PodUid, SpotAction};
+use offramp_core::{ClusterName, InstanceId, SpotAction};
 use offramp_sandbox::fleet::Pool;
-use offramp_sandbox::world::cluster::{Node, NodePatch, Pod, ViewLag};
+use offramp_sandbox::world::cluster::{Node, NodePatch, ViewLag};
 use offramp_sandbox::world::events::TERMINATE_ACTION;
 use offramp_sandbox::world::groups::MemberState;
 use offramp_sandbox::{Delays, Fleet, World};
@@ -23,19 +23,6 @@ fn be_late(scene: &mut Scene, nodes: u64, pods: u64) {
 fn node_of(scene: &Scene, instance: &InstanceId) -> Node {
     let blue = ClusterName::new("blue");
     scene.sandbox.peek(|world| world.clusters[&blue].node_of(instance).unwrap().clone())
-}
-
-/// Binds a pod to a node, past the scheduler.
-fn add_pod(scene: &mut Scene, instance: &InstanceId, name: &str, missed: bool) {
-    let (blue, node) = (ClusterName::new("blue"), node_of(scene, instance).name);
-    scene.sandbox.with(|world| {
-        let like = world.clusters[&blue].pods_of_node(&node).next().unwrap().clone();
-        let pod = PodRef { name: name.to_owned(), uid: PodUid::new(name), ..like.pod.clone() };
-        if missed {
-            world.clusters.get_mut(&blue).unwrap().miss_pod(pod.uid.clone());
-        }
-        world.add_pod(&blue, Pod { pod, owner: None, created: world.now(), ..like });
-    });
 }
 
 /// A controller writes to a node what nobody here cares about; it makes a new resourceVersion.
@@ -92,7 +79,7 @@ async fn a_scale_in_that_is_seen_late_is_complete() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_the_watch_shows_after_the_settling_is_drained_from_a_list() {
+async fn a_pod_that_the_watch_shows_after_the_settling_is_waited_for() {
     // The scheduler binds it in the moment of the cordon, and the watch of pods is forty seconds late.
     let mut scene = Scene::new(web());
     scene.start_worker();
@@ -103,7 +90,7 @@ async fn a_pod_that_the_watch_shows_after_the_settling_is_drained_from_a_list() 
         world.clusters[&ClusterName::new("blue")].node_of(&leaving).is_some_and(|node| node.unschedulable)
     };
     scene.until("the node is cordoned", seconds(10), is_cordoned).await;
-    add_pod(&mut scene, &leaving, "late", false);
+    scene.add_pod(&leaving, "default", "late");
     scene.until_done(seconds(900)).await;
     assert_eq!(scene.lost(), 0.0);
     assert_eq!(scene.running_pods_on(&leaving), 0);
@@ -118,7 +105,9 @@ async fn a_pod_that_no_watch_shows_is_drained_from_a_list() {
     let mut scene = Scene::new(web());
     scene.start_worker();
     let instance = scene.instances("workers")[0].clone();
-    add_pod(&mut scene, &instance, "missed", true);
+    let missed = scene.add_pod(&instance, "default", "missed");
+    let cluster = |world: &mut World| world.clusters.get_mut(&"blue".into()).unwrap().miss_pod(missed);
+    scene.sandbox.with(cluster);
     scene.sandbox.with(|world| world.terminate_in_group(&instance, false)).unwrap();
     scene.pass(seconds(5)).await;
     scene.until_done(seconds(900)).await;

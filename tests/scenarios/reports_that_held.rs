@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{InstanceId, PodRef, PodUid, SpotAction, Timestamp};
+use offramp_core::{InstanceId, SpotAction, Timestamp};
 use offramp_sandbox::faults::{Faults, Injected};
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::cluster::{Ending, Pod, WorkloadKind};
@@ -23,7 +23,7 @@ use super::script::{START, Scene, seconds};
 async fn namespace_being_deleted() {
     let mut scene = Scene::new(workers([App::new("web", 3)]));
     let instance = scene.instances("workers").remove(0);
-    add_pod(&mut scene, &instance, "old", "x");
+    scene.add_pod(&instance, "old", "x");
     scene.sandbox.with(|world| {
         world.clusters.get_mut(&"blue".into()).unwrap().terminating_namespaces.insert("old".to_owned());
     });
@@ -81,7 +81,7 @@ async fn pod_bound_after_the_cordon() {
     let instance = scale_in(&mut scene);
     let cordoned = |world: &World| world.clusters[&"blue".into()].node_of(&instance).unwrap().unschedulable;
     scene.until("the node is cordoned", seconds(10), cordoned).await;
-    add_pod(&mut scene, &instance, "shop", "late-1");
+    scene.add_pod(&instance, "shop", "late-1");
     scene.until_done(seconds(60)).await;
     let text = scene.transcript();
     assert!(at(&scene, "pod shop/late-1 is evicted") < at(&scene, "pod shop/late-1 has ended"), "{text}");
@@ -292,25 +292,6 @@ fn hook_of_another_account(instance: &InstanceId) -> String {
     event.to_string()
 }
 
-/// A pod of nobody runs on the node of an instance from now on.
-fn add_pod(scene: &mut Scene, instance: &InstanceId, namespace: &str, name: &str) {
-    scene.sandbox.with(|world| {
-        let cluster = &world.clusters[&"blue".into()];
-        let node = &cluster.node_of(instance).unwrap().name;
-        let like = cluster.pods_of_node(node).find(|pod| pod.labels["app"] == "web").unwrap();
-        assert_eq!(like.deletion, None);
-        let uid = PodUid::new(format!("of-{name}"));
-        let pod = Pod {
-            pod: PodRef { namespace: namespace.to_owned(), name: name.to_owned(), uid },
-            labels: BTreeMap::from([("app".to_owned(), name.to_owned())]),
-            owner: None,
-            created: world.now(),
-            ..like.clone()
-        };
-        world.add_pod(&"blue".into(), pod);
-    });
-}
-
 /// When something was told for the first time.
 fn at(scene: &Scene, what: &str) -> Timestamp {
     scene.sandbox.peek(|world| told(world, what)).expect(what)
@@ -322,27 +303,7 @@ fn queued(world: &World) -> usize {
 
 /// From now on every call of AWS is refused.
 fn refuse_everything(world: &mut World) {
-    for call in [
-        "sqs.ReceiveMessage",
-        "sqs.ChangeMessageVisibilityBatch",
-        "sqs.DeleteMessageBatch",
-        "sqs.SendMessage",
-        "sqs.SendMessageBatch",
-        "sqs.GetQueueAttributes",
-        "autoscaling.DescribeAutoScalingInstances",
-        "autoscaling.DescribeAutoScalingGroups",
-        "autoscaling.DescribeLifecycleHooks",
-        "autoscaling.DescribeScalingActivities",
-        "autoscaling.RecordLifecycleActionHeartbeat",
-        "autoscaling.CompleteLifecycleAction",
-        "elasticloadbalancing.DescribeTargetGroups",
-        "elasticloadbalancing.DescribeTargetHealth",
-        "elasticloadbalancing.DeregisterTargets",
-        "elasticloadbalancing.RegisterTargets",
-    ] {
-        let before = world.calls.get(call).copied().unwrap_or_default();
-        for nth in 1..=1_000 {
-            world.faults.inject(call, before + nth, Injected::Denied);
-        }
+    for service in ["sqs", "autoscaling", "elasticloadbalancing"] {
+        world.faults.always(service, Some(Injected::Denied));
     }
 }

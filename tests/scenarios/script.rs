@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{AccountRegion, ClusterName, GroupName, InstanceId, Policy, Timestamp};
+use offramp_core::{AccountRegion, ClusterName, GroupName, InstanceId, PodRef, PodUid, Policy, Timestamp};
 use offramp_engine::{
     Broken, Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Seats, Settings,
     Unfinished, default_policy,
 };
 use offramp_sandbox::doors::ports_aws::QueueDoor;
 use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
-use offramp_sandbox::world::cluster::Phase;
+use offramp_sandbox::world::cluster::{Phase, Pod};
 use offramp_sandbox::{Fleet, Sandbox, World};
 use prometheus::Registry;
 use tokio::sync::mpsc;
@@ -222,6 +222,26 @@ impl Scene {
     /// Requests lost so far.
     pub(crate) fn lost(&self) -> f64 {
         self.sandbox.peek(|world| world.traffic.lost())
+    }
+
+    /// Binds a pod to a node, past the scheduler: like one of `web`, and of no workload.
+    pub(crate) fn add_pod(&mut self, instance: &InstanceId, namespace: &str, name: &str) -> PodUid {
+        let uid = PodUid::new(format!("of-{name}"));
+        self.sandbox.with(|world| {
+            let cluster = &world.clusters[&"blue".into()];
+            let node = &cluster.node_of(instance).unwrap().name;
+            let like = cluster.pods_of_node(node).find(|pod| pod.labels["app"] == "web").unwrap();
+            assert_eq!(like.deletion, None);
+            let pod = Pod {
+                pod: PodRef { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.clone() },
+                labels: BTreeMap::from([("app".to_owned(), name.to_owned())]),
+                owner: None,
+                created: world.now(),
+                ..like.clone()
+            };
+            world.add_pod(&"blue".into(), pod);
+        });
+        uid
     }
 
     /// Evictable pods that an instance took down with it, so far.

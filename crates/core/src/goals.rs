@@ -115,10 +115,9 @@ fn wait_for_the_source(case: &Case<'_>) -> Option<Course> {
 
 /// What the source does not say, by the claims that wait for it.
 fn unsaid(case: &Case<'_>) -> Reason {
-    let waits = |claim: &&Claim<'_>| claim.entitlement == Entitlement::Waits;
-    let of_hook = case.claims.iter().filter(waits).any(|claim| claim.hook().is_some());
-    let of_spot =
-        case.claims.iter().filter(waits).any(|claim| matches!(claim.notice.kind, NoticeKind::Spot(_)));
+    let waiting = || case.claims.iter().filter(|claim| claim.entitlement == Entitlement::Waits);
+    let of_hook = waiting().any(|claim| claim.hook().is_some());
+    let of_spot = waiting().any(|claim| matches!(claim.notice.kind, NoticeKind::Spot(_)));
     match (&case.facts.seen.node, of_hook, of_spot) {
         (_, true, _) if case.facts.seen.membership != Seen::Unknown => Reason::GroupUndecided,
         (Seen::Known(_), false, true) => Reason::SpotUnproven,

@@ -29,9 +29,7 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     let calls = job.memory.hook(&hook.key);
     let (continued, refused) = (calls.continued.is_some(), calls.refused.is_some());
     // A refusal for an instance in service is what the group says, too: it decides.
-    let in_service =
-        || seen.membership.known().is_some_and(|member| member.state == LifecycleState::InService);
-    if !continued && (!refused || in_service()) {
+    if !continued && (!refused || seen.is_in_service()) {
         return None;
     }
     // What was seen may have been served before, by a worker that had its message.

@@ -54,6 +54,13 @@ pub struct Observation {
     pub missing_target_groups: BTreeSet<TargetGroupArn>,
 }
 
+impl Observation {
+    /// The group says that the instance is in service.
+    pub(crate) fn is_in_service(&self) -> bool {
+        self.membership.known().is_some_and(|member| member.state == LifecycleState::InService)
+    }
+}
+
 /// Why nobody can say which node an instance has, though every watch is in sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeDoubt {
@@ -147,6 +154,13 @@ pub struct Pod {
     pub ends_at: Option<Timestamp>,
     /// When its end was asked for, by the API server's clock, in whole seconds.
     pub deleted_at: Option<Timestamp>,
+}
+
+impl Pod {
+    /// It has to leave whatever the policy says: no DaemonSet keeps it there, no kubelet's file, and it has not finished.
+    pub const fn must_leave(&self) -> bool {
+        self.daemon_set.is_none() && !self.mirror && !self.finished
+    }
 }
 
 /// What makes a pod again after it is gone, for people too: namespace, kind and name of its controller, or for a

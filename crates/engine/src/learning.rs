@@ -239,8 +239,8 @@ fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Obs
         Seen::Unknown => {}
     }
     if let (Seen::Known(_), Seen::Known(pods)) = (&seen.node, &seen.pods) {
-        let goes = |pod: &&Pod| pod.daemon_set.is_none() && !pod.mirror && !pod.finished;
-        sightings.longest_grace = pods.iter().filter(goes).map(|pod| pod.grace).max().unwrap_or_default();
+        let leaving = pods.iter().filter(|pod| pod.must_leave());
+        sightings.longest_grace = leaving.map(|pod| pod.grace).max().unwrap_or_default();
     }
     if let Seen::Known(pods) = &seen.pods {
         let ending = pods.iter().filter(|pod| pod.ends_at.is_some());

@@ -107,20 +107,16 @@ impl Observer {
                 (Seen::Unknown, 0, BTreeSet::new())
             };
         // The watches are read last: they are the freshest, and evictions follow at once.
-        let Observation { node, doubt, pods, proven, .. } =
-            self.read_watches(job, cluster, absence_is_proven);
-        faults.extend(node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
+        let watched = self.read_watches(job, cluster, absence_is_proven);
+        faults.extend(watched.node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
         let seen = Observation {
-            node,
-            doubt,
-            pods,
-            proven,
             aws_was_asked: true,
             membership,
             group,
             target_groups,
             unread_target_groups,
             missing_target_groups,
+            ..watched
         };
         (seen, faults)
     }

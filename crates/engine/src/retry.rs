@@ -98,7 +98,8 @@ const POD_LIST: Duration = Duration::from_secs(1);
 /// second; calls of many jobs go out together.
 const WRITE: Duration = Duration::from_secs(3);
 /// How long a hook rests after a failed call: a tenth of the shortest HeartbeatTimeout (30 s), and twice
-/// as long each time, up to 24 s; up to 192 s where AWS says that it is not open. All calls to Auto Scaling share one bucket for each account.
+/// as long each time, up to 24 s; up to 192 s where AWS says that it is not open. All calls to Auto Scaling share
+/// one bucket for each account.
 const HOOK: Duration = Duration::from_secs(3);
 /// How long an answer rests that AWS took, before it is given again. A group shows its new state within seconds; a
 /// refusal counts as the second witness after as long (core's `hook_action`).

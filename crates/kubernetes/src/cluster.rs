@@ -171,8 +171,7 @@ impl KubernetesCluster {
         body: Value,
     ) -> Result<Outcome, Fault> {
         let object = format!("node {node}");
-        let request =
-            fault::Request { cluster: self.name.as_str(), kind, object: &object, name: node.as_str() };
+        let request = self.request(kind, node.as_str(), &object);
         // Only the metadata is asked for in return: a Node lists every image that it holds.
         let path = Path::new(api::Node::url_path(&(), None));
         let patch = path.patch_metadata(node.as_str(), &PatchParams::default(), &Patch::Merge(body));
@@ -185,12 +184,7 @@ impl KubernetesCluster {
     async fn list_pods(&self, node: &NodeName) -> Result<Outcome, Fault> {
         let client = self.clients()?.general;
         let object = format!("pods of node {node}");
-        let request = fault::Request {
-            cluster: self.name.as_str(),
-            kind: Kind::ListPods,
-            object: &object,
-            name: node.as_str(),
-        };
+        let request = self.request(Kind::ListPods, node.as_str(), &object);
         let lists_cheaply = self.lists_cheaply.get_or_try_init(|| async {
             let version = client.apiserver_version();
             let version = self.metrics.measure(Call::GetVersion, version, fault::result).await?;
@@ -220,7 +214,7 @@ impl KubernetesCluster {
 
     async fn evict(&self, pod: &PodRef, body: &Value) -> Result<Outcome, Fault> {
         let object = format!("pod {}", pod.in_words());
-        let request = self.request(Kind::Evict, pod, &object);
+        let request = self.request(Kind::Evict, &pod.name, &object);
         let path = format!("{}/{}/eviction", api::Pod::url_path(&(), Some(&pod.namespace)), pod.name);
         let eviction = Path::new(path).create(&PostParams::default(), body.to_string().into_bytes());
         let client = self.clients()?.general;
@@ -230,7 +224,7 @@ impl KubernetesCluster {
 
     async fn delete(&self, pod: &PodRef, grace_seconds: u32) -> Result<Outcome, Fault> {
         let object = format!("pod {}", pod.in_words());
-        let request = self.request(Kind::Delete, pod, &object);
+        let request = self.request(Kind::Delete, &pod.name, &object);
         let preconditions =
             Preconditions { uid: Some(pod.uid.as_str().to_owned()), ..Preconditions::default() };
         let options = DeleteParams {
@@ -258,8 +252,8 @@ impl KubernetesCluster {
         answer.map_or_else(|error| fault::read(request, &error), |_| Ok(Outcome::Done))
     }
 
-    fn request<'a>(&'a self, kind: Kind, pod: &'a PodRef, object: &'a str) -> fault::Request<'a> {
-        fault::Request { cluster: self.name.as_str(), kind, object, name: &pod.name }
+    fn request<'a>(&'a self, kind: Kind, name: &'a str, object: &'a str) -> fault::Request<'a> {
+        fault::Request { cluster: self.name.as_str(), kind, object, name }
     }
 }
 

@@ -182,9 +182,9 @@ impl View {
     pub(crate) fn on_listed(&self, node: &NodeName, pods: impl Iterator<Item = WatchedPod>) -> bool {
         let mut missed = false;
         self.update(|state| {
-            let goes = |pod: &Pod| pod.daemon_set.is_none() && !pod.mirror && !pod.finished;
             let knows = |pod: &PodRef| state.pods.get(node).is_some_and(|known| known.contains_key(pod));
-            let new: Vec<_> = pods.filter(|watched| goes(&watched.pod) && !knows(&watched.pod.pod)).collect();
+            let new: Vec<_> =
+                pods.filter(|watched| watched.pod.must_leave() && !knows(&watched.pod.pod)).collect();
             missed = !new.is_empty();
             new.into_iter().fold(Touched::Nobody, |touched, pod| touched.and(state.put_pod(pod)))
         });

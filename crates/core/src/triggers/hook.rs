@@ -47,7 +47,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         Some(Entitlement::Ended(_)) if hook.passage == Passage::RootVolume => {
             return while_it_reboots(seen, patient);
         }
-        Some(Entitlement::Confirms) if !fresh && is_in_service(seen) => {
+        Some(Entitlement::Confirms) if !fresh && seen.is_in_service() => {
             return Entitlement::Undo(UndoReason::InService);
         }
         Some(entitlement) => return entitlement,
@@ -65,7 +65,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
     match &seen.membership {
         Seen::Known(_) if is_past(hook.passage, false, seen) => Entitlement::Ended(Ended::Answered),
         Seen::Known(member) if member.state == wait_state => Entitlement::Acts,
-        Seen::Known(_) if !fresh && is_in_service(seen) => Entitlement::Undo(UndoReason::InService),
+        Seen::Known(_) if !fresh && seen.is_in_service() => Entitlement::Undo(UndoReason::InService),
         Seen::Known(_) => undecided,
         // What is described may lag behind the launch, too.
         Seen::Gone if !fresh && machine::has_ended(facts) => Entitlement::Ended(Ended::InstanceEnded),
@@ -84,15 +84,11 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
 
 fn while_it_reboots(seen: &Observation, patient: bool) -> Entitlement {
     match &seen.node {
-        Seen::Known(node) if node.ready && is_in_service(seen) => Entitlement::Undo(UndoReason::Reprieved),
+        Seen::Known(node) if node.ready && seen.is_in_service() => Entitlement::Undo(UndoReason::Reprieved),
         Seen::Gone if seen.membership == Seen::Gone => Entitlement::Ended(Ended::Answered),
         Seen::Known(_) | Seen::Gone | Seen::Unknown if patient => Entitlement::Returns,
         Seen::Known(_) | Seen::Gone | Seen::Unknown => Entitlement::Ended(Ended::LeftIsolated),
     }
-}
-
-fn is_in_service(seen: &Observation) -> bool {
-    seen.membership.known().is_some_and(|member| member.state == LifecycleState::InService)
 }
 
 /// From the event's own time and the hook's limits, never from our start.
