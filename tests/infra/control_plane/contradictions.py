@@ -168,8 +168,10 @@ def is_ours(event):
 
 
 def what(event):
-    """Such as `pods` and `pods/binding`."""
-    asked = event["objectRef"]
+    """Such as `pods`, `pods/binding`, and `/version` for what is no resource."""
+    asked = event.get("objectRef")
+    if asked is None:
+        return event["requestURI"]
     return f"{asked['resource']}/{asked['subresource']}" if "subresource" in asked else asked["resource"]
 
 
