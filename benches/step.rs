@@ -116,7 +116,7 @@ impl World {
             seen.target_groups = Seen::Known(groups);
             learn_of_observation(&mut job.memory, &job.instance, &seen, AT + Duration::from_secs(10));
             for pod in pods.iter().step_by(2) {
-                let evict = Action::Evict { pod: pod.pod.clone(), grace: None };
+                let evict = Action::Evict { pod: pod.pod.clone(), origin: pod.origin.clone(), grace: None };
                 let refused = Ok(Outcome::Blocked { budget: None });
                 learn_of_outcome(&mut job.memory, &evict, &refused, &seen, AT + Duration::from_secs(38));
             }

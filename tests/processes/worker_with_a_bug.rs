@@ -74,6 +74,10 @@ impl Cluster for WithABug {
         self.0.changes(instance)
     }
 
+    fn readiness(&self, namespace: &str) -> watch::Receiver<u64> {
+        self.0.readiness(namespace)
+    }
+
     async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault> {
         panic!("a bug, at {call:?}");
     }

@@ -19,9 +19,8 @@ use super::script::seconds;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     kubernetes: usize,
-    /// Evictions that a budget refuses. They are repeated every five seconds for as long as there is time, for every
-    /// pod, so that no bound holds yet.
-    refused: usize,
+    /// Evictions that a budget refuses, by what makes such pods.
+    refused: BTreeMap<String, Vec<Timestamp>>,
     /// The most pods that its node had at a time.
     pods: usize,
     /// Beside heartbeats.
@@ -36,6 +35,8 @@ const AWS: usize = 40;
 const HOUR: Duration = seconds(3_600);
 /// In one HeartbeatTimeout.
 const HEARTBEATS: usize = 3;
+/// Beside one for each pod, in an hour: a rest of 40 s that nothing ends is 90.
+const REFUSED: usize = 100;
 /// Of a record, in bytes.
 const RECORD: usize = 64 * 1024;
 /// From receipt to cordon.
@@ -76,6 +77,7 @@ impl Checks {
     }
 
     fn count_in_cluster(&mut self, world: &World, name: &ClusterName, call: &ClusterCall) {
+        let now = world.now();
         let node = match call {
             ClusterCall::Isolate { node, record, .. }
             | ClusterCall::Exclude { node, record, .. }
@@ -93,7 +95,10 @@ impl Checks {
         if let ClusterCall::Evict { pod, .. } = call
             && is_refused(cluster, pod)
         {
-            self.tallies.entry(node.instance.clone()).or_default().refused += 1;
+            let origin =
+                cluster.pod(&pod.uid).and_then(|pod| pod.owner.as_ref()).map(|owner| owner.uid.clone());
+            let tally = self.tallies.entry(node.instance.clone()).or_default();
+            tally.refused.entry(origin.unwrap_or_else(|| pod.name.clone())).or_default().push(now);
             return;
         }
         let pods = cluster.pods_of_node(&node.name).filter(|pod| !is_daemon(pod)).count();
@@ -121,9 +126,10 @@ impl Checks {
         figures.insert("reads of AWS in a world for each job (calls of a job in an hour)", reads * 100 / AWS);
         for (id, tally) in std::mem::take(&mut self.tallies) {
             let kubernetes = (tally.kubernetes, 2 * tally.pods + KUBERNETES);
-            let most =
-                figures.entry("evictions of one job that budgets refused (all calls of a job)").or_default();
-            *most = (tally.refused * 100 / kubernetes.1).max(*most);
+            for times in tally.refused.values() {
+                let refused = (most_within(times, HOUR), tally.pods + REFUSED);
+                self.keep(world, &mut figures, "refused evictions of pods alike in an hour", &id, refused);
+            }
             let aws = (most_within(&tally.aws, HOUR), AWS);
             self.keep(world, &mut figures, "calls to the API server for one job", &id, kubernetes);
             self.keep(world, &mut figures, "calls to AWS for one job in an hour", &id, aws);

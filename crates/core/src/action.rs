@@ -31,6 +31,8 @@ pub enum Action {
     Evict {
         /// The pod, by UID too.
         pod: PodRef,
+        /// What makes it again.
+        origin: PodOrigin,
         /// A grace shorter than the pod's own, where less time is left.
         grace: Option<Duration>,
     },
@@ -80,7 +82,7 @@ pub enum Action {
 }
 
 /// The disruption budget that refused an eviction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BudgetName(pub String);
 
 /// What an action led to: the call was answered, or it failed.

@@ -106,10 +106,10 @@ pub struct Unwritten {
 }
 
 /// The newest answer to an eviction or deletion of one pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodAnswer {
-    /// A budget, a webhook or a policy refuses, or the call failed.
-    pub refused: bool,
+    /// What refuses: a budget, a webhook or a policy; or the pod itself, where the call failed.
+    pub refused_by: Option<Key>,
     /// It is a webhook or a policy.
     pub vetoed: bool,
     /// It was a deletion that was asked for.
@@ -148,6 +148,11 @@ impl Memory {
     pub fn closed_at(&self) -> Option<Timestamp> {
         // A node that cannot be written is never closed.
         self.sightings.closed_at.or(self.unwritten.map(|unwritten| unwritten.since))
+    }
+
+    /// The newest answer about a pod.
+    pub(crate) fn answer(&self, pod: &Pod) -> PodAnswer {
+        self.pods.get(&pod.pod.uid).cloned().unwrap_or_default()
     }
 
     /// How this rests, if it does.

@@ -10,8 +10,6 @@ pub enum Repeat {
     Never,
     /// After a pause of this kind, longer each time where the kind says so.
     Again(Pause, Key),
-    /// When this disruption budget may have opened.
-    Budget(BudgetName, Key),
 }
 
 /// Why something rests.
@@ -31,6 +29,8 @@ pub enum Pause {
     PodList,
     /// A write to AWS that failed.
     Write,
+    /// A deregistration that worked: somebody may put the target back.
+    Deregistered,
     /// A call about a hook that failed.
     Hook,
     /// A call about a hook that AWS says is not open.
@@ -48,6 +48,10 @@ pub enum Key {
     Unwritten,
     /// A pod.
     Pod(PodUid),
+    /// The evictions that this disruption budget refuses.
+    Budget(String, BudgetName),
+    /// The evictions that are refused without a budget: most likely for the sake of what makes the pod.
+    Origin(String, PodOrigin),
     /// All pods of the node, read anew.
     PodList,
     /// The action of a hook.
@@ -65,8 +69,27 @@ pub enum Key {
 pub struct Cooldown {
     /// How often in a row it was done in vain.
     pub times: u32,
+    /// When it was done for the last time.
+    pub since: Timestamp,
     /// Not before then again.
     pub until: Timestamp,
+}
+
+impl Key {
+    /// Where evictions are refused by this: a pod there that becomes ready, or is gone, may change it.
+    pub fn refusing_namespace(&self) -> Option<&str> {
+        match self {
+            Self::Budget(namespace, _) | Self::Origin(namespace, _) => Some(namespace),
+            Self::Node
+            | Self::Unwritten
+            | Self::Pod(_)
+            | Self::PodList
+            | Self::Hook(_)
+            | Self::Deregistration(_)
+            | Self::Registration(_)
+            | Self::Membership(_) => None,
+        }
+    }
 }
 
 impl Action {
@@ -107,9 +130,6 @@ impl Action {
     /// Whether it is repeated after this outcome.
     pub fn repeat(&self, outcome: &ActionResult) -> Repeat {
         let worked = matches!(outcome, Ok(Outcome::Done | Outcome::Gone));
-        if let (Self::Evict { .. }, Ok(Outcome::Blocked { budget: Some(budget) })) = (self, outcome) {
-            return Repeat::Budget(budget.clone(), self.key());
-        }
         let pause = match self {
             Self::Isolate { .. } | Self::Exclude { .. } | Self::WriteRecord { .. } | Self::Release { .. } => {
                 match outcome {
@@ -123,6 +143,9 @@ impl Action {
                 }
             }
             Self::Delete { .. } if !worked => Pause::Deletion,
+            Self::Evict { pod, origin, .. } if !worked => {
+                return Repeat::Again(Pause::Eviction, refused_by(pod, origin, outcome));
+            }
             Self::Evict { .. } | Self::Delete { .. } => Pause::Eviction,
             Self::ListPods { .. } if worked => return Repeat::Never,
             Self::ListPods { .. } => Pause::PodList,
@@ -132,9 +155,21 @@ impl Action {
             Self::Heartbeat(_) | Self::CompleteHook(_) => Pause::Hook,
             Self::Deregister(_) | Self::Register(_) if !worked => Pause::Write,
             Self::Detach { .. } | Self::TerminateThroughGroup { .. } if !worked => Pause::Write,
-            Self::Deregister(_) | Self::Register(_) => return Repeat::Never,
+            Self::Deregister(_) => Pause::Deregistered,
+            Self::Register(_) => return Repeat::Never,
             Self::Detach { .. } | Self::TerminateThroughGroup { .. } => return Repeat::Never,
         };
         Repeat::Again(pause, self.key())
+    }
+}
+
+/// What refuses this eviction will refuse the next one like it. A pod's UID is new each time, so that only a call that
+/// failed goes by it: it says nothing about other pods.
+fn refused_by(pod: &PodRef, origin: &PodOrigin, outcome: &ActionResult) -> Key {
+    let namespace = pod.namespace.clone();
+    match outcome {
+        Ok(Outcome::Blocked { budget: Some(budget) }) => Key::Budget(namespace, budget.clone()),
+        Err(Failure::Retry) => Key::Pod(pod.uid.clone()),
+        Ok(_) | Err(Failure::Denied | Failure::Invalid) => Key::Origin(namespace, origin.clone()),
     }
 }

@@ -108,7 +108,7 @@ impl Actor<'_> {
                 let (record, guard) = (record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::Release { node, record, guard }).await
             }
-            Action::Evict { pod, grace } => {
+            Action::Evict { pod, grace, .. } => {
                 self.in_cluster(ClusterCall::Evict { pod: pod.clone(), grace: *grace }).await
             }
             Action::Delete { pod, grace } => {

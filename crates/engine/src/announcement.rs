@@ -238,7 +238,7 @@ fn sentence(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use offramp_core::{GroupName, PodRef, PodUid};
+    use offramp_core::{GroupName, PodOrigin, PodRef, PodUid};
 
     use super::*;
 
@@ -277,8 +277,10 @@ mod tests {
     fn only_what_an_operator_should_know_of_an_action_is_announced() {
         let pod = PodRef { namespace: "shop".to_owned(), name: "web-1".to_owned(), uid: PodUid::new("u") };
         let grace = Duration::from_secs(30);
-        let (evict, delete) =
-            (Action::Evict { pod: pod.clone(), grace: None }, Action::Delete { pod, grace });
+        let (evict, delete) = (
+            Action::Evict { pod: pod.clone(), origin: PodOrigin("shop web".into()), grace: None },
+            Action::Delete { pod, grace },
+        );
         let group = GroupName::new("workers");
         let said = |action: &Action, outcome: ActionResult| Announcement::of_action(action, &outcome);
         let deleted = said(&delete, Ok(Outcome::Done)).unwrap();

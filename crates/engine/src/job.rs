@@ -115,6 +115,8 @@ struct Task {
     isolate_again_at: Option<Timestamp>,
     /// What could not be read the last time.
     faults: BTreeSet<String>,
+    /// The namespaces in which evictions are refused, and whether their pods have become ready since.
+    refusing: BTreeMap<String, watch::Receiver<u64>>,
     pauses: GrowingPauses,
     alive: watch::Sender<Alive>,
     status: watch::Sender<JobStatus>,
@@ -157,6 +159,7 @@ impl Task {
             announced: BTreeSet::new(),
             isolate_again_at: None,
             faults: BTreeSet::new(),
+            refusing: BTreeMap::new(),
             shared,
             alive,
             status,
@@ -179,6 +182,7 @@ impl Task {
             if self.lost_for_good(now) {
                 break End::HandedOver;
             }
+            self.learn_of_readiness(now);
             let changes = self.changes();
             let until = match self.route(now) {
                 Ok(()) => {
@@ -320,6 +324,7 @@ impl Task {
             .filter(|cluster| self.cluster.as_ref().is_none_or(|own| own.name() == cluster.name()));
         let mut changes: Vec<_> =
             own.map(|cluster| change_of(cluster.changes(&self.job.instance)).boxed()).collect();
+        changes.extend(self.refusing.values().cloned().map(|readiness| next_of(readiness).boxed()));
         if let Some((cluster, _)) = self.unproven() {
             changes.push(change_of(cluster.proven()).boxed());
         } else if !self.node_seen {
@@ -362,11 +367,14 @@ impl Task {
 /// Waits for a change from now on.
 fn change_of<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>) -> impl Future<Output = ()> + Send {
     changes.mark_unchanged();
-    async move {
-        if changes.changed().await.is_err() {
-            // Its cluster is gone, and so are its changes.
-            std::future::pending::<()>().await;
-        }
+    next_of(changes)
+}
+
+/// Waits for a change that was not taken in yet.
+async fn next_of<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>) {
+    if changes.changed().await.is_err() {
+        // Its cluster is gone, and so are its changes.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a job keeps of what came of its actions, and of what a later observation may not show any more. Core's
 //! decision reads it, and says what is done again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{
@@ -17,6 +18,8 @@ mod tests;
 /// DescribeTargetHealth may lag behind DeregisterTargets by a few seconds; a target still shown healthy
 /// after this was registered again.
 const REGISTERED_AGAIN: Duration = Duration::from_secs(15);
+/// The disruption controller counts within some 100 ms on a quiet cluster.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// Takes in what an action led to that followed from `seen`.
 pub fn learn_of_outcome(
@@ -41,11 +44,15 @@ pub fn learn_of_outcome(
         }
         Action::WriteRecord { .. } => memory.record_writes += 1,
         Action::ListPods { .. } if worked => memory.pods_listed = Some(now),
-        Action::Evict { pod, .. } => learn_of_pod(memory, &pod.uid, false, outcome, seen, now),
-        Action::Delete { pod, .. } => learn_of_pod(memory, &pod.uid, true, outcome, seen, now),
+        Action::Evict { pod, .. } | Action::Delete { pod, .. } => {
+            learn_of_pod(memory, &pod.uid, action, outcome, seen, now);
+        }
         Action::Deregister(target) if worked => {
             memory.draining_since.entry(target.clone()).or_insert(now);
-            memory.deregistered.insert(target.clone());
+            if memory.deregistered.insert(target.clone()) {
+                // The failures before it count no more.
+                memory.cooldowns.remove(&action.key());
+            }
         }
         Action::Heartbeat(hook) | Action::CompleteHook(hook) => {
             let completes = matches!(action, Action::CompleteHook(_));
@@ -91,16 +98,31 @@ fn learn_of_node_write(memory: &mut Memory, outcome: &ActionResult, now: Timesta
 /// What was done rests, if it may be done again; what needs no second time is forgotten.
 fn rest(memory: &mut Memory, action: &Action, outcome: &ActionResult, now: Timestamp) {
     let repeat = action.repeat(outcome);
-    let key = match &repeat {
-        Repeat::Never => {
-            memory.cooldowns.remove(&action.key());
-            return;
-        }
-        Repeat::Again(_, key) | Repeat::Budget(_, key) => key,
+    let Repeat::Again(_, key) = &repeat else {
+        memory.cooldowns.remove(&action.key());
+        return;
     };
     let cooldown = memory.cooldowns.entry(key.clone()).or_default();
-    cooldown.times += 1;
+    // Six pods that one budget refuses in the same moment are one refusal.
+    if cooldown.times == 0 || cooldown.since < now {
+        cooldown.times += 1;
+    }
+    cooldown.since = now;
     cooldown.until = now + retry::pause(&repeat, cooldown.times);
+}
+
+/// The namespaces in which evictions are refused.
+pub(crate) fn refusing_namespaces(memory: &Memory) -> BTreeSet<&str> {
+    memory.cooldowns.keys().filter_map(Key::refusing_namespace).collect()
+}
+
+/// Takes in that a pod of this namespace has become ready, or is gone: a budget may have opened. It is asked again as early
+/// as after a first refusal, and not in the same moment: the disruption controller counts first.
+pub(crate) fn learn_of_readiness(memory: &mut Memory, namespace: &str, now: Timestamp) {
+    let refused = memory.cooldowns.iter_mut().filter(|(key, _)| key.refusing_namespace() == Some(namespace));
+    for (_, cooldown) in refused {
+        cooldown.until = cooldown.until.min((cooldown.since + retry::EVICTION).max(now + COUNTED));
+    }
 }
 
 const fn has_worked(outcome: &ActionResult) -> bool {
@@ -110,17 +132,27 @@ const fn has_worked(outcome: &ActionResult) -> bool {
 fn learn_of_pod(
     memory: &mut Memory,
     pod: &PodUid,
-    deleted: bool,
+    action: &Action,
     outcome: &ActionResult,
     seen: &Observation,
     now: Timestamp,
 ) {
     let worked = has_worked(outcome);
     let vetoed = matches!(outcome, Ok(Outcome::Vetoed { .. }));
+    let deleted = matches!(action, Action::Delete { .. });
+    let refused_by = match action.repeat(outcome) {
+        Repeat::Again(_, key) if !worked => Some(key),
+        Repeat::Again(..) | Repeat::Never => None,
+    };
     let answer = memory.pods.entry(pod.clone()).or_default();
-    *answer = PodAnswer { refused: !worked, vetoed, deleted, cut: answer.cut || (worked && deleted) };
+    let cut = answer.cut || (worked && deleted);
+    let before = std::mem::replace(answer, PodAnswer { refused_by, vetoed, deleted, cut });
     if !worked {
         return;
+    }
+    // What refused this one lets pods go now: the next is asked at once.
+    if let Some(key) = before.refused_by.filter(|_| !deleted) {
+        memory.cooldowns.remove(&key);
     }
     let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
     if let Some(pod) = seen_pod {

@@ -57,21 +57,18 @@ impl GrowingPauses {
 /// How long something rests that is done for the `times`th time in a row without any progress. Core says what is
 /// done again, and what counts as the same.
 pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
-    let pause = match repeat {
-        Repeat::Never => return Duration::ZERO,
-        Repeat::Budget(..) => Pause::Eviction,
-        Repeat::Again(pause, _) => *pause,
-    };
+    let Repeat::Again(pause, _) = repeat else { return Duration::ZERO };
     let grown = |first: Duration, most: u32| first * 2_u32.pow(times.saturating_sub(1).min(most));
     let doubled = |first| grown(first, DOUBLINGS);
     match pause {
         Pause::NodeUnshown => WATCH_LAG,
         Pause::NodeUnanswered => FIRST,
         Pause::NodeRefused => grown(NODE_REFUSED, REFUSED_DOUBLINGS),
-        Pause::Eviction => EVICTION,
-        Pause::Deletion => DELETION,
+        Pause::Eviction => doubled(EVICTION),
+        Pause::Deletion => doubled(DELETION),
         Pause::PodList => doubled(POD_LIST),
-        Pause::Write => WRITE,
+        Pause::Write => doubled(WRITE),
+        Pause::Deregistered => grown(DEREGISTERED, DEREGISTERED_DOUBLINGS),
         Pause::Hook => doubled(HOOK),
         Pause::HookRefused => grown(HOOK, REFUSED_DOUBLINGS),
         Pause::Confirmation => doubled(CONFIRMATION),
@@ -84,19 +81,24 @@ const WATCH_LAG: Duration = Duration::from_secs(5);
 /// How long a write to the node rests that the API server refuses: a permission may be granted, a webhook come back within
 /// a second. Twice as long each time, up to 64 s: some sixty in the hour of a hook.
 const NODE_REFUSED: Duration = Duration::from_secs(1);
-/// How long an eviction rests. kubectl drain and the Eviction API's own advice are 5 s; a budget opens when
-/// another pod becomes ready, which takes longer than that. After a success this covers the time until a watch
-/// shows it.
-const EVICTION: Duration = Duration::from_secs(5);
+/// How long an eviction rests at first. kubectl drain and the Eviction API's own advice are 5 s; after a success this covers
+/// the time until a watch shows it. Twice as long each time, up to 40 s: some ninety refusals of one budget in the hour of a
+/// hook. A pod that becomes ready ends the rest (`learning::learn_of_readiness`); a budget that somebody edits is seen within
+/// these 40 s.
+pub(crate) const EVICTION: Duration = Duration::from_secs(5);
 /// How long a deletion rests that was refused: at the end seconds count, and a webhook that refuses all of them would
-/// otherwise be asked some hundred times a second.
+/// otherwise be asked some hundred times a second. Twice as long each time, up to 16 s, half of the usual grace.
 const DELETION: Duration = Duration::from_secs(2);
 /// How long a list of a node's pods rests, twice as long each time, up to 8 s. What it shows beside the watch is shown
 /// by that within a second as well, mostly.
 const POD_LIST: Duration = Duration::from_secs(1);
-/// How long a failed AWS write rests, whatever wakes the job meanwhile. ELB grants an account ten calls a
-/// second; calls of many jobs go out together.
+/// How long a failed AWS write rests, whatever wakes the job meanwhile, and twice as long each time, up to 24 s. ELB grants
+/// an account ten calls a second; calls of many jobs go out together.
 const WRITE: Duration = Duration::from_secs(3);
+/// How long a target stays alone that was deregistered, and that a controller puts back: as long as DescribeTargetHealth may
+/// lag behind (`learning`), and twice as long each time, up to 240 s: some twenty in the hour of a hook.
+const DEREGISTERED: Duration = Duration::from_secs(15);
+const DEREGISTERED_DOUBLINGS: u32 = 4;
 /// How long a hook rests after a failed call: a tenth of the shortest HeartbeatTimeout (30 s), and twice
 /// as long each time, up to 24 s; up to 192 s where AWS says that it is not open. All calls to Auto Scaling share
 /// one bucket for each account.
@@ -160,10 +162,11 @@ mod tests {
         check(Pause::NodeUnshown, [5_000; 5]);
         check(Pause::NodeUnanswered, [200; 5]);
         check(Pause::NodeRefused, [1_000, 2_000, 4_000, 8_000, 16_000]);
-        check(Pause::Eviction, [5_000; 5]);
-        check(Pause::Deletion, [2_000; 5]);
+        check(Pause::Eviction, [5_000, 10_000, 20_000, 40_000, 40_000]);
+        check(Pause::Deletion, [2_000, 4_000, 8_000, 16_000, 16_000]);
         check(Pause::PodList, [1_000, 2_000, 4_000, 8_000, 8_000]);
-        check(Pause::Write, [3_000; 5]);
+        check(Pause::Write, [3_000, 6_000, 12_000, 24_000, 24_000]);
+        check(Pause::Deregistered, [15_000, 30_000, 60_000, 120_000, 240_000]);
         check(Pause::Hook, [3_000, 6_000, 12_000, 24_000, 24_000]);
         check(Pause::HookRefused, [3_000, 6_000, 12_000, 24_000, 48_000]);
         check(Pause::Confirmation, [10_000, 20_000, 40_000, 80_000, 80_000]);

@@ -170,6 +170,10 @@ impl Cluster for Blue {
         watch::channel(0).1
     }
 
+    fn readiness(&self, _: &str) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
     async fn perform(&self, _: &ClusterCall) -> Result<Outcome, Fault> {
         self.0.reach("perform");
         Ok(Outcome::Done)

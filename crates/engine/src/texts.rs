@@ -46,8 +46,8 @@ impl InWords for Action {
             Self::WriteRecord { .. } => "record".to_owned(),
             Self::ListPods { node } => format!("list the pods of {node}"),
             Self::Deregister(target) => format!("deregister {}", target.in_words()),
-            Self::Evict { pod, grace: None } => format!("evict {}", pod.in_words()),
-            Self::Evict { pod, grace: Some(grace) } => {
+            Self::Evict { pod, grace: None, .. } => format!("evict {}", pod.in_words()),
+            Self::Evict { pod, grace: Some(grace), .. } => {
                 format!("evict {} with {}", pod.in_words(), in_words(*grace))
             }
             Self::Delete { pod, grace } => format!("delete {} with {}", pod.in_words(), in_words(*grace)),

@@ -307,6 +307,10 @@ impl Cluster for KubernetesCluster {
         self.view.changes(instance)
     }
 
+    fn readiness(&self, namespace: &str) -> watch::Receiver<u64> {
+        self.view.readiness(namespace)
+    }
+
     fn seats(&self) -> Option<&Seats> {
         Some(&self.seats)
     }

@@ -25,6 +25,15 @@ pub(crate) struct WatchedPod {
     /// pod is read, because they change on their own.
     pub(crate) pod: Pod,
     pub(crate) labels: BTreeMap<String, String>,
+    /// The Ready condition is True.
+    pub(crate) ready: bool,
+}
+
+impl WatchedPod {
+    /// A disruption budget counts on it.
+    pub(crate) const fn is_healthy(&self) -> bool {
+        self.ready && self.pod.ends_at.is_none()
+    }
 }
 
 /// Trims a Pod. One that is bound to no node is none of ours.
@@ -42,7 +51,10 @@ pub(crate) fn read(pod: k8s_openapi::api::core::v1::Pod) -> Option<WatchedPod> {
     };
     let origin = PodOrigin(origin);
     let class = spec.priority_class_name.as_deref();
-    let phase = pod.status.and_then(|status| status.phase);
+    let status = pod.status.unwrap_or_default();
+    let mut conditions = status.conditions.iter().flatten();
+    let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let phase = status.phase;
     let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     Some(WatchedPod {
         node,
@@ -69,6 +81,7 @@ pub(crate) fn read(pod: k8s_openapi::api::core::v1::Pod) -> Option<WatchedPod> {
                 .map(|(end, grace)| timestamp(end) - Duration::from_secs(u64::try_from(grace).unwrap_or(0))),
         },
         labels: meta.labels.unwrap_or_default(),
+        ready,
     })
 }
 

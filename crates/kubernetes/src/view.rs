@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use channels::{Channels, Touched};
+use channels::{Channels, Subject, Touched};
 use offramp_core::{InstanceId, Node, NodeDoubt, NodeName, Pod, PodRef, PodUid, Seen, Timestamp};
 use offramp_engine::NodeSummary;
 use tokio::sync::watch;
@@ -134,7 +134,16 @@ impl View {
 
     /// A channel that changes when this instance is touched.
     pub(crate) fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).subscribe(instance)
+        self.subscribe(&Subject::Instance(instance.clone()))
+    }
+
+    /// A channel that changes when other pods of this namespace are ready.
+    pub(crate) fn readiness(&self, namespace: &str) -> watch::Receiver<u64> {
+        self.subscribe(&Subject::Readiness(namespace.to_owned()))
+    }
+
+    fn subscribe(&self, subject: &Subject) -> watch::Receiver<u64> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).subscribe(subject)
     }
 
     /// News of the watch of Nodes.
@@ -148,7 +157,7 @@ impl View {
                 for node in nodes {
                     state.put_node(node);
                 }
-                Touched::Everybody
+                Touched::Everything
             }
             News::Changed(node) => state.put_node(node),
             News::Deleted(node) => state.drop_node(&node.node.name),
@@ -167,7 +176,7 @@ impl View {
                 for pod in pods {
                     state.put_pod(pod);
                 }
-                Touched::Everybody
+                Touched::Everything
             }
             News::Changed(pod) => state.put_pod(pod),
             News::Deleted(pod) => state.drop_pod(&pod),
@@ -186,7 +195,7 @@ impl View {
             let new: Vec<_> =
                 pods.filter(|watched| watched.pod.must_leave() && !knows(&watched.pod.pod)).collect();
             missed = !new.is_empty();
-            new.into_iter().fold(Touched::Nobody, |touched, pod| touched.and(state.put_pod(pod)))
+            new.into_iter().fold(Touched::Nothing, |touched, pod| touched.and(state.put_pod(pod)))
         });
         missed
     }
@@ -200,7 +209,7 @@ impl View {
                 for service in services {
                     state.put_service(service);
                 }
-                Touched::Everybody
+                Touched::Everything
             }
             News::Changed(service) => state.put_service(service),
             News::Deleted(service) => state.put_service(WatchedService { local: None, ..service }),
@@ -215,14 +224,14 @@ impl View {
     /// Changes the state and then wakes who is concerned: they see the new one.
     fn update(&self, change: impl FnOnce(&mut State) -> Touched) {
         let touched = change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
-        if touched != Touched::Nobody {
+        if touched != Touched::Nothing {
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).wake(&touched);
         }
     }
 
     #[cfg(test)]
     pub(crate) fn channel_count(&self) -> usize {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).by_instance.len()
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).by_subject.len()
     }
 }
 
@@ -263,20 +272,20 @@ impl State {
         let looks_same = self.nodes.get(&name).is_some_and(|old| old.looks_like(&node));
         if looks_same {
             self.nodes.insert(name, node);
-            return Touched::Nobody;
+            return Touched::Nothing;
         }
         // A node object can come back under its name for another instance, or tell a little later which it is.
         let was = self.drop_node(&name);
         let is = match &node.machine {
             Machine::Instance(instance) => {
                 self.by_instance.entry(instance.clone()).or_default().insert(name.clone());
-                Touched::Some(BTreeSet::from([instance.clone()]))
+                Touched::of(Subject::Instance(instance.clone()))
             }
             Machine::Unidentified => {
                 self.unidentified.insert(name.clone());
-                Touched::Nobody
+                Touched::Nothing
             }
-            Machine::Other => Touched::Nobody,
+            Machine::Other => Touched::Nothing,
         };
         self.nodes.insert(name, node);
         was.and(is)
@@ -284,32 +293,36 @@ impl State {
 
     fn drop_node(&mut self, name: &NodeName) -> Touched {
         self.unidentified.remove(name);
-        let Some(old) = self.nodes.remove(name) else { return Touched::Nobody };
-        let Machine::Instance(instance) = old.machine else { return Touched::Nobody };
+        let Some(old) = self.nodes.remove(name) else { return Touched::Nothing };
+        let Machine::Instance(instance) = old.machine else { return Touched::Nothing };
         if let Some(names) = self.by_instance.get_mut(&instance) {
             names.remove(name);
             if names.is_empty() {
                 self.by_instance.remove(&instance);
             }
         }
-        Touched::Some(BTreeSet::from([instance]))
+        Touched::of(Subject::Instance(instance))
     }
 
     fn put_pod(&mut self, pod: WatchedPod) -> Touched {
         let touched = self.touched(&pod.node);
         let pods = self.pods.entry(pod.node.clone()).or_default();
-        let same = pods.get(&pod.pod.pod) == Some(&pod);
+        let old = pods.get(&pod.pod.pod);
+        let looks_same = old.is_some_and(|old| (&old.pod, &old.labels) == (&pod.pod, &pod.labels));
+        let counts_same = old.is_some_and(WatchedPod::is_healthy) == pod.is_healthy();
+        let readiness = Subject::Readiness(pod.pod.pod.namespace.clone());
         pods.insert(pod.pod.pod.clone(), pod);
-        if same { Touched::Nobody } else { touched }
+        let touched = if looks_same { Touched::Nothing } else { touched };
+        if counts_same { touched } else { touched.and(Touched::of(readiness)) }
     }
 
     fn drop_pod(&mut self, pod: &WatchedPod) -> Touched {
-        let Some(pods) = self.pods.get_mut(&pod.node) else { return Touched::Nobody };
+        let Some(pods) = self.pods.get_mut(&pod.node) else { return Touched::Nothing };
         pods.remove(&pod.pod.pod);
         if pods.is_empty() {
             self.pods.remove(&pod.node);
         }
-        self.touched(&pod.node)
+        self.touched(&pod.node).and(Touched::of(Subject::Readiness(pod.pod.pod.namespace.clone())))
     }
 
     /// A look at each node: it costs a fraction of a millisecond, and comes when a pod that waits for a node changes.
@@ -322,7 +335,7 @@ impl State {
             Some(found.clone())
         });
         let found: Vec<WatchedPod> = found.collect();
-        found.iter().fold(Touched::Nobody, |touched, pod| touched.and(self.drop_pod(pod)))
+        found.iter().fold(Touched::Nothing, |touched, pod| touched.and(self.drop_pod(pod)))
     }
 
     /// A selector decides about pods on any node, and changes rarely.
@@ -336,21 +349,21 @@ impl State {
         if named.is_empty() {
             self.services.remove(&namespace);
         }
-        if old == local { Touched::Nobody } else { Touched::Everybody }
+        if old == local { Touched::Nothing } else { Touched::Everything }
     }
 
     fn touched(&self, node: &NodeName) -> Touched {
         let instance = self.nodes.get(node).and_then(WatchedNode::instance);
-        instance.map_or(Touched::Nobody, |instance| Touched::Some(BTreeSet::from([instance.clone()])))
+        instance.map_or(Touched::Nothing, |instance| Touched::of(Subject::Instance(instance.clone())))
     }
 }
 
 fn turn(synced: &mut bool, to: bool) -> Touched {
     if *synced == to {
-        return Touched::Nobody;
+        return Touched::Nothing;
     }
     *synced = to;
-    Touched::Everybody
+    Touched::Everything
 }
 
 #[cfg(test)]
@@ -393,6 +406,34 @@ mod tests {
         view.on_nodes(News::Changed(node("n1", 1, "2")));
         assert!(!changes.has_changed().unwrap());
         assert_eq!(view.node(&instance(1)).known().unwrap().resource_version, "2");
+    }
+
+    #[test]
+    fn pods_that_become_ready_or_go_are_told_by_namespace() {
+        let view = View::default();
+        let pod = |ready: &str| {
+            let pod = serde_json::json!({
+                "metadata": { "namespace": "shop", "name": "web-1", "uid": "u1" },
+                "spec": { "nodeName": "n2", "containers": [] },
+                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+            });
+            crate::pods::read(serde_json::from_value(pod).unwrap()).unwrap()
+        };
+        view.on_pods(News::Listed(vec![pod("False")]));
+        let mut readiness = view.readiness("shop");
+        let elsewhere = view.readiness("bank");
+        let mut told = |news| {
+            view.on_pods(news);
+            let changed = readiness.has_changed().unwrap();
+            readiness.mark_unchanged();
+            changed
+        };
+        assert!(!told(News::Changed(pod("False"))));
+        assert!(told(News::Changed(pod("True"))));
+        assert!(!told(News::Changed(pod("True"))));
+        assert!(told(News::Changed(pod("False"))));
+        assert!(told(News::Deleted(pod("False"))));
+        assert!(!elsewhere.has_changed().unwrap());
     }
 
     #[test]

@@ -95,8 +95,10 @@ fn memories() -> Vec<Memory> {
     heard.hooks.insert(hook_key(), super::world::heard(20));
     heard.draining_since.insert(target_key(), AT);
     let uid = PodUid::new("uid-web-1");
-    heard.pods.insert(uid.clone(), PodAnswer { refused: true, ..PodAnswer::default() });
-    heard.cooldowns.insert(Key::Pod(uid), Cooldown { times: 1, until: AT + seconds(50) });
+    heard
+        .pods
+        .insert(uid.clone(), PodAnswer { refused_by: Some(Key::Pod(uid.clone())), ..PodAnswer::default() });
+    heard.cooldowns.insert(Key::Pod(uid), Cooldown { times: 1, since: AT, until: AT + seconds(50) });
     let mut answered = Memory { isolation_failed: true, ..Memory::default() };
     let calls = HookCalls { newest: AT, ..HookCalls::default() };
     answered.hooks.insert(hook_key(), HookCalls { continued: Some(AT), ..calls });

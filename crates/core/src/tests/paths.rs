@@ -20,8 +20,10 @@ pub(super) fn words(step: &Step) -> Vec<String> {
         Action::WriteRecord { .. } => "record".to_owned(),
         Action::ListPods { .. } => "list pods".to_owned(),
         Action::Deregister(target) => format!("deregister {}", place(target)),
-        Action::Evict { pod, grace: None } => format!("evict {}", name(pod)),
-        Action::Evict { pod, grace: Some(grace) } => format!("evict {} with {}s", name(pod), grace.as_secs()),
+        Action::Evict { pod, grace: None, .. } => format!("evict {}", name(pod)),
+        Action::Evict { pod, grace: Some(grace), .. } => {
+            format!("evict {} with {}s", name(pod), grace.as_secs())
+        }
         Action::Delete { pod, grace } => format!("delete {} with {}s", name(pod), grace.as_secs()),
         Action::Heartbeat(hook) => format!("heartbeat for hook {}", hook.name),
         Action::CompleteHook(hook) => format!("complete hook {}: CONTINUE", hook.name),
@@ -121,8 +123,13 @@ fn the_ladder_asks_then_deletes_then_cuts() {
     let refused = |again_at: u64| {
         let mut memory = Memory::default();
         let uid = PodUid::new("uid-web");
-        memory.pods.insert(uid.clone(), PodAnswer { refused: true, ..PodAnswer::default() });
-        memory.cooldowns.insert(Key::Pod(uid), Cooldown { times: 1, until: AT + seconds(again_at) });
+        memory.pods.insert(
+            uid.clone(),
+            PodAnswer { refused_by: Some(Key::Pod(uid.clone())), ..PodAnswer::default() },
+        );
+        memory
+            .cooldowns
+            .insert(Key::Pod(uid), Cooldown { times: 1, since: AT, until: AT + seconds(again_at) });
         memory
     };
     let check = |grace: u64, after: u64, memory: &Memory, expect: &[&str]| {
@@ -169,7 +176,7 @@ fn nothing_is_forced_before_a_heartbeat_is_answered() {
     assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web"]);
     // It could not be sent: the first timeout is firm.
     job.memory.hooks.clear();
-    let rests = Cooldown { times: 3, until: AT + seconds(13) };
+    let rests = Cooldown { times: 3, since: AT, until: AT + seconds(13) };
     job.memory.cooldowns.insert(Key::Hook(hook_key()), rests);
     assert_eq!(words(&step_at(&job, &seen, 11)), ["evict default/web with 274s"]);
 }

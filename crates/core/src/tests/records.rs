@@ -320,7 +320,7 @@ fn a_hook_that_was_seen_is_drained_when_aws_takes_a_heartbeat() {
     assert_eq!(step_at(&job, &unread, 1).actions, []);
     let mut with = |calls: HookCalls, times: u32| {
         job.memory.hooks.insert(hook.key.clone(), calls);
-        job.memory.cooldowns.insert(Key::Hook(hook.key.clone()), Cooldown { times, until: AT });
+        job.memory.cooldowns.insert(Key::Hook(hook.key.clone()), Cooldown { times, since: AT, until: AT });
         step_at(&job, &world, 100)
     };
     let refused = |refusals| HookCalls { refused: Some(AT), refusals, ..HookCalls::default() };

@@ -208,7 +208,7 @@ fn a_root_volume_is_new_when_kubelet_and_group_say_so() {
 fn called(calls: HookCalls, failed: u32) -> Job {
     let mut job = job([hook()]);
     job.memory.hooks.insert(hook_key(), calls);
-    let cooldown = Cooldown { times: failed, until: AT };
+    let cooldown = Cooldown { times: failed, since: AT, until: AT };
     job.memory.cooldowns.insert(Key::Hook(hook_key()), cooldown);
     job
 }

@@ -44,6 +44,24 @@ impl Task {
         step(&self.job, seen, &self.shared.policy, now)
     }
 
+    /// What refuses evictions is asked again when pods around it have changed.
+    pub(super) fn learn_of_readiness(&mut self, now: Timestamp) {
+        for (namespace, readiness) in &mut self.refusing {
+            if readiness.has_changed().is_ok_and(|changed| changed) {
+                readiness.mark_unchanged();
+                learning::learn_of_readiness(&mut self.job.memory, namespace, now);
+            }
+        }
+        let namespaces = learning::refusing_namespaces(&self.job.memory);
+        self.refusing.retain(|namespace, _| namespaces.contains(namespace.as_str()));
+        let Some(cluster) = &self.cluster else { return };
+        for namespace in namespaces {
+            if !self.refusing.contains_key(namespace) {
+                self.refusing.insert(namespace.to_owned(), cluster.readiness(namespace));
+            }
+        }
+    }
+
     /// Whether the watches have shown what was on the node at its cordon is asked at once: the answer may take until their
     /// next bookmark, and is there when the last pod has gone.
     fn ask_for_proof(&self) {

@@ -1,4 +1,4 @@
-use offramp_core::{Action, GroupName, Outcome, PodRef, PodUid, Trigger};
+use offramp_core::{Action, GroupName, Outcome, PodOrigin, PodRef, PodUid, Trigger};
 use prometheus::TextEncoder;
 
 use super::*;
@@ -21,7 +21,7 @@ fn every_kind_of_action_is_a_label_from_the_start() {
     let pod = PodRef { namespace: "a".to_owned(), name: "b".to_owned(), uid: PodUid::new("c") };
     let group = GroupName::new("workers");
     for action in [
-        Action::Evict { pod: pod.clone(), grace: None },
+        Action::Evict { pod: pod.clone(), origin: PodOrigin("a b".to_owned()), grace: None },
         Action::Delete { pod, grace: Duration::ZERO },
         Action::Detach { group: group.clone() },
         Action::TerminateThroughGroup { group },

@@ -66,6 +66,10 @@ impl Cluster for Watched {
         watch::channel(0).1
     }
 
+    fn readiness(&self, _: &str) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
     async fn perform(&self, _: &ClusterCall) -> Result<Outcome, Fault> {
         Ok(Outcome::Done)
     }

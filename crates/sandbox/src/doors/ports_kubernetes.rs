@@ -16,7 +16,7 @@ use offramp_engine::{
 use tokio::sync::watch;
 
 use crate::witness::WorkerCall;
-use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NamedMachine, NodePatch};
+use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NamedMachine, NodePatch, Subject};
 use crate::{Sandbox, World};
 
 /// The kubelet puts it on the API's copy of a static pod.
@@ -72,6 +72,13 @@ impl ClusterDoor {
         }
         let shown = cluster.nodes.values().filter_map(|stored| view.node_of(&stored.instance));
         shown.filter(|shown| shown.claims(instance)).collect()
+    }
+
+    fn watch(&self, subject: Subject) -> watch::Receiver<u64> {
+        let watch =
+            |world: &mut World| world.clusters.get_mut(&self.name).map(|cluster| cluster.watch(subject));
+        // A cluster that does not exist never changes.
+        self.sandbox.read(watch).unwrap_or_else(|| watch::channel(0).1)
     }
 
     fn nameless(&self, cluster: &cluster::Cluster) -> Vec<NodeName> {
@@ -241,10 +248,11 @@ impl Cluster for ClusterDoor {
     }
 
     fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64> {
-        let watch =
-            |world: &mut World| world.clusters.get_mut(&self.name).map(|cluster| cluster.watch(instance));
-        // A cluster that does not exist never changes.
-        self.sandbox.read(watch).unwrap_or_else(|| watch::channel(0).1)
+        self.watch(Subject::Instance(instance.clone()))
+    }
+
+    fn readiness(&self, namespace: &str) -> watch::Receiver<u64> {
+        self.watch(Subject::Readiness(namespace.to_owned()))
     }
 
     /// Stored at once. It moves nothing in the world, so nobody is woken.

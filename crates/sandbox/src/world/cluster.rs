@@ -19,6 +19,7 @@ use offramp_core::{ClusterName, InstanceId, NodeName, PodRef, PodUid, TargetGrou
 use super::World;
 pub use endpoints::{Endpoint, EndpointState};
 pub use events::{Event, Regarding};
+pub(crate) use index::Subject;
 pub use view::{View, ViewLag};
 pub use writes::{ApiError, NodePatch};
 

@@ -77,13 +77,16 @@ fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
 #[test]
 fn the_memory_learns_what_observations_do_not_show() {
     let mut memory = Memory::default();
-    let evict = Action::Evict { pod: pod("web").pod, grace: None };
+    let web = pod("web");
+    let evict = Action::Evict { pod: web.pod, origin: web.origin.clone(), grace: None };
     learning::learn_of_outcome(&mut memory, &evict, &Ok(Outcome::Blocked { budget: None }), &untouched(), AT);
-    assert!(memory.pods.values().all(|answer| answer.refused));
-    let rests = Cooldown { times: 1, until: AT + seconds(5) };
-    assert_eq!(memory.cooldowns.get(&Key::Pod(PodUid::new("uid-web"))), Some(&rests));
+    let rests_by = Key::Origin("default".to_owned(), web.origin);
+    assert!(memory.pods.values().all(|answer| answer.refused_by.as_ref() == Some(&rests_by)));
+    let rests = Cooldown { times: 1, since: AT, until: AT + seconds(5) };
+    assert_eq!(memory.cooldowns.get(&rests_by), Some(&rests));
     learning::learn_of_outcome(&mut memory, &evict, &Ok(Outcome::Done), &untouched(), AT + seconds(5));
-    assert!(memory.pods.values().all(|answer| !answer.refused));
+    assert!(memory.pods.values().all(|answer| answer.refused_by.is_none()));
+    assert_eq!(memory.cooldowns.get(&rests_by), None);
     learning::learn_of_outcome(
         &mut memory,
         &Action::CompleteHook(hook_key()),
@@ -93,7 +96,7 @@ fn the_memory_learns_what_observations_do_not_show() {
     );
     let failed = HookCalls { newest: AT, lost: true, ..HookCalls::default() };
     assert_eq!(memory.hooks.get(&hook_key()), Some(&failed));
-    let rests = Cooldown { times: 1, until: AT + seconds(3) };
+    let rests = Cooldown { times: 1, since: AT, until: AT + seconds(3) };
     assert_eq!(memory.cooldowns.get(&Key::Hook(hook_key())), Some(&rests));
     let seen = Observation {
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Draining), &[])]),

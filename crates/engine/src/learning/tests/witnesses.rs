@@ -350,7 +350,7 @@ fn of(owner: &str, name: &str) -> Pod {
 }
 
 fn evict(pod: &Pod) -> Action {
-    Action::Evict { pod: pod.pod.clone(), grace: None }
+    Action::Evict { pod: pod.pod.clone(), origin: pod.origin.clone(), grace: None }
 }
 
 /// Evicts what comes back each second, and gives how often before it is left.
@@ -454,8 +454,8 @@ fn a_deletion_that_is_refused_rests() {
     let node = Seen::Known(isolated(&["spot"], true, &[]));
     let seen = Observation { node, ..ready(vec![pod("kafka-0")]) };
     let mut job = job([spot()]);
-    job.memory.detached = true;
     for refusal in [Ok(Outcome::Vetoed { by: "rolled by the operator".to_owned() }), Err(Failure::Denied)] {
+        job.memory = Memory { detached: true, ..Memory::default() };
         learn(&mut job, &evict(&pod("kafka-0")), &refusal, &seen, 70);
         let deletion = Action::Delete { pod: pod("kafka-0").pod, grace: seconds(30) };
         assert_eq!(
@@ -468,6 +468,58 @@ fn a_deletion_that_is_refused_rests() {
         assert_eq!((rested.actions, rested.wake_at), (vec![], AT + seconds(77)));
         assert_eq!(step_at(&job, &seen, 77).actions, [deletion], "asked again");
     }
+}
+
+fn evictions_at(job: &Job, seen: &Observation, after: u64) -> Vec<Action> {
+    let actions = step_at(job, seen, after).actions.into_iter();
+    actions.filter(|action| matches!(action, Action::Evict { .. })).collect()
+}
+
+#[test]
+fn one_pod_asks_a_budget_for_all_of_them() {
+    let pods: Vec<Pod> = (0..6).map(|number| of("web", &format!("web-{number}"))).collect();
+    let seen = ready(pods.clone());
+    let mut job = job([hook()]);
+    let all: Vec<Action> = pods.iter().map(evict).collect();
+    assert_eq!(step_at(&job, &seen, 10).actions, all, "nothing is known of a budget yet");
+    let refused = Ok(Outcome::Blocked { budget: Some(BudgetName("web".to_owned())) });
+    for action in &all {
+        learn(&mut job, action, &refused, &seen, 10);
+    }
+    let mut asked = 0;
+    for after in 11..210 {
+        for action in evictions_at(&job, &seen, after) {
+            learn(&mut job, &action, &refused, &seen, after);
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 7, "5, 10, 20 and then every 40 s");
+    // It opens: what was let go is followed by the next at once, until it is refused.
+    let probe = evictions_at(&job, &seen, 245).remove(0);
+    learn(&mut job, &probe, &Ok(Outcome::Done), &seen, 245);
+    assert_eq!(evictions_at(&job, &seen, 245), [evict(&pods[1])]);
+    learn(&mut job, &evict(&pods[1]), &refused, &seen, 245);
+    assert_eq!(evictions_at(&job, &seen, 249), []);
+    assert_eq!(evictions_at(&job, &seen, 250), [probe, evict(&pods[1])], "no watch shows the first");
+}
+
+#[test]
+fn a_pod_that_becomes_ready_ends_the_rest_of_a_budget() {
+    let seen = ready(vec![of("web", "web-1")]);
+    let mut job = job([hook()]);
+    let web = evict(&of("web", "web-1"));
+    let refused = Ok(Outcome::Blocked { budget: Some(BudgetName("web".to_owned())) });
+    for after in [10, 15, 25, 45] {
+        learn(&mut job, &web, &refused, &seen, after);
+    }
+    learning::learn_of_readiness(&mut job.memory, "default", AT + seconds(46));
+    assert_eq!(step_at(&job, &seen, 49).actions, [], "five seconds pass in any case");
+    assert_eq!(step_at(&job, &seen, 50).actions, slice::from_ref(&web));
+    learn(&mut job, &web, &refused, &seen, 50);
+    learning::learn_of_readiness(&mut job.memory, "elsewhere", AT + seconds(60));
+    assert_eq!(step_at(&job, &seen, 70).actions, []);
+    learning::learn_of_readiness(&mut job.memory, "default", AT + seconds(70));
+    assert_eq!(step_at(&job, &seen, 71).actions, [web]);
 }
 
 #[test]

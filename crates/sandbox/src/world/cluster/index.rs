@@ -32,9 +32,18 @@ pub(crate) struct Index {
     pub(super) filling_is_due: bool,
     /// What the kube-proxies know, by Service.
     pub(super) endpoints: BTreeMap<Key, Endpoints>,
-    /// Who waits for the node of an instance or its pods, in the order in which they began to. Each has a
-    /// channel of their own: the receivers of one channel wake in random order.
-    watchers: BTreeMap<InstanceId, Vec<watch::Sender<u64>>>,
+    /// Who waits, in the order in which they began to. Each has a channel of their own: the receivers of one channel wake
+    /// in random order.
+    watchers: BTreeMap<Subject, Vec<watch::Sender<u64>>>,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// A change of the node of an instance, or of a pod on it.
+    Instance(InstanceId),
+    /// Other pods of a namespace are ready.
+    Readiness(String),
 }
 
 impl Cluster {
@@ -81,10 +90,10 @@ impl Cluster {
         self.index.nodes_by_instance.get(instance).and_then(|name| self.nodes.get(name))
     }
 
-    /// Changes its value with the node of this instance, a pod on it, and the API server's presence.
-    pub(crate) fn watch(&mut self, instance: &InstanceId) -> watch::Receiver<u64> {
+    /// Changes its value with the subject, and with the API server's presence.
+    pub(crate) fn watch(&mut self, subject: Subject) -> watch::Receiver<u64> {
         let (sender, receiver) = watch::channel(0);
-        let watchers = self.index.watchers.entry(instance.clone()).or_default();
+        let watchers = self.index.watchers.entry(subject).or_default();
         watchers.retain(|sender| !sender.is_closed());
         watchers.push(sender);
         receiver
@@ -96,8 +105,8 @@ impl Cluster {
         all.for_each(|sender| sender.send_modify(|value| *value += 1));
     }
 
-    pub(super) fn wake(&self, instance: &InstanceId) {
-        let watchers = self.index.watchers.get(instance).into_iter().flatten();
+    pub(super) fn wake(&self, subject: &Subject) {
+        let watchers = self.index.watchers.get(subject).into_iter().flatten();
         watchers.for_each(|sender| sender.send_modify(|value| *value += 1));
     }
 
@@ -160,9 +169,8 @@ impl Cluster {
         }
         let before = self.pods.insert(key, pod.clone());
         self.check_endpoints_of(&pod.pod.uid);
-        let (uid, node) = (pod.pod.uid.clone(), pod.node.clone());
-        self.log(if before.is_some() { Verb::Modified } else { Verb::Added }, Object::Pod(pod));
-        self.pod_changed(now, &uid, node.as_ref(), before)
+        self.log(if before.is_some() { Verb::Modified } else { Verb::Added }, Object::Pod(pod.clone()));
+        self.pod_changed(now, &pod, is_healthy(&pod), before)
     }
 
     pub(super) fn take_pod(&mut self, now: Timestamp, key: &Key) -> Option<(Pod, Option<Timestamp>)> {
@@ -186,7 +194,7 @@ impl Cluster {
             self.index.changed_workloads.insert(owner.uid.clone());
         }
         self.log(Verb::Deleted, Object::Pod(pod.clone()));
-        let shown_at = self.pod_changed(now, &pod.pod.uid, pod.node.as_ref(), Some(before));
+        let shown_at = self.pod_changed(now, &pod, false, Some(before));
         Some((pod, shown_at))
     }
 
@@ -234,7 +242,7 @@ pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<Str
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-fn is_healthy(pod: &Pod) -> bool {
+pub(super) fn is_healthy(pod: &Pod) -> bool {
     pod.ready && pod.deletion.is_none()
 }
 

@@ -12,7 +12,7 @@ use offramp_core::{InstanceId, NodeName, PodUid, Timestamp};
 use offramp_engine::RECORD_ANNOTATION;
 use tokio::sync::watch;
 
-use super::index::key_of;
+use super::index::{Subject, is_healthy, key_of};
 use super::{Cluster, EXCLUDE_LABEL, Node, Phase, Pod};
 
 /// How late the watches of a cluster are. A bare watch under a storm was 1.5 to 3.4 s late.
@@ -59,8 +59,8 @@ struct Late<K, T> {
     of: K,
     /// What the watch shows until then: nothing where it is new.
     before: Option<T>,
-    /// Who waits for it.
-    wakes: Option<InstanceId>,
+    /// What it is about, for those who wait.
+    wakes: Vec<Subject>,
 }
 
 impl Cluster {
@@ -77,9 +77,9 @@ impl Cluster {
         before: Option<Node>,
     ) -> Option<Timestamp> {
         let same = before.as_ref().zip(self.node_of(instance)).is_some_and(|(old, new)| looks_like(old, new));
-        let wakes = (!same).then(|| instance.clone());
+        let wakes: Vec<_> = (!same).then(|| Subject::Instance(instance.clone())).into_iter().collect();
         let Some(shown_at) = due(&self.unseen.nodes, now, self.view_lag.nodes) else {
-            wakes.iter().for_each(|instance| self.wake(instance));
+            wakes.iter().for_each(|subject| self.wake(subject));
             return None;
         };
         let of = instance.clone();
@@ -87,21 +87,23 @@ impl Cluster {
         Some(shown_at)
     }
 
-    /// A pod has changed that is bound to this node. Says when the watches show it, where that is not at
-    /// once.
+    /// A pod has changed, and is healthy by now or not. Says when the watches show it, where that is not at once.
     pub(super) fn pod_changed(
         &mut self,
         now: Timestamp,
-        uid: &PodUid,
-        node: Option<&NodeName>,
+        pod: &Pod,
+        healthy: bool,
         before: Option<Pod>,
     ) -> Option<Timestamp> {
-        let wakes = node.and_then(|node| self.instance_of(node));
+        let instance = pod.node.as_ref().and_then(|node| self.instance_of(node)).map(Subject::Instance);
+        let counts_same = before.as_ref().is_some_and(is_healthy) == healthy;
+        let readiness = (!counts_same).then(|| Subject::Readiness(pod.pod.namespace.clone()));
+        let wakes: Vec<_> = instance.into_iter().chain(readiness).collect();
         let Some(shown_at) = due(&self.unseen.pods, now, self.view_lag.pods) else {
-            wakes.iter().for_each(|instance| self.wake(instance));
+            wakes.iter().for_each(|subject| self.wake(subject));
             return None;
         };
-        let (of, version) = (uid.clone(), self.version);
+        let (of, version) = (pod.pod.uid.clone(), self.version);
         self.unseen.pods.push_back(Late { shown_at, version, of, before, wakes });
         Some(shown_at)
     }
@@ -125,7 +127,7 @@ impl Cluster {
         self.unseen.pods.retain(|late| !lacking.contains(&late.of));
         self.unseen.missed.retain(|uid| !lacking.contains(uid));
         let instance = self.instance_of(node).filter(|_| !lacking.is_empty());
-        instance.iter().for_each(|instance| self.wake(instance));
+        instance.into_iter().for_each(|instance| self.wake(&Subject::Instance(instance)));
         !lacking.is_empty()
     }
 
@@ -163,7 +165,7 @@ impl Cluster {
     pub(super) fn show(&mut self, now: Timestamp) {
         let mut woken = take_shown(&mut self.unseen.nodes, now);
         woken.extend(take_shown(&mut self.unseen.pods, now));
-        woken.iter().for_each(|instance| self.wake(instance));
+        woken.iter().for_each(|subject| self.wake(subject));
         self.answer_proofs(now);
     }
 
@@ -228,7 +230,7 @@ fn due<K, T>(unseen: &VecDeque<Late<K, T>>, now: Timestamp, lag: Duration) -> Op
     (shown_at > now).then_some(shown_at)
 }
 
-fn take_shown<K, T>(unseen: &mut VecDeque<Late<K, T>>, now: Timestamp) -> Vec<InstanceId> {
+fn take_shown<K, T>(unseen: &mut VecDeque<Late<K, T>>, now: Timestamp) -> Vec<Subject> {
     let count = unseen.iter().take_while(|late| late.shown_at <= now).count();
-    unseen.drain(..count).filter_map(|late| late.wakes).collect()
+    unseen.drain(..count).flat_map(|late| late.wakes).collect()
 }

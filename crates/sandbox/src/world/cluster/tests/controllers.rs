@@ -2,7 +2,7 @@ use super::*;
 use crate::fleet::Entrance;
 use crate::world::balancers::TargetState;
 use crate::world::cluster::controllers::free_name;
-use crate::world::cluster::{EXCLUDE_LABEL, WorkloadKind};
+use crate::world::cluster::{EXCLUDE_LABEL, Subject, WorkloadKind};
 
 #[test]
 fn pods_go_to_the_node_with_the_fewest_and_never_to_a_cordoned_one() {
@@ -130,7 +130,8 @@ fn a_node_that_is_not_ready_is_not_eligible() {
 fn the_watch_of_an_instance_wakes_for_its_node_and_its_pods_only() {
     let mut scene = Scene::new([App::new("web", 3)]);
     let (node, instance) = scene.node(0);
-    let mut watch = scene.world.clusters.get_mut(&scene.name).unwrap().watch(&instance);
+    let mut watch =
+        scene.world.clusters.get_mut(&scene.name).unwrap().watch(Subject::Instance(instance.clone()));
     let mut woke = |scene: &mut Scene| {
         scene.go(0);
         let changed = watch.has_changed().unwrap();
