@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use offramp_core::{ClusterName, InstanceId, SpotAction};
 use offramp_sandbox::fleet::Pool;
 use offramp_sandbox::world::cluster::{Node, NodePatch, ViewLag};
-use offramp_sandbox::world::events::TERMINATE_ACTION;
+use offramp_sandbox::world::events::{SPOT_WARNING, TERMINATE_ACTION};
 use offramp_sandbox::world::groups::MemberState;
 use offramp_sandbox::{Delays, Fleet, World};
 use serde_json::json;
@@ -143,4 +143,45 @@ async fn a_claim_that_ends_before_its_cordon_is_seen_leaves_nothing_behind() {
     scene.until_done(seconds(120)).await;
     let node = node_of(&scene, &instance);
     assert!(!node.unschedulable && node.annotations.is_empty(), "{node:?}\n{}", scene.transcript());
+}
+
+/// Launches one more instance, without a node so far.
+fn launch(scene: &mut Scene) -> InstanceId {
+    let before = scene.instances("spot");
+    scene.sandbox.with(|world| world.set_desired(&"spot".into(), before.len() + 1)).unwrap();
+    let mut new = scene.instances("spot").into_iter().filter(|instance| !before.contains(instance));
+    new.next().expect("a new instance")
+}
+
+fn spot(nodes: usize) -> Fleet {
+    let pool = Pool { hooks: Vec::new(), ..Pool::spot("spot", nodes) };
+    Fleet::new(START, Delays::aws(), 3).cluster("blue").pool(pool).app(web_app())
+}
+
+fn cordoned(instance: &InstanceId) -> impl FnMut(&World) -> bool + '_ {
+    |world| world.clusters[&"blue".into()].node_of(instance).is_some_and(|node| node.unschedulable)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_joins_after_its_notice_is_isolated() {
+    // A node joins 90 s after its launch. No cluster knows it when the notice comes, and each can prove that.
+    let mut scene = Scene::new(spot(3));
+    scene.start_worker();
+    let instance = launch(&mut scene);
+    scene.pass(seconds(50)).await;
+    let detail = json!({ "instance-id": instance.as_str(), "instance-action": "terminate" });
+    scene.sandbox.with(|world| world.emit_event("aws.ec2", SPOT_WARNING, &[], &detail));
+    scene.until("the node is cordoned", seconds(45), cordoned(&instance)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_shown_after_the_hold_is_isolated() {
+    // The node joined ten seconds before its notice, and the watch is later than a notice is held that nobody knows.
+    let mut scene = Scene::new(spot(3));
+    scene.start_worker();
+    let instance = launch(&mut scene);
+    be_late(&mut scene, 95, 0);
+    scene.pass(seconds(100)).await;
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    scene.until("the node is cordoned", seconds(100), cordoned(&instance)).await;
 }

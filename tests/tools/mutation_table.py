@@ -37,6 +37,7 @@ PODS = CORE + "not_waited_for.rs"
 CASE = CORE + "case.rs"
 FACTS = CORE + "facts.rs"
 GATE = CORE + "gate.rs"
+EVICTION = CORE + "eviction.rs"
 INTAKE = ENGINE + "intake.rs"
 RETRY = ENGINE + "retry.rs"
 REPEAT = CORE + "repeat.rs"
@@ -202,11 +203,13 @@ TABLE = (
         "grown(NODE_REFUSED, REFUSED_DOUBLINGS)",
         "Duration::ZERO",
     ),
+    mutation("brake: writes to AWS, without a pause", RETRY, "doubled(WRITE)", "Duration::ZERO"),
+    mutation("brake: writes to AWS, without growing pauses", RETRY, "doubled(WRITE)", "WRITE"),
     mutation(
-        "brake: writes to AWS, without a pause",
+        "brake: what is put back, without growing pauses",
         RETRY,
-        "Pause::Write => WRITE",
-        "Pause::Write => Duration::ZERO",
+        "grown(DEREGISTERED, DEREGISTERED_DOUBLINGS)",
+        "DEREGISTERED",
     ),
     mutation(
         "brake: a target that leaves is deregistered again",
@@ -214,18 +217,17 @@ TABLE = (
         ".filter(|key| !leaving.contains_key(key))",
         ".filter(|_| !leaving.is_empty() || leaving.is_empty())",
     ),
+    mutation("brake: evictions, without a pause", RETRY, "doubled(EVICTION)", "Duration::ZERO"),
+    mutation("brake: evictions, without growing pauses", RETRY, "doubled(EVICTION)", "EVICTION"),
+    mutation("brake: every pod asks its budget", EVICTION, "self.probed.insert(key.clone())", "true"),
     mutation(
-        "brake: evictions, without a pause",
-        RETRY,
-        "Pause::Eviction => EVICTION",
-        "Pause::Eviction => Duration::ZERO",
+        "brake: refused evictions rest by their pods",
+        REPEAT,
+        "Key::Budget(namespace, budget.clone())",
+        "Key::Pod(PodUid::new(format!(\"{namespace}{budget:?}{}\", pod.uid)))",
     ),
-    mutation(
-        "brake: refused deletions, without a pause",
-        RETRY,
-        "Pause::Deletion => DELETION",
-        "Pause::Deletion => Duration::ZERO",
-    ),
+    mutation("brake: nothing ends the rest of a budget", LEARNING, ".max(now + COUNTED)", ".max(cooldown.until)"),
+    mutation("brake: refused deletions, without a pause", RETRY, "doubled(DELETION)", "Duration::ZERO"),
     mutation("brake: lists of pods, without a pause", RETRY, "doubled(POD_LIST)", "Duration::ZERO"),
     mutation(
         "brake: writes that no watch has shown, without a pause",
