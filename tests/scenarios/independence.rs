@@ -52,3 +52,26 @@ async fn a_hook_outlives_a_restart_while_auto_scaling_is_throttled() {
     assert_eq!((answers(&mut scene), scene.lost()), (1, 0.0), "{}", scene.transcript());
     assert!(outcomes(&scene, "left"), "{}", scene.transcript());
 }
+
+/// Invariant 13: five deletions may have ten seconds each, and nobody waits for them in a shutdown.
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_queue_that_hangs() {
+    let fleet =
+        Fleet::new(START, Delays::aws(), 4).cluster("blue").pool(Pool::new("workers", 4)).app(web_app());
+    let mut scene = Scene::new(fleet);
+    scene.start_worker();
+    let instances = scene.instances("workers");
+    scene.sandbox.with(|world| world.terminate_in_group(&instances[0], true)).unwrap();
+    scene.pass(seconds(200)).await;
+    scene.sandbox.with(|world| world.terminate_in_group(&instances[1], true)).unwrap();
+    scene.pass(seconds(5)).await;
+    scene.sandbox.with(|world| world.faults.always("sqs", Some(Injected::Delay(seconds(3_600)))));
+    let answered = |world: &World| told(world, "is answered with CONTINUE").is_some();
+    scene.until("the first hook is answered", seconds(600), answered).await;
+    scene.pass(seconds(5)).await;
+    // One message is being deleted, the other is to be handed back.
+    assert_eq!(scene.jobs().await.len(), 2, "{}", scene.transcript());
+    let took = scene.stop_worker().await;
+    // A receive has ten seconds to fail, the hand-over has five.
+    assert!(took <= seconds(15), "shutdown took {took:?}");
+}

@@ -235,7 +235,7 @@ impl Task {
                 Woken::ToStop => break End::Stopped,
             }
         };
-        self.end(end).await;
+        self.end(end, stop).await;
     }
 
     /// Takes in what arrived. Says whether something new may have to be isolated for.

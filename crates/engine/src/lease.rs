@@ -33,6 +33,11 @@ const DELETE_TRIES: u32 = 5;
 /// waits for no company.
 const DELETE_DISTANCE: Duration = Duration::from_millis(500);
 
+/// At a shutdown the last deletes and hand-backs have so long together, where SQS takes some 20 ms. Before that an intake
+/// and a running tick may need ten seconds and five more to fail, and the pod has thirty. A message that is not handed
+/// back comes back with the end of its lease, and one that is not deleted finds everything done.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
 /// Timing of the leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimes {
@@ -150,12 +155,25 @@ impl Leases {
                 }
             }
         }
+        self.hand_over().await;
+    }
+
+    /// The last thing, for which no queue that hangs gets more than its time.
+    async fn hand_over(mut self) {
+        let by = self.clock.now() + HAND_OVER;
         let deletes = std::mem::take(&mut self.deletes);
         self.delete(deletes, 1);
         self.releases.extend(std::mem::take(&mut self.held).into_values().map(|lease| lease.receipt));
         self.release();
-        while let Some(returned) = self.in_flight.next().await {
-            self.on_return(returned);
+        loop {
+            tokio::select! {
+                biased;
+                returned = self.in_flight.next() => match returned {
+                    Some(returned) => self.on_return(returned),
+                    None => return,
+                },
+                () = self.clock.sleep_until(by) => return,
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use offramp_core::{Ended, Reason, UndoReason};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{TICK, Task};
 use crate::announcement::Announcement;
@@ -22,7 +23,7 @@ pub(super) enum End {
 }
 
 impl Task {
-    pub(super) async fn end(mut self, end: End) {
+    pub(super) async fn end(mut self, end: End, stop: &CancellationToken) {
         let now = self.shared.clock.now();
         let messages: Vec<MessageId> = std::mem::take(&mut self.messages).into_keys().collect();
         let (outcome, reason) = match end {
@@ -41,10 +42,10 @@ impl Task {
         };
         match outcome {
             JobOutcome::Foreign | JobOutcome::ForeignUnsure if self.shared.foreign.delete => {
-                self.delete(messages).await
+                self.delete(messages, stop).await
             }
             JobOutcome::Stopped => self.order(Order::Release { messages }),
-            _ if outcome.is_own() => self.delete(messages).await,
+            _ if outcome.is_own() => self.delete(messages, stop).await,
             _ => self.order(Order::Forget { messages }),
         }
         // A job that was cut off says nothing about its stage, and only a removal has a deadline to keep.
@@ -67,13 +68,18 @@ impl Task {
     }
 
     /// The last thing a job does.
-    async fn delete(&self, messages: Vec<MessageId>) {
+    async fn delete(&self, messages: Vec<MessageId>, stop: &CancellationToken) {
         let (done, deleted) = oneshot::channel();
         self.looks_again_by(self.shared.clock.now() + TICK);
         self.order(Order::Delete { messages, done });
         // The other end is dropped when nothing more is done about the messages. Where the lease task is gone
         // they come back.
-        deleted.await.unwrap_or_default();
+        tokio::select! {
+            biased;
+            deleted = deleted => deleted.unwrap_or_default(),
+            // Five tries of ten seconds each are no shutdown (seed 2370): the lease task goes on without this job.
+            () = stop.cancelled() => {}
+        }
     }
 
     fn order(&self, order: Order) {
