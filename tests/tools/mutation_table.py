@@ -228,7 +228,7 @@ TABLE = (
     ),
     mutation("brake: nothing ends the rest of a budget", LEARNING, ".max(now + COUNTED)", ".max(cooldown.until)"),
     mutation("brake: refused deletions, without a pause", RETRY, "doubled(DELETION)", "Duration::ZERO"),
-    mutation("brake: lists of pods, without a pause", RETRY, "doubled(POD_LIST)", "Duration::ZERO"),
+    mutation("brake: lists of pods, without a pause", RETRY, "grown(POD_LIST, REFUSED_DOUBLINGS)", "Duration::ZERO"),
     mutation(
         "brake: writes that no watch has shown, without a pause",
         RETRY,
