@@ -99,6 +99,7 @@ impl World {
                 group: GroupName::new("workers"),
                 state: LifecycleState::TerminatingWait,
                 healthy: true,
+                pooled: false,
             }),
             group: Seen::Known(group()),
             target_groups: Seen::Known(

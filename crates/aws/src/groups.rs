@@ -322,6 +322,7 @@ fn membership(details: &AutoScalingInstanceDetails) -> Option<(InstanceId, Membe
         group: GroupName::new(details.auto_scaling_group_name()?),
         state: lifecycle_state(details.lifecycle_state().unwrap_or_default()),
         healthy: healthy(details.health_status()),
+        pooled: ends_in_pool(details.lifecycle_state().unwrap_or_default()),
     };
     Some((id, membership))
 }
@@ -334,6 +335,7 @@ fn member(group: &str, instance: &Instance) -> Option<(InstanceId, Membership)> 
         group: GroupName::new(group),
         state: lifecycle_state(state.unwrap_or_default()),
         healthy: healthy(instance.health_status()),
+        pooled: ends_in_pool(state.unwrap_or_default()),
     };
     Some((id, membership))
 }
@@ -350,6 +352,10 @@ fn filter(tag: &GroupTag) -> Filter {
         None => Filter::builder().name("tag-key").values(&tag.key),
     };
     filter.build()
+}
+
+fn ends_in_pool(state: &str) -> bool {
+    state.starts_with("Warmed:Terminat")
 }
 
 fn lifecycle_state(text: &str) -> LifecycleState {

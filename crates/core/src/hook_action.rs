@@ -57,12 +57,14 @@ fn as_answered(facts: Facts<'_>) -> Ended {
     let Facts { job, seen, .. } = facts;
     let sightings = &job.memory.sightings;
     let unseen = seen.node.known().is_none() && sightings.node.is_none();
+    let pooled = sightings.pooled && sightings.no_node_since.is_some();
     // It is sure that there is no node, and neither group nor balancers thought anything of the machine.
     let dead = sightings.unhealthy && sightings.no_node_since.is_some() && sightings.served.is_empty();
     match (unseen, dead) {
         _ if sightings.twins.is_some() => Ended::AnsweredUnseen,
         _ if facts.is_unisolated() => Ended::Unisolated,
         (false, _) => Ended::Answered,
+        _ if pooled => Ended::Answered,
         (true, true) => Ended::InstanceEnded,
         (true, false) => Ended::AnsweredUnseen,
     }

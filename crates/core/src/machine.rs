@@ -52,10 +52,11 @@ fn is_silent(Facts { job, seen, now, .. }: Facts<'_>, span: Duration) -> bool {
 }
 
 /// How long what was on the node is waited for, where there is no node: pods of one that was deleted under us run
-/// on, and of one that was never there nobody knows what it runs.
+/// on, and of one that was never there nobody knows what it runs. In a warm pool that is as it should be (kops#16582).
 pub(crate) fn runs_without_node_until(Facts { job, policy, now, .. }: Facts<'_>) -> Timestamp {
-    let Sightings { node, no_node_since, longest_grace, .. } = &job.memory.sightings;
-    no_node_since.unwrap_or(now) + if node.is_some() { *longest_grace } else { policy.no_node }
+    let Sightings { node, no_node_since, longest_grace, pooled, .. } = &job.memory.sightings;
+    let unseen = if *pooled { Duration::ZERO } else { policy.no_node };
+    no_node_since.unwrap_or(now) + if node.is_some() { *longest_grace } else { unseen }
 }
 
 /// Auto Scaling has not listed the instance since a minute after the event at the latest, and its kubelet has written its

@@ -72,6 +72,8 @@ pub struct Sightings {
     pub unhealthy: bool,
     /// The pods on the node that are ending.
     pub ending: BTreeMap<PodUid, Ending>,
+    /// The newest that the group said of the instance is that it ends in the warm pool.
+    pub pooled: bool,
     /// The targets that were healthy when they were last on the list of their target group.
     pub served: BTreeSet<TargetKey>,
 }

@@ -188,6 +188,8 @@ pub struct Membership {
     pub state: LifecycleState,
     /// The group's own health verdict.
     pub healthy: bool,
+    /// It ends in the group's warm pool, where an instance serves nobody and mostly has no node.
+    pub pooled: bool,
 }
 
 /// `LifecycleState` of an instance in a group. AWS adds states; an unknown one is not an error and does

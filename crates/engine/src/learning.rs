@@ -286,6 +286,7 @@ fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Obs
     match &seen.membership {
         Seen::Known(member) => {
             sightings.unhealthy = !member.healthy;
+            sightings.pooled = member.pooled;
             sightings.healthy_at = if member.healthy { Some(now) } else { sightings.healthy_at };
             sightings.no_member_since = None;
         }

@@ -49,8 +49,12 @@ async fn instances_are_read_over_all_pages() {
     let (replay, groups) = groups(answers).await;
     let ids: Vec<_> = (0..51).map(id).collect();
     let found = groups.instances(&ids).await.unwrap();
-    let member =
-        |state: LifecycleState, healthy: bool| Membership { group: "workers".into(), state, healthy };
+    let member = |state: LifecycleState, healthy: bool| Membership {
+        group: "workers".into(),
+        state,
+        healthy,
+        pooled: false,
+    };
     let expect = BTreeMap::from([
         (id(1), member(LifecycleState::InService, true)),
         (id(2), member(LifecycleState::TerminatingWait, false)),
@@ -63,6 +67,19 @@ async fn instances_are_read_over_all_pages() {
     assert_eq!((count(0), count(1), count(2)), (50, 50, 1));
     assert_eq!((asked[0].get("NextToken"), asked[1]["NextToken"].as_str()), (None, "more"));
     assert_eq!(asked[2]["InstanceIds.member.1"], id(50).to_string());
+}
+
+#[test]
+fn an_instance_ends_in_the_warm_pool_by_its_state() {
+    for state in
+        ["Warmed:Terminating", "Warmed:Terminating:Wait", "Warmed:Terminating:Proceed", "Warmed:Terminated"]
+    {
+        assert!(ends_in_pool(state), "{state}");
+    }
+    // What comes back into the pool has served.
+    for state in ["Terminating:Wait", "Warmed:Pending:Wait", "Warmed:Stopped", "InService", ""] {
+        assert!(!ends_in_pool(state), "{state}");
+    }
 }
 
 #[test]
@@ -380,7 +397,8 @@ async fn instances_out_of_service_are_read_over_all_pages_of_groups() {
         groups_xml(&[("others", &[], &second)], None),
     ];
     let (replay, port) = groups(answers).await;
-    let member = |group: &str, state| Membership { group: group.into(), state, healthy: false };
+    let member =
+        |group: &str, state| Membership { group: group.into(), state, healthy: false, pooled: false };
     let expect = vec![
         (id(2), member("workers", LifecycleState::TerminatingWait)),
         (id(3), member("others", LifecycleState::Other("SomethingNew".to_owned()))),

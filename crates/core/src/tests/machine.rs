@@ -19,7 +19,7 @@ fn job_with(notice: Notice, sightings: Sightings) -> Job {
 }
 
 fn unhealthy(state: LifecycleState) -> Seen<Membership> {
-    Seen::Known(Membership { group: GroupName::new("workers"), state, healthy: false })
+    Seen::Known(Membership { group: GroupName::new("workers"), state, healthy: false, pooled: false })
 }
 
 fn silent(since: Timestamp) -> Node {
@@ -102,6 +102,7 @@ fn the_hook_of_an_unseen_machine_is_not_called_left() {
             group: GroupName::new("workers"),
             state: LifecycleState::TerminatingProceed,
             healthy,
+            pooled: false,
         }),
         ..untouched()
     };
@@ -120,6 +121,29 @@ fn the_hook_of_an_unseen_machine_is_not_called_left() {
     let twins = Some(NodeDoubt::Twins { nodes: 2 });
     check(Sightings { twins, ..sightings() }, passed(true), Ended::AnsweredUnseen);
     check(sightings(), passed(true), Ended::Answered);
+    // What ends in a warm pool has no node, once that is proven.
+    let pooled = Sightings { node: None, pooled: true, ..sightings() };
+    check(pooled.clone(), passed(true), Ended::AnsweredUnseen);
+    let proven = Sightings { no_node_since: Some(AT + seconds(70)), ..pooled };
+    check(proven, passed(true), Ended::Answered);
+}
+
+#[test]
+fn what_ends_in_a_warm_pool_is_not_held_for_want_of_a_node() {
+    let seen = Observation {
+        node: Seen::Gone,
+        pods: Seen::Gone,
+        membership: member(LifecycleState::TerminatingWait),
+        target_groups: Seen::Known(Vec::new()),
+        ..untouched()
+    };
+    let without_node = Sightings { node: None, no_node_since: Some(AT + seconds(70)), ..sightings() };
+    let answers = |sightings: Sightings| {
+        words(&step_at(&job_with(hook(), sightings), &seen, 71))
+            .contains(&"complete hook offramp: CONTINUE".to_owned())
+    };
+    assert!(!answers(without_node.clone()));
+    assert!(answers(Sightings { pooled: true, ..without_node }));
 }
 
 #[test]

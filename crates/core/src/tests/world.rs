@@ -169,7 +169,7 @@ pub(crate) fn pod(name: &str) -> Pod {
 }
 
 pub(crate) fn member(state: LifecycleState) -> Seen<Membership> {
-    Seen::Known(Membership { group: GroupName::new("workers"), state, healthy: true })
+    Seen::Known(Membership { group: GroupName::new("workers"), state, healthy: true, pooled: false })
 }
 
 pub(crate) fn group(hooks: &[&str]) -> Group {

@@ -225,7 +225,7 @@ fn membership(described: groups::Described) -> Membership {
             LifecycleState::Other(described.state.as_str().to_owned())
         }
     };
-    Membership { group: described.group, state, healthy: described.healthy }
+    Membership { group: described.group, state, healthy: described.healthy, pooled: false }
 }
 
 fn hook_spec(hook: groups::Hook) -> HookSpec {
