@@ -16,7 +16,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use stage::{Stage, Start, Worker, blue, is_ready, timed};
+use offramp_engine::Clock;
+use offramp_sandbox::Fleet;
+use offramp_sandbox::fleet::Pool;
+use stage::{Stage, Start, Worker, blue, delays, is_ready, timed, web};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -153,6 +156,37 @@ async fn a_queue_without_a_dead_letter_queue_is_refused() {
         "{words}"
     );
     assert!(words.contains("give it a dead-letter queue, or set queue.without_dead_letter_queue"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_gives_messages_up_early_is_warned_about() {
+    let stage = Stage::open(blue(4));
+    stage.sandbox.with(|world| {
+        let redrive = world.queues.get_mut("offramp").unwrap().redrive.as_mut();
+        redrive.unwrap().max_receive_count = 3;
+    });
+    let mut worker = Worker::start(&stage);
+    let line = worker.line_with("its redrive policy").await;
+    assert_eq!((&line["level"], &line["max_receive_count"]), (&"WARN".into(), &3.into()), "{line}");
+}
+
+/// The world's clock is four minutes ahead of this machine's, which is all that the worker has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_clock_is_wrong_comes_to_the_right_end() {
+    let now = Clock::system().now() + Duration::from_secs(240);
+    let fleet = Fleet::new(now, delays(), 6).cluster("blue").pool(Pool::new("workers", 3)).app(web(30_080));
+    let mut stage = Stage::by_the_clock(fleet, Clock::starting_at(now));
+    stage.open_all();
+    let answered = stage.watch_answers();
+    let instance = stage.scale_in("workers");
+    let mut worker = Worker::start(&stage);
+    let line = worker.line_with("the machine's clock is ").await;
+    assert_eq!(line["level"], "WARN", "{line}");
+    assert!(line["message"].as_str().unwrap().contains(" behind the queue's"), "{line}");
+    stage.until("the hook is answered", || stage.answers() > 0 && stage.is_empty()).await;
+    let answered = answered.lock().unwrap().clone();
+    assert!(answered.iter().all(|answer| answer.instance == instance && answer.pods == 0), "{answered:?}");
+    assert_eq!(stage.sandbox.peek(|world| world.traffic.lost()), 0.0, "{}", stage.story().join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,8 @@
 //! can read, and the same worlds with the worker dying between any two calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "scenarios/clocks.rs"]
+mod clocks;
 #[path = "scenarios/crashes.rs"]
 mod crashes;
 #[path = "scenarios/figures.rs"]

@@ -128,7 +128,12 @@ pub(crate) fn blue(seed: u64) -> Fleet {
 impl Stage {
     /// Sets the world up. It lives from now on; every door is still closed.
     pub(crate) fn new(fleet: Fleet) -> Self {
-        let sandbox = Sandbox::new(fleet.build(), Clock::system());
+        Self::by_the_clock(fleet, Clock::system())
+    }
+
+    /// The same in a world whose clock need not be the machine's.
+    pub(crate) fn by_the_clock(fleet: Fleet, clock: Clock) -> Self {
+        let sandbox = Sandbox::new(fleet.build(), clock);
         let names: Vec<ClusterName> = sandbox.peek(|world| world.clusters.keys().cloned().collect());
         let clusters: Vec<(ClusterName, Door)> =
             names.into_iter().map(|name| (name, Door::reserve())).collect();
@@ -145,10 +150,14 @@ impl Stage {
     /// The same with every door open.
     pub(crate) fn open(fleet: Fleet) -> Self {
         let mut stage = Self::new(fleet);
-        stage.open_aws();
-        let names: Vec<ClusterName> = stage.clusters.iter().map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| stage.open_cluster(name.as_str()));
+        stage.open_all();
         stage
+    }
+
+    pub(crate) fn open_all(&mut self) {
+        self.open_aws();
+        let names: Vec<ClusterName> = self.clusters.iter().map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| self.open_cluster(name.as_str()));
     }
 
     pub(crate) fn open_aws(&mut self) {

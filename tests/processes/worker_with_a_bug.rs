@@ -91,13 +91,13 @@ impl Cluster for WithABug {
 async fn main() {
     let (clock, blue) = (Clock::system(), ClusterName::new("blue"));
     let fleet = Fleet::new(clock.now(), Delays::demo(), 1).cluster("blue").pool(Pool::spot("workers", 2));
-    let sandbox = Sandbox::new(fleet.build(), clock);
+    let sandbox = Sandbox::new(fleet.build(), clock.clone());
 
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self())).unwrap();
     let metrics = Metrics::register(&registry, [&blue]).unwrap();
     metrics.synced(&blue, true);
-    let journal = Journal::new(clock, metrics);
+    let journal = Journal::new(clock.clone(), metrics);
     let ports = Ports {
         queue: Arc::new(QueueDoor::new(&sandbox, "offramp")),
         account_region: AccountRegion {

@@ -32,6 +32,8 @@ pub(crate) struct Scene {
     pub(crate) settings: Settings,
     /// How many evictions and deletions go out at a time; as many as there are without.
     pub(crate) seats: Option<Arc<Seats>>,
+    /// So many milliseconds the clocks of the workers' machines are ahead when they start.
+    pub(crate) clocks_ahead: i64,
     workers: Vec<Worker>,
     /// How long after its receipt a notice led to a cordon, as far as a transcript has been written.
     pub(crate) isolated: Vec<(InstanceId, Duration)>,
@@ -67,6 +69,7 @@ impl Scene {
             policy: Policy { clusters, ..default_policy() },
             settings: Settings { target_groups, ..Settings::default() },
             seats: None,
+            clocks_ahead: 0,
             workers: Vec::new(),
             isolated: Vec::new(),
             started: 0,
@@ -80,11 +83,12 @@ impl Scene {
     /// Starts a worker with nothing but its configuration: the first, or another one beside it.
     pub(crate) fn start_worker(&mut self) {
         self.started += 1;
-        let (number, clock) = (self.started, self.sandbox.clock());
+        let clock = self.sandbox.clock().of_another_machine(self.clocks_ahead);
+        let number = self.started;
         let sandbox = self.sandbox.for_worker(number);
         let registry = Registry::new();
         let metrics = Metrics::register(&registry, &self.policy.clusters).unwrap();
-        let journal = Journal::new(clock, metrics).with_listener(self.listener.clone());
+        let journal = Journal::new(clock.clone(), metrics).with_listener(self.listener.clone());
         let names: Vec<ClusterName> = self.sandbox.peek(|world| world.clusters.keys().cloned().collect());
         let clusters = names.iter().filter(|name| self.policy.clusters.contains(name)).map(|name| {
             let door = ClusterDoor::new(&sandbox, name);
@@ -302,6 +306,7 @@ fn line_of(fact: &Fact) -> Option<String> {
         | Fact::QueueFaulted { .. }
         | Fact::DeadLetterPostponed { .. }
         | Fact::LaterVersion { .. }
+        | Fact::ClockWrong { .. }
         | Fact::LeaseLost { .. }
         | Fact::SweepFaulted { .. }
         | Fact::Stopping { .. } => return Some(format!("worker  {fact}")),

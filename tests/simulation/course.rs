@@ -18,6 +18,7 @@ use super::checks::{Broken, Checks, QUEUE};
 use super::lookups::{bodies, instance, members, nodes, record, stays_in_service};
 use super::plan::{BUSY, BY_NAME, Event, Mood, Plan};
 use super::script::{START, Scene, seconds};
+use super::shapes::clocks_ahead;
 
 /// How one world went.
 #[derive(Debug)]
@@ -61,7 +62,10 @@ pub(crate) async fn play(seed: u64) -> Report {
     };
     course.scene.say(&format!("watches are late by up to {:?}", plan.view_lag));
     course.draw_view_lag();
+    course.scene.clocks_ahead = clocks_ahead(seed, &plan.shapes);
     course.start_worker();
+    // The next ones run on other machines: where nothing can be read at its start, a worker keeps the clock that it has.
+    course.scene.clocks_ahead = 0;
     for (at, event) in plan.events {
         course.plan(START + at, Next::Event(event));
     }

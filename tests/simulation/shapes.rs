@@ -22,6 +22,8 @@ pub(crate) enum Shape {
     ShutdownGrace,
     /// The policy has a tag that a group must have.
     Scoped,
+    /// The clock of the first worker's machine is four minutes ahead, or behind.
+    WrongClock,
 }
 
 impl Shape {
@@ -32,6 +34,7 @@ impl Shape {
             Self::ShortGate => ("the gate holds back for seconds only", "last healthy target"),
             Self::ShutdownGrace => ("kubelets shut down gracefully", "spot notice taken on"),
             Self::Scoped => ("groups need a tag", "waiting for Auto Scaling to say"),
+            Self::WrongClock => ("the clock of a machine is wrong", "the machine's clock is"),
         }
     }
 
@@ -51,6 +54,7 @@ impl Shape {
             Self::ShortGate => policy.gate_limit = seconds(7),
             Self::ShutdownGrace => policy.node_shutdown_grace = seconds(120),
             Self::Scoped => policy.scoped = true,
+            Self::WrongClock => {}
         }
         fleet
     }
@@ -59,8 +63,21 @@ impl Shape {
 /// Those of a seed, each in every twenty-fourth world, drawn apart from all else.
 pub(crate) fn shapes(seed: u64) -> Vec<Shape> {
     let random = &mut Rng::with_seed(seed ^ 0x5a9e);
-    let all = [Shape::Tolerant, Shape::Ingress, Shape::ShortGate, Shape::ShutdownGrace, Shape::Scoped];
+    let all = [
+        Shape::Tolerant,
+        Shape::Ingress,
+        Shape::ShortGate,
+        Shape::ShutdownGrace,
+        Shape::Scoped,
+        Shape::WrongClock,
+    ];
     all.into_iter().filter(|_| random.u8(0..24) == 0).collect()
+}
+
+/// By how many milliseconds the clock of the first worker's machine is ahead.
+pub(crate) fn clocks_ahead(seed: u64, shapes: &[Shape]) -> i64 {
+    let ahead = if seed.is_multiple_of(2) { 240_000 } else { -240_000 };
+    if shapes.contains(&Shape::WrongClock) { ahead } else { 0 }
 }
 
 /// How events come to the queue, where it is not by a rule.

@@ -42,6 +42,8 @@ INTAKE = ENGINE + "intake.rs"
 RETRY = ENGINE + "retry.rs"
 REPEAT = CORE + "repeat.rs"
 LEARNING = ENGINE + "learning.rs"
+GAUGES = ENGINE + "gauges.rs"
+SKEW = ENGINE + "skew.rs"
 CLUSTER_DOOR = "crates/sandbox/src/doors/ports_kubernetes.rs"
 # The replicas of the simulation look through the sandbox's own port, which decides about twins as the adapter does.
 VIEW = "crates/kubernetes/src/view.rs"
@@ -255,4 +257,8 @@ TABLE = (
         "(since, &other.instance) > (leaving_since, instance)",
         "since >= leaving_since || since < leaving_since",
     ),
+    # 5.1 "Time": the clock is moved by answers that agree, and not under a removal.
+    mutation("clock: answers that differ", SKEW, "spread <= AGREEMENT_MILLIS", "spread >= 0"),
+    mutation("clock: never moved", SKEW, "(behind.abs_diff(offset) > ", "(behind.abs_diff(offset) > u64::MAX - "),
+    mutation("clock: moved under a removal", GAUGES, "(self.agreed || self.handle.jobs().await.is_empty())", "true"),
 )

@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 mod activities;
+mod date;
 mod fault;
 mod groups;
 mod meter;

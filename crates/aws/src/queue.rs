@@ -13,6 +13,7 @@ use aws_sdk_sqs::types::{
 use offramp_core::{AccountRegion, Installation, Timestamp};
 use offramp_engine::{Call, Depth, Fault, Held, Message, MessageId, Queue, Receipt};
 
+use crate::date::DateOfAnswer;
 use crate::fault::{Reading, Refusal};
 use crate::meter::Meter;
 use crate::open::{DeadLetterPolicy, OpenError, Opened, open};
@@ -147,12 +148,15 @@ impl Queue for SqsQueue {
 
 impl SqsQueue {
     async fn depth_of(&self, url: &str, doing: &str) -> Result<Depth, Fault> {
+        let date = DateOfAnswer::default();
         let request = self
             .client
             .get_queue_attributes()
             .queue_url(url)
             .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
-            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible);
+            .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
+            .customize()
+            .interceptor(date.clone());
         let answer = self.meter.send(Call::GetQueueAttributes, request.send()).await;
         let answer = answer.map_err(|refusal| refusal.fault(doing))?;
         let attributes = answer.attributes.unwrap_or_default();
@@ -163,6 +167,7 @@ impl SqsQueue {
         Ok(Depth {
             waiting: number(QueueAttributeName::ApproximateNumberOfMessages)?,
             in_flight: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)?,
+            date: date.read(),
         })
     }
 

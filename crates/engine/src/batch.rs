@@ -45,7 +45,7 @@ impl Calls {
     pub(crate) fn start(
         tasks: &mut Tasks,
         sessions: &Arc<dyn Sessions>,
-        clock: Clock,
+        clock: &Clock,
         recheck: Duration,
     ) -> Self {
         let lane = || Arc::clone(sessions);
@@ -248,13 +248,13 @@ where
 {
     fn start(
         tasks: &mut Tasks,
-        clock: Clock,
+        clock: &Clock,
         terms: Terms,
         call: impl Fn(AccountRegion, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
     ) -> Self {
         let (requests, inbox) = mpsc::unbounded_channel();
         let lane = Lane {
-            clock,
+            clock: clock.clone(),
             terms,
             call,
             pending: BTreeMap::new(),
@@ -270,7 +270,7 @@ where
     /// A lane of reads that take one key each, and whose answers live for so long.
     fn one_by_one(
         tasks: &mut Tasks,
-        clock: Clock,
+        clock: &Clock,
         life: Duration,
         read: impl Fn(AccountRegion, K) -> BoxFuture<'static, Result<V, Fault>> + Send + 'static,
     ) -> Self {
@@ -353,7 +353,8 @@ where
         let now = self.clock.now();
         // An event may come from a clock that is ahead of ours.
         let since = since.min(now);
-        let known = self.answers.get(&key);
+        // The clock may have been moved back since: what was asked in the future is of nobody knows when.
+        let known = self.answers.get(&key).filter(|(asked_at, _)| *asked_at <= now);
         if let Some((asked_at, value)) = known
             && now.since(*asked_at) < self.terms.life
             && *asked_at >= since
@@ -371,7 +372,7 @@ where
         // An event that is newer than the answer is no mere refresh.
         let close_at = match known {
             Some((asked_at, _)) if *asked_at >= since => {
-                (self.called_at + self.terms.refresh).max(now + WINDOW)
+                (self.called_at.min(now) + self.terms.refresh).max(now + WINDOW)
             }
             Some(_) | None => now + WINDOW,
         };

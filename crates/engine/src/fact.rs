@@ -52,6 +52,13 @@ pub enum Fact {
         /// Why.
         fault: Fault,
     },
+    /// The machine's clock differs from the queue's.
+    ClockWrong {
+        /// By how many milliseconds it is behind; negative: ahead.
+        behind: i64,
+        /// The worker's own clock has been moved to the queue's.
+        moved: bool,
+    },
     /// A message is not ours any more.
     LeaseLost {
         /// The message.
@@ -202,6 +209,16 @@ impl fmt::Display for Fact {
                 f.write_str("a message of a later version of offramp is left for a worker that knows it")
             }
             Self::QueueFaulted { fault } => write!(f, "queue: {fault}"),
+            Self::ClockWrong { behind, moved } => {
+                let by = in_words(Duration::from_millis(behind.unsigned_abs()));
+                let side = if *behind < 0 { "ahead of" } else { "behind" };
+                let but = if *moved {
+                    "whose time counts; set it right"
+                } else {
+                    "and is not moved while a removal may be at work; set it right and start the worker again"
+                };
+                write!(f, "the machine's clock is {by} {side} the queue's, {but}")
+            }
             Self::LeaseLost { .. } => {
                 f.write_str("a message is not in flight any more, waiting for its next delivery")
             }

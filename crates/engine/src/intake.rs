@@ -34,7 +34,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 /// How the intake is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntakeHealth {
-    /// When a receive last came back, with messages, without, or with a fault.
+    /// When a receive last came back, with messages, without, or with a fault; by the clock as nobody has moved it.
     pub at: Timestamp,
     /// Why the queue cannot be read, if so. `None` before the first answer too.
     pub fault: Option<Fault>,
@@ -55,17 +55,19 @@ pub(crate) struct Intake {
     pub(crate) intake_health: watch::Sender<IntakeHealth>,
     pub(crate) journal: Journal,
     pub(crate) clock: Clock,
+    /// Nothing is handed on before: how old an event is is the first thing that counts.
+    pub(crate) clock_is_measured: watch::Receiver<bool>,
 }
 
 impl Intake {
     /// Receives until told to stop.
-    pub(crate) async fn run(self, number: usize, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, number: usize, stop: CancellationToken) {
         let mut pauses = GrowingPauses::new(&format!("intake {number}"));
         while let Some(mut permits) = self.permits(&stop).await {
             let receive = self.queue.receive(permits.len(), POLL, self.lease.visibility);
             let received = timeout("receiving messages", receive).await;
             self.intake_health.send_modify(|intake_health| {
-                intake_health.at = self.clock.now();
+                intake_health.at = self.clock.unmoved();
                 intake_health.connected |= received.is_ok();
                 intake_health.fault = received.as_ref().err().cloned();
             });
@@ -73,6 +75,8 @@ impl Intake {
             match received {
                 Ok(messages) => {
                     pauses.reset();
+                    // Its sender goes without an answer only where the worker ends.
+                    self.clock_is_measured.wait_for(|measured| *measured).await.map(drop).unwrap_or_default();
                     for message in messages {
                         self.take(message, permits.pop(), &stop).await;
                     }

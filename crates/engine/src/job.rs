@@ -187,7 +187,7 @@ impl Task {
             let until = match self.route(now) {
                 Ok(()) => {
                     let absence_is_proven = self.absence_is_proven(now);
-                    let (clock, again) = (self.shared.clock, self.isolate_again_at);
+                    let (clock, again) = (self.shared.clock.clone(), self.isolate_again_at);
                     let seen = if from_watches {
                         self.shared.observer.read_watches(&self.job, self.cluster.as_ref(), absence_is_proven)
                     } else {

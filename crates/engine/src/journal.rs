@@ -12,6 +12,10 @@ use crate::labels::{JobOutcome, action_name, stage_name, trigger_name};
 use crate::metrics::Metrics;
 use crate::unfinished::Unfinished;
 
+/// A clock that nobody keeps in step drifts by seconds a week; one that is wrong by more than this was never set. AWS refuses
+/// what is signed five minutes before or after, and other clocks of the machine's node are wrong with it.
+const REPORTED_SKEW_MILLIS: u64 = 30_000;
+
 /// Writes facts down.
 #[derive(Clone)]
 pub struct Journal {
@@ -64,6 +68,14 @@ fn log(fact: &Fact) {
         }
         Fact::DeadLettered { .. } | Fact::QueueFaulted { .. } | Fact::LeaseLost { .. } => {
             tracing::warn!("{fact}");
+        }
+        Fact::ClockWrong { behind, .. } => {
+            let seconds = behind / 1_000;
+            if behind.unsigned_abs() > REPORTED_SKEW_MILLIS {
+                tracing::warn!(seconds, "{fact}");
+            } else {
+                tracing::info!(seconds, "{fact}");
+            }
         }
         Fact::Joined { instance, copy, .. } => {
             if *copy {

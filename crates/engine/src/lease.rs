@@ -113,13 +113,13 @@ impl Leases {
     pub(crate) fn new(queue: Arc<dyn Queue>, clock: Clock, times: LeaseTimes, journal: Journal) -> Self {
         Self {
             queue,
+            delete_at: clock.now(),
             clock,
             times,
             journal,
             held: BTreeMap::new(),
             in_flight: FuturesUnordered::new(),
             deletes: Vec::new(),
-            delete_at: clock.now(),
             releases: Vec::new(),
         }
     }
@@ -237,7 +237,7 @@ impl Leases {
         let pause = Duration::from_millis(200) * (tries - 1) * (tries - 1);
         let mut deletes = deletes.into_iter().peekable();
         while deletes.peek().is_some() {
-            let (queue, clock) = (Arc::clone(&self.queue), self.clock);
+            let (queue, clock) = (Arc::clone(&self.queue), self.clock.clone());
             let deletes: Vec<Delete> = deletes.by_ref().take(BATCH).collect();
             self.in_flight.push(Box::pin(async move {
                 clock.sleep_until(clock.now() + pause).await;

@@ -14,6 +14,7 @@ mod clock;
 mod dead_letters;
 mod defaults;
 mod fact;
+mod gauges;
 mod intake;
 mod job;
 mod jobs;
@@ -29,6 +30,7 @@ mod ports;
 mod record;
 mod retry;
 mod routing;
+mod skew;
 mod sweep;
 mod tasks;
 mod texts;
@@ -68,6 +70,7 @@ pub use unfinished::{Unfinished, UnfinishedKind};
 
 use batch::Calls;
 use dead_letters::DeadLetters;
+use gauges::Gauges;
 use intake::Intake;
 use job::Shared;
 use jobs::{Ask, Jobs};
@@ -170,9 +173,6 @@ impl Handle {
     }
 }
 
-/// How often the depth of the queues is read for the metrics.
-const GAUGES: Duration = Duration::from_secs(15);
-
 impl Engine {
     /// A worker and a handle on it.
     pub fn new(
@@ -184,7 +184,7 @@ impl Engine {
     ) -> (Self, Handle) {
         let (asks_sender, asks) = mpsc::channel(16);
         let (intake_health, intake_health_receiver) =
-            watch::channel(IntakeHealth { at: clock.now(), fault: None, connected: false });
+            watch::channel(IntakeHealth { at: clock.unmoved(), fault: None, connected: false });
         let (unfinished, unfinished_receiver) = watch::channel(Vec::new());
         let handle = Handle {
             asks: asks_sender,
@@ -210,8 +210,10 @@ impl Engine {
         // Those that serve the others run until nobody needs them; they are not waited for at the end.
         let mut lanes = Tasks::default();
         let mut tasks = Tasks::default();
-        let calls = Calls::start(&mut lanes, &sessions, clock, policy.recheck);
-        lanes.spawn("gauges", gauges(Arc::clone(&queue), journal.clone(), clock));
+        let calls = Calls::start(&mut lanes, &sessions, &clock, policy.recheck);
+        let (gauges, clock_is_measured) =
+            Gauges::new(Arc::clone(&queue), clock.clone(), journal.clone(), handle.clone());
+        lanes.spawn("gauges", gauges.run());
         let sweep = Sweep {
             sessions,
             calls: calls.clone(),
@@ -219,15 +221,15 @@ impl Engine {
             policy: policy.clone(),
             account_region: account_region.clone(),
             handle,
-            outbox: Outbox::new(Arc::clone(&queue), settings.messages, clock, journal.clone()),
+            outbox: Outbox::new(Arc::clone(&queue), settings.messages, clock.clone(), journal.clone()),
             unfinished,
-            clock,
+            clock: clock.clone(),
             journal: journal.clone(),
         };
         lanes.spawn("sweep", sweep.run());
 
         let (orders, inbox) = mpsc::unbounded_channel();
-        let leases = Leases::new(Arc::clone(&queue), clock, settings.lease, journal.clone());
+        let leases = Leases::new(Arc::clone(&queue), clock.clone(), settings.lease, journal.clone());
         tasks.spawn("leases", leases.run(inbox));
 
         let (arrivals, arrivals_inbox) = mpsc::channel(settings.permits.max(1));
@@ -238,7 +240,7 @@ impl Engine {
             policy,
             foreign: settings.foreign,
             account_region,
-            clock,
+            clock: clock.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
         };
@@ -259,6 +261,7 @@ impl Engine {
             intake_health,
             journal,
             clock,
+            clock_is_measured,
         };
         for number in 0..settings.receives.max(1) {
             tasks.spawn("intake", intake.clone().run(number, stop.clone()));
@@ -275,21 +278,6 @@ impl Engine {
                 },
             }
         }
-    }
-}
-
-/// Keeps the gauges that no fact moves.
-async fn gauges(queue: Arc<dyn Queue>, journal: Journal, clock: Clock) {
-    loop {
-        match retry::timeout("reading the depth of the queue", queue.depth()).await {
-            Ok(depth) => journal.metrics().depth(depth),
-            Err(fault) => journal.record(Fact::QueueFaulted { fault }),
-        }
-        match retry::timeout("reading the depth of the dead-letter queue", queue.dead_letters()).await {
-            Ok(count) => journal.metrics().dead_letters(count),
-            Err(fault) => journal.record(Fact::QueueFaulted { fault }),
-        }
-        clock.sleep_until(clock.now() + GAUGES).await;
     }
 }
 

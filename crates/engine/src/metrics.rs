@@ -70,6 +70,7 @@ pub struct Metrics {
     queue_in_flight: IntGauge,
     dead_letters: IntGauge,
     queue_connected: IntGauge,
+    clock_skew: IntGauge,
     cluster_synced: IntGaugeVec,
     unidentified_nodes: IntGaugeVec,
     target_groups: IntGaugeVec,
@@ -240,6 +241,10 @@ impl Metrics {
                 "offramp_queue_connected",
                 "1 while receives from the queue come back without a fault.",
             )?,
+            clock_skew: declare.gauge(
+                "offramp_clock_skew_seconds",
+                "Seconds that the machine's clock is behind the queue's, whose time counts; negative: ahead.",
+            )?,
             unidentified_nodes: declare.gauges(
                 "offramp_unidentified_nodes",
                 "Nodes of the cluster that have no instance in their providerID, nor another machine.",
@@ -332,7 +337,11 @@ impl Metrics {
             }
             Fact::Found { what, .. } => self.found.with_label_values(&[what.as_str()]).inc(),
             Fact::SweepFaulted { fault } => self.faults.with_label_values(&[fault_name(fault)]).inc(),
-            Fact::Vetoed { .. } | Fact::Routed { .. } | Fact::Unfinished { .. } | Fact::Stopping { .. } => {}
+            Fact::ClockWrong { .. }
+            | Fact::Vetoed { .. }
+            | Fact::Routed { .. }
+            | Fact::Unfinished { .. }
+            | Fact::Stopping { .. } => {}
         }
     }
 
@@ -372,6 +381,11 @@ impl Metrics {
 
     pub(crate) fn dead_letters(&self, count: u64) {
         self.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// By how many milliseconds the machine's clock is behind the queue's.
+    pub(crate) fn skew(&self, behind: i64) {
+        self.clock_skew.set(behind / 1_000);
     }
 
     pub(crate) fn connected(&self, connected: bool) {

@@ -84,6 +84,8 @@ pub struct Depth {
     pub waiting: u64,
     /// Received and not deleted.
     pub in_flight: u64,
+    /// When the service answered, by its own clock, cut to the second; nothing where it does not say.
+    pub date: Option<Timestamp>,
 }
 
 /// One SQS queue with its dead-letter queue.

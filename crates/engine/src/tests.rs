@@ -192,7 +192,7 @@ fn worker(bug: &'static str) -> (Engine, Registry, Arc<World>) {
         clusters: vec![Arc::new(Blue(world.clone(), blue.clone()))],
     };
     let (clock, registry) = (Clock::starting_at(NOW), Registry::new());
-    let journal = Journal::new(clock, Metrics::register(&registry, [&blue]).unwrap());
+    let journal = Journal::new(clock.clone(), Metrics::register(&registry, [&blue]).unwrap());
     let policy = Policy { clusters: [blue].into(), ..default_policy() };
     let (engine, _) = Engine::new(ports, policy, Settings::default(), clock, journal);
     (engine, registry, world)

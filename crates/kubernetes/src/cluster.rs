@@ -54,6 +54,7 @@ pub struct KubernetesCluster {
     /// The API server reads such a list from its cache. It is asked once.
     lists_cheaply: OnceCell<bool>,
     announcer: Announcer,
+    clock: Clock,
     metrics: Metrics,
 }
 
@@ -68,14 +69,16 @@ impl KubernetesCluster {
     pub fn new(
         source: ClusterSource,
         options: &ClusterOptions,
+        clock: Clock,
         metrics: Metrics,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
-        Self::with_pace(source, options, metrics, Pace::DEFAULT)
+        Self::with_pace(source, options, clock, metrics, Pace::DEFAULT)
     }
 
     pub(crate) fn with_pace(
         source: ClusterSource,
         options: &ClusterOptions,
+        clock: Clock,
         metrics: Metrics,
         pace: Pace,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), OpenError> {
@@ -99,6 +102,7 @@ impl KubernetesCluster {
             pod_lists: Semaphore::new(POD_LISTS_IN_FLIGHT),
             lists_cheaply: OnceCell::new(),
             announcer,
+            clock,
             metrics: metrics.clone(),
         };
         let runs = async move {
@@ -268,7 +272,7 @@ impl Cluster for KubernetesCluster {
     }
 
     fn doubt(&self, instance: &InstanceId) -> Option<NodeDoubt> {
-        self.view.doubt(instance, Clock::system().now())
+        self.view.doubt(instance, self.clock.now())
     }
 
     fn prove(&self, at: Timestamp) {
@@ -280,7 +284,7 @@ impl Cluster for KubernetesCluster {
     }
 
     fn unidentified(&self) -> Vec<NodeName> {
-        self.view.unidentified(Clock::system().now())
+        self.view.unidentified(self.clock.now())
     }
 
     fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {

@@ -11,7 +11,8 @@ use offramp_core::{
     PodUid, Record, Seen, Timestamp, Trigger,
 };
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, EventReason, Fault, InWords, Metrics, RECORD_ANNOTATION, write_record,
+    Announcement, Clock, Cluster, ClusterCall, EventReason, Fault, InWords, Metrics, RECORD_ANNOTATION,
+    write_record,
 };
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -71,7 +72,8 @@ impl Running {
         let options = ClusterOptions { node_selector: selector.map(str::to_owned) };
         let registry = Registry::new();
         let metrics = Metrics::register(&registry, [&ClusterName::new("blue")]).unwrap();
-        let (cluster, watches) = KubernetesCluster::with_pace(source, &options, metrics, pace).unwrap();
+        let (cluster, watches) =
+            KubernetesCluster::with_pace(source, &options, Clock::system(), metrics, pace).unwrap();
         let running = Self { cluster, registry, watches: tokio::spawn(watches), _folder: folder };
         timeout(SOON, running.cluster.connection().opened()).await.expect("it opens");
         running
@@ -132,7 +134,8 @@ fn unopened(folder: &tempfile::TempDir) -> (Arc<KubernetesCluster>, Registry, Jo
     let registry = Registry::new();
     let metrics = Metrics::register(&registry, [&ClusterName::new("blue")]).unwrap();
     let (cluster, watches) =
-        KubernetesCluster::with_pace(source, &ClusterOptions::default(), metrics, PACE).unwrap();
+        KubernetesCluster::with_pace(source, &ClusterOptions::default(), Clock::system(), metrics, PACE)
+            .unwrap();
     (cluster, registry, tokio::spawn(watches))
 }
 

@@ -22,6 +22,8 @@ use crate::target_groups;
 pub(crate) struct Worker {
     config: Config,
     clusters: Vec<Arc<dyn Cluster>>,
+    /// The only one: what the pages compare was timed by it.
+    clock: Clock,
     registry: Registry,
     metrics: Metrics,
     /// Runs the watches; they end with the worker.
@@ -44,6 +46,10 @@ const STALLED: Duration = Duration::from_secs(60);
 /// The first pause after a queue that does not answer, and the longest.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
+/// A removal may last 48 h, and each rollout of three replicas hands it over up to three times, each crash and each lost lease
+/// once: half a dozen rollouts, and two to spare. SQS then gives a message up that somebody works on.
+const FEWEST_RECEIVES: u32 = 20;
+
 /// What to do where a part of the worker panicked.
 const A_BUG: &str = "start it again; the lines above name the place in the code, please report them";
 
@@ -51,26 +57,27 @@ impl Worker {
     /// Asks nobody and waits for nothing, so that the pages can be served before anything else: what does not
     /// open later stands on them.
     pub(crate) fn new(config: Config) -> Result<Self, Failure> {
-        let registry = Registry::new();
+        let (registry, clock) = (Registry::new(), Clock::system());
         let metrics = register(&registry, &config)
             .map_err(|error| Failure::runtime(format!("registering the metrics: {error}")))?;
         let mut watches = JoinSet::new();
         let mut clusters: Vec<Arc<dyn Cluster>> = Vec::new();
         for (source, options) in &config.clusters {
-            let (cluster, watch) = KubernetesCluster::new(source.clone(), options, metrics.clone())
-                .map_err(|error| Failure::configuration(vec![error.to_string()]))?;
+            let cluster = KubernetesCluster::new(source.clone(), options, clock.clone(), metrics.clone());
+            let (cluster, watch) =
+                cluster.map_err(|error| Failure::configuration(vec![error.to_string()]))?;
             watches.spawn(watch);
             clusters.push(cluster);
         }
         let progress = watch::Sender::new(Progress::Opening("not asked yet".to_owned()));
-        Ok(Self { config, clusters, registry, metrics, watches, progress })
+        Ok(Self { config, clusters, clock, registry, metrics, watches, progress })
     }
 
     /// What the admin server shows.
     pub(crate) fn views(&self) -> Views {
         let (live, ready, jobs) =
             (self.progress.subscribe(), self.progress.subscribe(), self.progress.subscribe());
-        let clusters = self.clusters.clone();
+        let (clusters, clock) = (self.clusters.clone(), self.clock.clone());
         let (registry, metrics, watched) =
             (self.registry.clone(), self.metrics.clone(), self.clusters.clone());
         Views {
@@ -82,7 +89,7 @@ impl Worker {
                 }
                 registry.gather()
             }),
-            live: Arc::new(move || liveness(&live.borrow(), Clock::system().now())),
+            live: Arc::new(move || liveness(&live.borrow(), clock.unmoved())),
             readiness: Arc::new(move || {
                 let queue = queue_readiness(&ready.borrow());
                 std::iter::once(queue).chain(clusters.iter().map(cluster_readiness)).collect()
@@ -140,6 +147,13 @@ impl Worker {
             clusters = self.clusters.len(),
             "working"
         );
+        if let Some(max_receive_count) = queue.most_receives().filter(|count| *count < FEWEST_RECEIVES) {
+            tracing::warn!(
+                max_receive_count,
+                "its redrive policy gives a message up after {max_receive_count} receives, and every hand-over from \
+                 one worker to the next is one; set maxReceiveCount to 100"
+            );
+        }
         let scope = self.config.group_tag.take();
         let sessions = Arc::new(Sessions::new(access, account_region.clone(), scope));
         let ports = Ports {
@@ -148,8 +162,8 @@ impl Worker {
             account_region: account_region.clone(),
             clusters: self.clusters.clone(),
         };
-        let clock = Clock::system();
-        let journal = Journal::new(clock, self.metrics.clone());
+        let clock = self.clock.clone();
+        let journal = Journal::new(clock.clone(), self.metrics.clone());
         let journal = match listener {
             Some(listener) => journal.with_listener(listener),
             None => journal,

@@ -87,7 +87,7 @@ impl Sandbox {
 
     /// The world's clock.
     pub fn clock(&self) -> Clock {
-        self.clock
+        self.clock.clone()
     }
 
     /// Moves the world on as its agenda falls due. Runs until dropped.

@@ -17,7 +17,7 @@ fn lane(life: u64) -> Counted {
     let mut tasks = Tasks::default();
     let terms = Terms { most: 50, life: Duration::from_secs(life), refresh: REFRESH };
     let (seen_keys, seen_calls) = (Arc::clone(&keys), Arc::clone(&calls));
-    let lane = Batch::start(&mut tasks, Clock::starting_at(START), terms, move |_, asked: Vec<u32>| {
+    let lane = Batch::start(&mut tasks, &Clock::starting_at(START), terms, move |_, asked: Vec<u32>| {
         seen_keys.fetch_add(asked.len(), Ordering::SeqCst);
         let call = seen_calls.fetch_add(1, Ordering::SeqCst) + 1;
         Box::pin(async move { vec![Ok(call); asked.len()] })

@@ -17,7 +17,7 @@ const PERMIT: Duration = Duration::from_secs(1);
 impl Task {
     /// A tick, and the permits given back with its end, or before that when it takes too long.
     pub(super) async fn tick_with_permit(&mut self, seen: &Observation) -> (Step, Timestamp) {
-        let (clock, permits) = (self.shared.clock, std::mem::take(&mut self.permits));
+        let (clock, permits) = (self.shared.clock.clone(), std::mem::take(&mut self.permits));
         let mut tick = pin!(self.tick(seen));
         tokio::select! {
             biased;

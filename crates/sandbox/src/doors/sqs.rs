@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use md5::{Digest, Md5};
+use offramp_core::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::world::queue::{Attribute, Received};
@@ -35,12 +36,19 @@ pub(super) async fn answer(sandbox: &Sandbox, operation: &str, host: &str, body:
     let headers = [
         (header::CONTENT_TYPE, "application/x-amz-json-1.0".to_owned()),
         (HeaderName::from_static("x-amzn-requestid"), request_id),
+        // Of the world's clock; the server would write its own.
+        (header::DATE, http_date(sandbox.now())),
     ];
     let error = error.map(|error| [(HeaderName::from_static("x-amzn-query-error"), error)]);
     match error {
         Some(error) => (status, headers, error, body.to_string()).into_response(),
         None => (status, headers, body.to_string()).into_response(),
     }
+}
+
+fn http_date(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.as_millis()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 async fn perform(sandbox: &Sandbox, operation: &str, host: &str, request: &Request) -> Answer {

@@ -130,6 +130,7 @@ fn told(fact: &Fact) -> Option<(&InstanceId, String)> {
         | Fact::QueueFaulted { .. }
         | Fact::DeadLetterPostponed { .. }
         | Fact::LaterVersion { .. }
+        | Fact::ClockWrong { .. }
         | Fact::LeaseLost { .. }
         | Fact::Joined { copy: true, .. }
         | Fact::Routed { .. }

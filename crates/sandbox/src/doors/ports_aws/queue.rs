@@ -122,10 +122,13 @@ impl Queue for QueueDoor {
     }
 
     async fn depth(&self) -> Result<Depth, Fault> {
-        let look = |world: &mut World| world.queues.get(&self.name).map(|queue| queue.depth(world.now()));
+        let look = |world: &mut World| {
+            let depth = world.queues.get(&self.name).map(|queue| queue.depth(world.now()));
+            depth.map(|depth| (depth, world.now().whole_second()))
+        };
         let depth = self.sandbox.call("sqs.GetQueueAttributes", false, look).await?;
-        let (waiting, in_flight) = depth.ok_or_else(|| no_queue(queue::Refusal::NoQueue))?;
-        Ok(Depth { waiting, in_flight })
+        let ((waiting, in_flight), date) = depth.ok_or_else(|| no_queue(queue::Refusal::NoQueue))?;
+        Ok(Depth { waiting, in_flight, date: Some(date) })
     }
 
     async fn dead_letters(&self) -> Result<u64, Fault> {

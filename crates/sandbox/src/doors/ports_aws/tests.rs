@@ -74,7 +74,10 @@ async fn a_long_poll_sees_a_message_that_becomes_visible_again() {
     assert_eq!(second[0].receive_count, 2);
     assert_eq!(queue.extend(&[first[0].receipt.clone()], VISIBILITY).await, [Ok(Held::Lost)]);
     assert_eq!(queue.extend(&[second[0].receipt.clone()], VISIBILITY).await, [Ok(Held::Extended)]);
-    assert_eq!(queue.depth().await.unwrap(), Depth { waiting: 0, in_flight: 1 });
+    assert_eq!(
+        queue.depth().await.unwrap(),
+        Depth { waiting: 0, in_flight: 1, date: Some(sandbox.now().whole_second()) }
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +96,10 @@ async fn a_dropped_long_poll_takes_no_message_along() {
     let poll = queue.receive(10, Duration::from_secs(20), VISIBILITY);
     assert!(tokio::time::timeout(Duration::from_secs(1), poll).await.is_err());
     send(&sandbox, "a");
-    assert_eq!(queue.depth().await.unwrap(), Depth { waiting: 1, in_flight: 0 });
+    assert_eq!(
+        queue.depth().await.unwrap(),
+        Depth { waiting: 1, in_flight: 0, date: Some(sandbox.now().whole_second()) }
+    );
 }
 
 #[tokio::test(start_paused = true)]
