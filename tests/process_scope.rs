@@ -71,6 +71,11 @@ async fn serves_ours_and_leaves_theirs(seed: u64, start: &Start<'_>, reason: &st
     for instance in [&leaving, &interrupted] {
         let told = worker.lines_with(reason);
         assert!(told.iter().any(|line| line["instance"] == instance.as_str()), "{}", worker.log());
+        // A hook of ours that nobody answers is worth a warning; a spot notice about somebody else's node is not.
+        let ended =
+            told.iter().find(|line| line["instance"] == instance.as_str() && line["outcome"] == "left_alone");
+        let level = if instance == &leaving { "WARN" } else { "INFO" };
+        assert_eq!(ended.map(|line| &line["level"]), Some(&level.into()), "{}", worker.log());
         stage.sandbox.peek(|world| {
             let node = world.clusters.values().find_map(|cluster| cluster.node_of(instance)).unwrap();
             assert!(!node.unschedulable && node.annotations.is_empty(), "{node:?}");

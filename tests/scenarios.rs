@@ -14,6 +14,8 @@ mod independence;
 mod late_watches;
 #[path = "scenarios/node_events.rs"]
 mod node_events;
+#[path = "scenarios/outcomes.rs"]
+mod outcomes;
 #[path = "scenarios/reports.rs"]
 mod reports;
 #[path = "scenarios/reports_that_held.rs"]

@@ -160,6 +160,15 @@ impl<'a> Case<'a> {
         self.targets().filter(|(_, target, _)| is_registered(target)).map(|(key, ..)| key).collect()
     }
 
+    /// What is left of the instance's pods and targets.
+    pub(crate) fn remainder(&self) -> Remainder {
+        let pods = self.facts.seen.pods.known();
+        Remainder {
+            pods: pods.map_or(0, |pods| eviction::evictable(pods, self.facts).len()),
+            targets: self.registered().len(),
+        }
+    }
+
     /// Until when the balancers may still send new requests, if any does.
     pub(crate) fn traffic_until(&self) -> Option<Timestamp> {
         let Facts { job, policy, now, .. } = self.facts;

@@ -4,6 +4,22 @@ use std::time::Duration;
 
 use crate::*;
 
+/// What is left on an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remainder {
+    /// Pods that should have gone.
+    pub pods: usize,
+    /// Targets that are still registered.
+    pub targets: usize,
+}
+
+impl Remainder {
+    /// Nothing is left.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// Why a step is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -75,12 +91,7 @@ pub enum Reason {
     /// AWS says that there is nothing to answer while the group still holds the instance: asked again.
     AnswerRefused,
     /// The hook is being answered because its time is up.
-    DeadlineReached {
-        /// Pods that are left.
-        pods: usize,
-        /// Targets that are still registered.
-        targets: usize,
-    },
+    DeadlineReached(Remainder),
     /// The interruption may follow or not.
     AwaitingInterruption {
         /// How long we wait for it.

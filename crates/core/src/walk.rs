@@ -19,6 +19,8 @@ pub struct Step {
     pub reason: Reason,
     /// When it has to be over, where an acting notice says so.
     pub deadline: Option<Timestamp>,
+    /// What is left, when the deadline of a hook has come, and until that of an instance which EC2 takes back.
+    pub remainder: Option<Remainder>,
 }
 
 /// Decides the next step for one instance.
@@ -40,12 +42,21 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
         Course::Over(reason) => Step::over(reason, now),
     };
     step.deadline = case.deadline.map(|deadline| deadline.answer);
+    step.remainder = remainder(&case);
     let held = step.actions.iter().filter_map(|action| job.memory.held_until(action, now)).min();
     step.actions.retain(|action| job.memory.held_until(action, now).is_none());
     let changes = job.notices.iter().map(|notice| notice.at + FRESH);
     let next_change = changes.filter(|at| *at > now).map(|at| at + MOMENT).min();
     step.wake_at = [held, next_change].into_iter().flatten().fold(step.wake_at, Timestamp::min);
     step
+}
+
+/// EC2 does not wait: what is left at its end is what was there a moment before, and nobody can look afterwards.
+fn remainder(case: &Case<'_>) -> Option<Remainder> {
+    let (deadline, now) = (case.deadline?, case.facts.now);
+    let by_hook = now >= deadline.answer && case.hooks().next().is_some();
+    let is_told = by_hook || now < deadline.pods && case.acting().any(Claim::presses);
+    is_told.then(|| case.remainder())
 }
 
 /// One millisecond past a boundary that belongs to what came before.
@@ -58,7 +69,7 @@ fn walk(rows: &[StageRow], case: &Case<'_>, over: Step) -> Step {
     let mut open = Vec::new();
     for (stage, decide) in rows {
         let Condition::Open { actions, wake_at, reason } = decide(case, &open) else { continue };
-        if open.is_empty() || matches!(reason, Reason::DeadlineReached { .. }) {
+        if open.is_empty() || matches!(reason, Reason::DeadlineReached(_)) {
             step.reason = reason;
         }
         open.push(*stage);
@@ -77,6 +88,14 @@ fn walk(rows: &[StageRow], case: &Case<'_>, over: Step) -> Step {
 
 impl Step {
     fn over(reason: Reason, wake_at: Timestamp) -> Self {
-        Self { goal: Goal::Leave, stage: None, actions: Vec::new(), wake_at, reason, deadline: None }
+        Self {
+            goal: Goal::Leave,
+            stage: None,
+            actions: Vec::new(),
+            wake_at,
+            reason,
+            deadline: None,
+            remainder: None,
+        }
     }
 }

@@ -48,6 +48,8 @@ pub enum EventReason {
     PodDeleted,
     /// A permission is missing.
     ActionDenied,
+    /// AWS or the API server finds a request wrong: it is not taken, however often it is repeated.
+    RequestInvalid,
     /// An admission webhook or policy refuses to let a pod go.
     EvictionRefused,
     /// It refuses to let the node be cordoned, labelled or recorded.
@@ -58,7 +60,7 @@ pub enum EventReason {
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Isolated,
         Self::Deregistering,
         Self::Draining,
@@ -73,6 +75,7 @@ impl EventReason {
         Self::DeadlineReached,
         Self::PodDeleted,
         Self::ActionDenied,
+        Self::RequestInvalid,
         Self::EvictionRefused,
         Self::IsolationRefused,
         Self::EndUnclear,
@@ -95,6 +98,7 @@ impl EventReason {
             Self::DeadlineReached => "DeadlineReached",
             Self::PodDeleted => "PodDeleted",
             Self::ActionDenied => "ActionDenied",
+            Self::RequestInvalid => "RequestInvalid",
             Self::EvictionRefused => "EvictionRefused",
             Self::IsolationRefused => "IsolationRefused",
             Self::EndUnclear => "EndUnclear",
@@ -108,6 +112,7 @@ impl EventReason {
             | Self::DeadlineReached
             | Self::PodDeleted
             | Self::ActionDenied
+            | Self::RequestInvalid
             | Self::EvictionRefused
             | Self::IsolationRefused
             | Self::EndUnclear => true,
@@ -139,7 +144,7 @@ impl Announcement {
     pub(crate) fn of_step(stage: Stage, begun: bool, reason: &Reason) -> Option<Self> {
         let about = match (reason, stage) {
             (Reason::GateClosed { .. }, _) => EventReason::HeldBack,
-            (Reason::DeadlineReached { .. }, _) => EventReason::DeadlineReached,
+            (Reason::DeadlineReached(_), _) => EventReason::DeadlineReached,
             _ if !begun => return None,
             // The cordon is announced when it is there.
             (_, Stage::Isolate) => return None,
@@ -174,6 +179,11 @@ impl Announcement {
                 Self::new(EventReason::Detaching, format!("Told {group} to replace the instance now."))
             }
             // Not the object and not the answer: one Event is enough for all pods of the node.
+            (_, Err(Failure::Invalid)) => {
+                let action = action_name(action).replace('_', " ");
+                let text = format!("Refused as invalid: {action}. The log of offramp has the words.");
+                Self::new(EventReason::RequestInvalid, text)
+            }
             (_, Err(Failure::Denied)) => {
                 let action = action_name(action).replace('_', " ");
                 let text =
@@ -182,6 +192,12 @@ impl Announcement {
             }
             _ => None,
         }
+    }
+
+    /// What has to be read about the node or its instance is refused as invalid.
+    pub(crate) fn read_is_invalid() -> Option<Self> {
+        let text = "Refused as invalid: a read. The log of offramp has the words.".to_owned();
+        Self::new(EventReason::RequestInvalid, text)
     }
 
     pub(crate) fn vetoed(action: &Action, by: &str) -> Option<Self> {
@@ -208,8 +224,15 @@ impl Announcement {
             (JobOutcome::Left, Some(_)) => {
                 Self::new(EventReason::Removed, format!("Everything owed was done within {took}: {reason}."))
             }
+            (JobOutcome::LeftUnfinished, Some(_)) => {
+                Self::new(EventReason::DeadlineReached, format!("Ended after {took}: {reason}."))
+            }
             (
-                JobOutcome::Returned | JobOutcome::NotOurs | JobOutcome::NotAMember,
+                JobOutcome::Returned
+                | JobOutcome::NotOurs
+                | JobOutcome::NotAMember
+                | JobOutcome::Stale
+                | JobOutcome::LeftAlone,
                 Some(Stage::Register | Stage::Release),
             ) => Self::new(EventReason::Returned, format!("In service again after {took}: {reason}.")),
             (outcome, _) if outcome.is_unclear() => Self::new(
@@ -225,7 +248,10 @@ impl Announcement {
     pub(crate) fn key(&self) -> (EventReason, Option<String>) {
         let several = matches!(
             self.reason,
-            EventReason::PodDeleted | EventReason::ActionDenied | EventReason::EvictionRefused
+            EventReason::PodDeleted
+                | EventReason::ActionDenied
+                | EventReason::RequestInvalid
+                | EventReason::EvictionRefused
         );
         (self.reason, several.then(|| self.text.clone()))
     }
@@ -238,7 +264,7 @@ fn sentence(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use offramp_core::{GroupName, PodOrigin, PodRef, PodUid};
+    use offramp_core::{GroupName, PodOrigin, PodRef, PodUid, Remainder};
 
     use super::*;
 
@@ -268,7 +294,7 @@ mod tests {
         let held = Announcement::of_step(Stage::Deregister, false, &closed).unwrap();
         assert!(held.reason == EventReason::HeldBack && held.reason.is_warning());
         assert!(held.text.starts_with("Holding back: the last healthy target of "), "{}", held.text);
-        let late = Reason::DeadlineReached { pods: 2, targets: 0 };
+        let late = Reason::DeadlineReached(Remainder { pods: 2, targets: 0 });
         let late = Announcement::of_step(Stage::Complete, true, &late).unwrap();
         assert_eq!(late.reason, EventReason::DeadlineReached);
     }
@@ -288,6 +314,9 @@ mod tests {
         let denied = said(&Action::TerminateThroughGroup { group }, Err(Failure::Denied)).unwrap();
         assert_eq!(denied.reason, EventReason::ActionDenied);
         assert!(denied.text.starts_with("Not permitted: terminate through group."), "{}", denied.text);
+        let invalid = said(&evict, Err(Failure::Invalid)).unwrap();
+        assert!(invalid.reason == EventReason::RequestInvalid && invalid.reason.is_warning());
+        assert!(invalid.text.starts_with("Refused as invalid: evict."), "{}", invalid.text);
         let refused = said(&evict, Ok(Outcome::Blocked { budget: None })).unwrap();
         assert_eq!(refused.reason, EventReason::Draining);
         assert_eq!(refused.key(), said(&evict, Ok(Outcome::Done)).unwrap().key(), "and this is told once");
@@ -303,6 +332,11 @@ mod tests {
         };
         assert_eq!(said(JobOutcome::Left, Some(Stage::Complete)), Some(EventReason::Removed));
         assert_eq!(said(JobOutcome::Left, None), None);
+        assert_eq!(
+            said(JobOutcome::LeftUnfinished, Some(Stage::Complete)),
+            Some(EventReason::DeadlineReached)
+        );
+        assert_eq!(said(JobOutcome::Stale, Some(Stage::Release)), Some(EventReason::Returned));
         assert_eq!(said(JobOutcome::LeftIsolated, None), Some(EventReason::EndUnclear));
         assert_eq!(
             said(JobOutcome::EndedWithoutOurAnswer, Some(Stage::Complete)),

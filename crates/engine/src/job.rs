@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, select_all};
 use offramp_core::{
-    AccountRegion, InstanceId, Job, Policy, Reason, Seen, Stage, Timestamp, Trigger, demands,
+    AccountRegion, InstanceId, Job, Policy, Reason, Remainder, Seen, Stage, Timestamp, Trigger, demands,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -104,6 +104,8 @@ struct Task {
     stage: Option<(Stage, Timestamp)>,
     /// The newest deadline that a step named.
     deadline: Option<Timestamp>,
+    /// What was left when a deadline came.
+    remainder: Option<Remainder>,
     at_work: AtWork,
     reported_step: Option<(Stage, std::mem::Discriminant<Reason>)>,
     isolated: bool,
@@ -152,6 +154,7 @@ impl Task {
             node_seen: false,
             stage: None,
             deadline: None,
+            remainder: None,
             at_work: shared.journal.metrics().at_work(None, None),
             reported_step: None,
             isolated: false,

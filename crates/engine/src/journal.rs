@@ -105,15 +105,14 @@ fn log(fact: &Fact) {
             tracing::warn!(%instance, "{fact}")
         }
         Fact::Isolated { instance, .. } => tracing::info!(%instance, "{fact}"),
-        Fact::Finished { instance, outcome, cluster, took, .. } => {
+        Fact::Finished { instance, outcome, cluster, took, trigger, .. } => {
             let cluster = cluster.as_ref().map_or("", |cluster| cluster.as_str());
             let (word, seconds) = (outcome.as_str(), took.as_secs_f64());
             match outcome {
                 JobOutcome::Panicked => {
                     tracing::error!(%instance, cluster, outcome = word, seconds, "{fact}")
                 }
-                // Its group waits for an answer that does not come from here: often a name that is misspelt.
-                outcome if *outcome == JobOutcome::NotOurs || outcome.is_unclear() => {
+                outcome if outcome.warns(*trigger) => {
                     tracing::warn!(%instance, cluster, outcome = word, seconds, "{fact}")
                 }
                 _ => tracing::info!(%instance, cluster, outcome = word, seconds, "{fact}"),

@@ -108,6 +108,8 @@ impl ConfiguredTargetGroup {
 pub enum JobOutcome {
     /// Everything owed is done, and the node is leaving.
     Left,
+    /// The node is leaving, and its deadline came with pods or targets left on it.
+    LeftUnfinished,
     /// What was done has been undone, or nothing was to be done.
     Returned,
     /// The hook was closed, or its time was up, without an answer of ours.
@@ -120,6 +122,10 @@ pub enum JobOutcome {
     Unisolated,
     /// Undone: the instance is in no group, and its kubelet works on.
     NotAMember,
+    /// A notice of two minutes that was over, and its node works on: nothing was done, or it was undone.
+    Stale,
+    /// The node or its group is not ours to touch: Karpenter's, Auto Mode's, not selected, or out of scope.
+    LeftAlone,
     /// Several Ready nodes name the instance: none of them was touched.
     Twins,
     /// No cluster could say whether it has the instance, until the notice was over.
@@ -140,13 +146,16 @@ pub enum JobOutcome {
 
 impl JobOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Left,
+        Self::LeftUnfinished,
         Self::Returned,
         Self::EndedWithoutOurAnswer,
         Self::AnsweredUnseen,
         Self::Unisolated,
         Self::NotAMember,
+        Self::Stale,
+        Self::LeftAlone,
         Self::Twins,
         Self::ForeignUnsure,
         Self::WasNotOpen,
@@ -162,11 +171,14 @@ impl JobOutcome {
     pub(crate) const fn is_own(self) -> bool {
         match self {
             Self::Left
+            | Self::LeftUnfinished
             | Self::Returned
             | Self::EndedWithoutOurAnswer
             | Self::AnsweredUnseen
             | Self::Unisolated
             | Self::NotAMember
+            | Self::Stale
+            | Self::LeftAlone
             | Self::Twins
             | Self::WasNotOpen
             | Self::LeftIsolated
@@ -185,9 +197,12 @@ impl JobOutcome {
             | Self::ForeignUnsure
             | Self::LeftIsolated => true,
             Self::Left
+            | Self::LeftUnfinished
             | Self::Returned
             | Self::WasNotOpen
             | Self::NotAMember
+            | Self::Stale
+            | Self::LeftAlone
             | Self::NotOurs
             | Self::Foreign
             | Self::HandedOver
@@ -196,10 +211,23 @@ impl JobOutcome {
         }
     }
 
+    /// Worth a warning in the log: something was lost, or somebody waits for an answer that does not come from here, often
+    /// for a name that is misspelt.
+    pub(crate) fn warns(self, trigger: Trigger) -> bool {
+        match self {
+            Self::LeftUnfinished | Self::Stale | Self::NotOurs => true,
+            Self::LeftAlone => trigger == Trigger::Hook,
+            other => other.is_unclear(),
+        }
+    }
+
     /// The word used for it everywhere.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
+            Self::LeftUnfinished => "left_unfinished",
+            Self::Stale => "stale",
+            Self::LeftAlone => "left_alone",
             Self::Returned => "returned",
             Self::EndedWithoutOurAnswer => "ended_without_our_answer",
             Self::AnsweredUnseen => "answered_unseen",

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use offramp_core::{
-    Action, Ended, Left, LeftAlone, NodeDoubt, NotWaitedFor, PodRef, Reason, TargetGroupArn, TargetKey,
-    UndoReason,
+    Action, Ended, Left, LeftAlone, NodeDoubt, NotWaitedFor, PodRef, Reason, Remainder, TargetGroupArn,
+    TargetKey, UndoReason,
 };
 
 use crate::unfinished::UnfinishedKind;
@@ -124,9 +124,8 @@ impl InWords for Reason {
             Self::AnswerRefused => {
                 "AWS refuses the answer while the group holds the instance, asking again".to_owned()
             }
-            Self::DeadlineReached { pods, targets } => {
-                let (pods, targets) = (counted(*pods, "pod"), counted(*targets, "target"));
-                format!("the deadline has come, answering with {pods} and {targets} left")
+            Self::DeadlineReached(remainder) => {
+                format!("the deadline has come, answering with {}", remainder.in_words())
             }
             Self::AwaitingInterruption { left } => {
                 format!("isolated, waiting up to {} for the interruption", in_words(*left))
@@ -153,6 +152,12 @@ impl InWords for NodeDoubt {
             ),
             Self::Twins { nodes } => format!("{nodes} Ready nodes name this instance in their providerID"),
         }
+    }
+}
+
+impl InWords for Remainder {
+    fn in_words(&self) -> String {
+        format!("{} and {} left", counted(self.pods, "pod"), counted(self.targets, "target"))
     }
 }
 
@@ -303,7 +308,7 @@ mod tests {
     fn reasons_read_like_half_a_sentence() {
         let check = |reason: Reason, expect: &str| assert_eq!(reason.in_words(), expect);
         check(
-            Reason::DeadlineReached { pods: 1, targets: 0 },
+            Reason::DeadlineReached(Remainder { pods: 1, targets: 0 }),
             "the deadline has come, answering with 1 pod and 0 targets left",
         );
         check(

@@ -96,6 +96,7 @@ TRUE_IN_NEITHER_WORLD = {
     "OfframpMessagesOld": "a sandbox delivers its messages at once",
     "OfframpIsolationSlow": "a node is isolated within milliseconds, or not at all",
     "OfframpRemovalsLate": "the demo has time enough, and in the bad world no removal finishes",
+    "OfframpRemovalsUnfinished": "the demo has time enough, and in the bad world no removal finishes",
     "OfframpPodsForced": "no disruption budget blocks up to the deadline",
     "OfframpHooksNotOurs": "every instance with a hook is a node of a cluster that its metadata names",
     "OfframpEndUnclear": "a sandbox's Auto Scaling never refuses an answer, and knows no states but the usual",

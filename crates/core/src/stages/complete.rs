@@ -64,15 +64,9 @@ fn answer(case: &Case<'_>, everything_else: bool) -> Condition {
     let reason = match everything_else {
         true if case.hooks().any(|(_, hook)| is_refused(hook)) => Reason::AnswerRefused,
         true => Reason::Completing { not_waited_for: eviction::left_behind(case.facts) },
-        false => given_up(case),
+        false => Reason::DeadlineReached(case.remainder()),
     };
     todo(case.hooks().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(), reason)
-}
-
-fn given_up(case: &Case<'_>) -> Reason {
-    let seen = case.facts.seen;
-    let pods = seen.pods.known().map_or(0, |pods| eviction::evictable(pods, case.facts).len());
-    Reason::DeadlineReached { pods, targets: case.registered().len() }
 }
 
 fn await_interruption(case: &Case<'_>) -> Condition {

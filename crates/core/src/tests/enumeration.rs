@@ -209,7 +209,7 @@ impl Case<'_> {
     }
 
     fn deadline_has_come(&self) -> bool {
-        matches!(self.step.reason, Reason::DeadlineReached { .. })
+        matches!(self.step.reason, Reason::DeadlineReached(_))
     }
 
     fn alive(&self) -> bool {

@@ -1,6 +1,6 @@
 //! How a job ends, and what becomes of its messages.
 
-use offramp_core::{Ended, Reason, UndoReason};
+use offramp_core::{Ended, Reason, Remainder, UndoReason};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,7 @@ impl Task {
         let now = self.shared.clock.now();
         let messages: Vec<MessageId> = std::mem::take(&mut self.messages).into_keys().collect();
         let (outcome, reason) = match end {
-            End::Done(reason) => (outcome_of(&reason), reason.in_words()),
+            End::Done(reason) => ended(&reason, self.remainder),
             End::Foreign => {
                 (JobOutcome::Foreign, "the instance is in no cluster that this worker serves".to_owned())
             }
@@ -63,7 +63,7 @@ impl Task {
                 .stage
                 .filter(|_| outcome.is_own())
                 .map(|(stage, since)| (stage, now.since(since))),
-            time_left: time_left.filter(|_| outcome == JobOutcome::Left),
+            time_left: time_left.filter(|_| matches!(outcome, JobOutcome::Left | JobOutcome::LeftUnfinished)),
         });
     }
 
@@ -87,6 +87,17 @@ impl Task {
     }
 }
 
+/// A removal that came to its deadline with something left has not done all it owed.
+fn ended(reason: &Reason, remainder: Option<Remainder>) -> (JobOutcome, String) {
+    match (outcome_of(reason), remainder.filter(|remainder| !remainder.is_empty())) {
+        (JobOutcome::Left, Some(remainder)) => {
+            let words = format!("{}, and {} at its deadline", reason.in_words(), remainder.in_words());
+            (JobOutcome::LeftUnfinished, words)
+        }
+        (outcome, _) => (outcome, reason.in_words()),
+    }
+}
+
 fn outcome_of(reason: &Reason) -> JobOutcome {
     match reason {
         Reason::Served | Reason::Over(Ended::Answered | Ended::InstanceEnded) => JobOutcome::Left,
@@ -96,12 +107,64 @@ fn outcome_of(reason: &Reason) -> JobOutcome {
         Reason::Over(Ended::Unisolated) => JobOutcome::Unisolated,
         Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
         Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,
-        Reason::Undone(UndoReason::NotAMember) | Reason::Withdrawn { why: UndoReason::NotAMember, .. } => {
-            JobOutcome::NotAMember
-        }
-        Reason::Undone(UndoReason::NotOurs) | Reason::Withdrawn { why: UndoReason::NotOurs, .. } => {
-            JobOutcome::NotOurs
-        }
+        Reason::Undone(why) | Reason::Withdrawn { why, .. } => match why {
+            UndoReason::NotAMember => JobOutcome::NotAMember,
+            UndoReason::NotOurs => JobOutcome::NotOurs,
+            UndoReason::Stale => JobOutcome::Stale,
+            UndoReason::LeftAlone(_) => JobOutcome::LeftAlone,
+            UndoReason::InService
+            | UndoReason::ByPolicy
+            | UndoReason::PatienceOver
+            | UndoReason::Reprieved
+            | UndoReason::Overdue
+            | UndoReason::LookedAfter
+            | UndoReason::NotServed => JobOutcome::Returned,
+        },
+        // No job ends on any other.
         _ => JobOutcome::Returned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use offramp_core::{LeftAlone, Trigger};
+
+    use super::*;
+
+    #[test]
+    fn what_was_left_at_the_deadline_is_no_mere_end() {
+        let check = |reason: Reason, remainder: Option<(usize, usize)>, outcome, words: &str| {
+            let remainder = remainder.map(|(pods, targets)| Remainder { pods, targets });
+            assert_eq!(ended(&reason, remainder), (outcome, words.to_owned()), "{reason:?}");
+        };
+        let (answered, refused) = (Reason::Over(Ended::Answered), Reason::Over(Ended::WithoutOurAnswer));
+        let left = "the hook is answered, and 1 pod and 2 targets left at its deadline";
+        check(answered.clone(), Some((1, 2)), JobOutcome::LeftUnfinished, left);
+        check(answered.clone(), Some((0, 0)), JobOutcome::Left, "the hook is answered");
+        check(answered, None, JobOutcome::Left, "the hook is answered");
+        check(refused.clone(), Some((1, 2)), JobOutcome::EndedWithoutOurAnswer, &refused.in_words());
+    }
+
+    #[test]
+    fn what_somebody_should_know_of_is_a_warning() {
+        let check = |why: UndoReason, outcome: JobOutcome, warns: [bool; 2]| {
+            assert_eq!(outcome_of(&Reason::Undone(why)), outcome, "{why:?}");
+            assert_eq!(outcome_of(&Reason::Withdrawn { why, claims: 1 }), outcome, "{why:?}");
+            assert_eq!(
+                [Trigger::Hook, Trigger::Spot].map(|trigger| outcome.warns(trigger)),
+                warns,
+                "{why:?}"
+            );
+        };
+        check(UndoReason::InService, JobOutcome::Returned, [false, false]);
+        check(UndoReason::NotAMember, JobOutcome::NotAMember, [false, false]);
+        check(UndoReason::NotOurs, JobOutcome::NotOurs, [true, true]);
+        check(UndoReason::Stale, JobOutcome::Stale, [true, true]);
+        for why in
+            [LeftAlone::NotSelected, LeftAlone::Karpenter, LeftAlone::AutoMode, LeftAlone::GroupOutOfScope]
+        {
+            check(UndoReason::LeftAlone(why), JobOutcome::LeftAlone, [true, false]);
+        }
+        assert!(JobOutcome::LeftUnfinished.warns(Trigger::Spot) && !JobOutcome::Left.warns(Trigger::Hook));
     }
 }

@@ -178,6 +178,9 @@ impl Task {
         for fault in faults {
             let text = fault.to_string();
             if !before.contains(&text) && !self.faults.contains(&text) {
+                if let Fault::Invalid(_) = &fault {
+                    self.announce(Announcement::read_is_invalid());
+                }
                 let instance = self.job.instance.clone();
                 self.shared.journal.record(Fact::Faulted { instance, doing: "observing".to_owned(), fault });
             }

@@ -100,6 +100,13 @@ impl Task {
                 }
             }
         }
+        let is_answer = |(action, result): &(Action, _)| {
+            matches!(action, Action::CompleteHook(_)) && *result == Ok(Outcome::Done)
+        };
+        // What is left when the hook is answered is what counts; nothing, where the deadline was moved out meanwhile.
+        if step.remainder.is_some() || results.iter().any(is_answer) {
+            self.remainder = step.remainder;
+        }
         let answers = results.len() - failures;
         if failures == 0 && answers > 0 {
             self.pauses.reset();
