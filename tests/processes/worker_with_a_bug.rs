@@ -54,6 +54,10 @@ impl Cluster for WithABug {
         self.0.proven()
     }
 
+    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
+        self.0.twins()
+    }
+
     fn unidentified(&self) -> Vec<NodeName> {
         self.0.unidentified()
     }

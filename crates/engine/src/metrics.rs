@@ -73,6 +73,7 @@ pub struct Metrics {
     clock_skew: IntGauge,
     cluster_synced: IntGaugeVec,
     unidentified_nodes: IntGaugeVec,
+    twins: IntGaugeVec,
     target_groups: IntGaugeVec,
     sweeps: IntCounterVec,
     found: IntCounterVec,
@@ -250,6 +251,11 @@ impl Metrics {
                 "Nodes of the cluster that have no instance in their providerID, nor another machine.",
                 &cluster,
             )?,
+            twins: declare.gauges(
+                "offramp_twins",
+                "Instances that several Ready nodes of the cluster name: none of these nodes is touched.",
+                &cluster,
+            )?,
             cluster_synced: declare.gauges(
                 "offramp_cluster_synced",
                 "1 while the watches of the cluster are in sync.",
@@ -412,6 +418,12 @@ impl Metrics {
     pub fn unidentified(&self, cluster: &ClusterName, nodes: usize) {
         let nodes = i64::try_from(nodes).unwrap_or(i64::MAX);
         self.unidentified_nodes.with_label_values(&[cluster.as_str()]).set(nodes);
+    }
+
+    /// How many instances several Ready nodes of the cluster name.
+    pub fn twins(&self, cluster: &ClusterName, instances: usize) {
+        let instances = i64::try_from(instances).unwrap_or(i64::MAX);
+        self.twins.with_label_values(&[cluster.as_str()]).set(instances);
     }
 
     /// Whether the watches of a cluster are in sync. Not the engine's to tell: it is so before there is a queue.

@@ -316,6 +316,9 @@ pub trait Cluster: Send + Sync {
     /// Nodes that name no instance and no other machine, after the time in which a cloud controller names it.
     fn unidentified(&self) -> Vec<NodeName>;
 
+    /// Instances that several Ready nodes name, with those nodes: none of them is touched.
+    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)>;
+
     /// The same in short. It is asked for every target of a target group, where a copy of the whole
     /// node would be most of the work of a storm.
     fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {

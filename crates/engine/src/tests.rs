@@ -149,6 +149,10 @@ impl Cluster for Blue {
         watch::channel(NOW).1
     }
 
+    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
+        Vec::new()
+    }
+
     fn unidentified(&self) -> Vec<NodeName> {
         Vec::new()
     }

@@ -287,6 +287,10 @@ impl Cluster for KubernetesCluster {
         self.view.unidentified(self.clock.now())
     }
 
+    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
+        self.view.twins()
+    }
+
     fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
         self.view.summary(instance)
     }

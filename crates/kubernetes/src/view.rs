@@ -96,6 +96,16 @@ impl View {
         state.unidentified(now).cloned().collect()
     }
 
+    /// Instances that several Ready nodes name, with those nodes; none while the watch of Nodes is not in sync.
+    pub(crate) fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let several = state.by_instance.iter().filter(|(instance, names)| {
+            state.synced.nodes && names.len() > 1 && state.ready_nodes(instance) > 1
+        });
+        let is_ready = |name: &&NodeName| state.nodes.get(*name).is_some_and(|watched| watched.node.ready);
+        several.map(|(id, names)| (id.clone(), names.iter().filter(is_ready).cloned().collect())).collect()
+    }
+
     /// What counts about the node of an instance, without a copy of the node.
     pub(crate) fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -499,6 +509,8 @@ mod tests {
                 assert_eq!(seen, one_machine.then(|| NodeName::from(new)), "{hardware:?}");
                 let doubt = (!one_machine).then_some(NodeDoubt::Twins { nodes: 2 });
                 assert_eq!(view.doubt(&instance(1), now), doubt, "{hardware:?}");
+                let twins = vec![(instance(1), vec!["n1".into(), "n2".into()])];
+                assert_eq!(view.twins(), if one_machine { vec![] } else { twins }, "{hardware:?}");
             }
         };
         check([Some("ec2a"), Some("ec2a")], true);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use offramp_aws::{Access, DeadLetterPolicy, OpenError, Options, Sessions, SqsQueue};
-use offramp_core::{Policy, Timestamp};
+use offramp_core::{ClusterName, InstanceId, NodeName, Policy, Timestamp};
 use offramp_engine::{Clock, Cluster, Engine, Fact, Handle, Journal, Metrics, Ports};
 use offramp_kubernetes::KubernetesCluster;
 use prometheus::Registry;
@@ -86,6 +86,7 @@ impl Worker {
                 for cluster in &watched {
                     metrics.synced(cluster.name(), cluster.in_sync());
                     metrics.unidentified(cluster.name(), cluster.unidentified().len());
+                    metrics.twins(cluster.name(), cluster.twins().len());
                 }
                 registry.gather()
             }),
@@ -295,24 +296,58 @@ fn queue_readiness(progress: &Progress) -> Readiness {
 
 fn cluster_readiness(cluster: &Arc<dyn Cluster>) -> Readiness {
     let ready = cluster.in_sync();
-    let unidentified = cluster.unidentified();
     let why = match cluster.trouble() {
-        _ if ready && !unidentified.is_empty() => format!(
-            "in sync; {} nodes of cluster {} have no instance in their providerID, among them {}",
-            unidentified.len(),
-            cluster.name(),
-            unidentified[0]
-        ),
-        _ if ready => "in sync".to_owned(),
+        _ if ready => in_sync(cluster.name(), &cluster.unidentified(), &cluster.twins()),
         Some(trouble) => format!("out of sync: {trouble}"),
         None => "its watches have not caught up yet".to_owned(),
     };
     Readiness { name: format!("cluster {}", cluster.name()), ready, why }
 }
 
+/// In sync, and which nodes are left alone nevertheless. One of each is named: there may be hundreds.
+fn in_sync(
+    cluster: &ClusterName,
+    unidentified: &[NodeName],
+    twins: &[(InstanceId, Vec<NodeName>)],
+) -> String {
+    let mut text = "in sync".to_owned();
+    if let Some(node) = unidentified.first() {
+        let count = unidentified.len();
+        text.push_str(&format!(
+            "; {count} nodes of cluster {cluster} have no instance in their providerID, among them {node}"
+        ));
+    }
+    if let Some((instance, nodes)) = twins.first() {
+        let (count, nodes): (_, Vec<&str>) = (twins.len(), nodes.iter().map(NodeName::as_str).collect());
+        text.push_str(&format!(
+            "; {count} instances are named by several Ready nodes of cluster {cluster}, none of which is touched, \
+             among them {instance} by {}",
+            nodes.join(" and ")
+        ));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_in_sync_names_the_nodes_that_are_left_alone() {
+        let blue = ClusterName::new("blue");
+        let check = |unidentified: &[NodeName], twins: &[(InstanceId, Vec<NodeName>)], expect: &str| {
+            assert_eq!(in_sync(&blue, unidentified, twins), expect);
+        };
+        let instance = InstanceId::parse("i-0123456789abcdef0").unwrap();
+        let twins = [(instance, vec!["n1".into(), "n2".into()])];
+        let nameless = "in sync; 1 nodes of cluster blue have no instance in their providerID, among them n3";
+        let twice = "; 1 instances are named by several Ready nodes of cluster blue, none of which is touched, \
+                     among them i-0123456789abcdef0 by n1 and n2";
+        check(&[], &[], "in sync");
+        check(&["n3".into()], &[], nameless);
+        check(&[], &twins, &format!("in sync{twice}"));
+        check(&["n3".into()], &twins, &format!("{nameless}{twice}"));
+    }
 
     #[tokio::test]
     async fn a_watch_that_ends_ends_the_worker() {

@@ -101,6 +101,7 @@ TRUE_IN_NEITHER_WORLD = {
     "OfframpHooksNotOurs": "every instance with a hook is a node of a cluster that its metadata names",
     "OfframpEndUnclear": "a sandbox's Auto Scaling never refuses an answer, and knows no states but the usual",
     "OfframpClockWrong": "the worker and the sandbox run on one machine",
+    "OfframpTwins": "no two nodes of a sandbox name one instance",
     "OfframpNodesUnidentified": "every node of a sandbox names its instance",
     "OfframpSweepsPartial": "in both worlds the workers are younger than six sweeps",
     "OfframpUnfinished": "a sandbox loses no event, and its records are all readable",

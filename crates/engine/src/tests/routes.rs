@@ -46,6 +46,10 @@ impl Cluster for Watched {
         self.proven.subscribe()
     }
 
+    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
+        Vec::new()
+    }
+
     fn unidentified(&self) -> Vec<NodeName> {
         Vec::new()
     }

@@ -220,6 +220,22 @@ impl Cluster for ClusterDoor {
         self.look(|cluster| Seen::Known(self.nameless(cluster))).known().cloned().unwrap_or_default()
     }
 
+    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
+        let twins = self.look(|cluster| {
+            let view = cluster.view(self.listed);
+            let nodes = cluster.nodes.values().filter_map(|stored| view.node_of(&stored.instance));
+            let mut named: BTreeMap<InstanceId, Vec<NodeName>> = BTreeMap::new();
+            for stored in nodes.filter(|stored| stored.ready) {
+                if let Some(instance) = stored.named_instance() {
+                    named.entry(instance.clone()).or_default().push(stored.name.clone());
+                }
+            }
+            named.retain(|_, nodes| nodes.len() > 1);
+            Seen::Known(named.into_iter().collect::<Vec<_>>())
+        });
+        twins.known().cloned().unwrap_or_default()
+    }
+
     fn recorded(&self) -> Vec<(InstanceId, Node)> {
         let now = self.sandbox.now();
         let nodes = self.look(|cluster| {
