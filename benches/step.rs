@@ -167,6 +167,7 @@ fn node(record: Option<(&[Notice], BTreeSet<TargetKey>)>) -> Node {
         name: NodeName::new("ip-10-0-0-1.eu-west-1.compute.internal"),
         zone: Some(Zone::new("eu-west-1a")),
         ready: true,
+        unready_for_pods: false,
         ready_since: AT - Duration::from_secs(86_400),
         renewed_at: AT - Duration::from_secs(200),
         cordoned: begun,

@@ -44,6 +44,7 @@ REPEAT = CORE + "repeat.rs"
 LEARNING = ENGINE + "learning.rs"
 GAUGES = ENGINE + "gauges.rs"
 SKEW = ENGINE + "skew.rs"
+UNDO = CORE + "stages/undo.rs"
 ENDING = ENGINE + "job/ending.rs"
 CLUSTER_DOOR = "crates/sandbox/src/doors/ports_kubernetes.rs"
 # The replicas of the simulation look through the sandbox's own port, which decides about twins as the adapter does.
@@ -262,6 +263,12 @@ TABLE = (
     mutation("clock: answers that differ", SKEW, "spread <= AGREEMENT_MILLIS", "spread >= 0"),
     mutation("clock: never moved", SKEW, "(behind.abs_diff(offset) > ", "(behind.abs_diff(offset) > u64::MAX - "),
     mutation("clock: moved under a removal", GAUGES, "(self.agreed || self.handle.jobs().await.is_empty())", "true"),
+    mutation(
+        "undo: targets of a node that does not serve",
+        UNDO,
+        "!seen.node.known().is_some_and(Node::serves)",
+        "seen.node.known().is_none()",
+    ),
     mutation(
         "outcome: whatever is left, it has left",
         ENDING,

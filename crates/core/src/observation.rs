@@ -92,6 +92,8 @@ pub struct Node {
     pub zone: Option<Zone>,
     /// The Ready condition is True.
     pub ready: bool,
+    /// A taint `readiness.k8s.io/…` says that something which its pods need is not there yet (Node Readiness Controller).
+    pub unready_for_pods: bool,
     /// Since when the Ready condition is what it is.
     pub ready_since: Timestamp,
     /// When its kubelet last wrote its status, by its own clock: every five minutes, and at changes.
@@ -108,6 +110,13 @@ pub struct Node {
     pub selected: bool,
     /// For writes that must not overwrite somebody else's.
     pub resource_version: String,
+}
+
+impl Node {
+    /// What is sent to it is served.
+    pub(crate) const fn serves(&self) -> bool {
+        self.ready && !self.unready_for_pods
+    }
 }
 
 /// Who makes and removes a node, by its labels.

@@ -127,6 +127,7 @@ impl Cluster for Blue {
         Seen::Known(Node {
             name: NodeName::new("n1"),
             ready: true,
+            unready_for_pods: false,
             ready_since: Timestamp::from_millis(0),
             renewed_at: Timestamp::from_millis(0),
             zone: None,

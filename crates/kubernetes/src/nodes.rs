@@ -87,6 +87,9 @@ fn hardware(info: &NodeSystemInfo) -> Option<String> {
     (!uuid.is_empty() && uuid != plain(&info.machine_id)).then_some(uuid)
 }
 
+/// Taints of the Node Readiness Controller, which it takes away when what a node's pods need is there.
+const READINESS: &str = "readiness.k8s.io/";
+
 /// Trims a Node.
 pub(crate) fn read(
     node: k8s_openapi::api::core::v1::Node,
@@ -96,6 +99,7 @@ pub(crate) fn read(
     let created = node.metadata.creation_timestamp.clone();
     let labels = node.metadata.labels.unwrap_or_default();
     let annotations = node.metadata.annotations.unwrap_or_default();
+    let taints = spec.taints.unwrap_or_default();
     let status = node.status.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
@@ -111,6 +115,7 @@ pub(crate) fn read(
             name: NodeName::new(node.metadata.name?),
             zone: labels.get("topology.kubernetes.io/zone").map(|zone| Zone::new(zone.as_str())),
             ready: ready.is_some_and(|ready| ready.status == "True"),
+            unready_for_pods: taints.iter().any(|taint| taint.key.starts_with(READINESS)),
             ready_since: Timestamp::from_millis(since.map_or(0, |since| since.0.as_millisecond())),
             renewed_at: Timestamp::from_millis(renewed.map_or(0, |at| at.0.as_millisecond())),
             cordoned: spec.unschedulable.unwrap_or(false),
@@ -200,6 +205,7 @@ mod tests {
             name: NodeName::from("n1"),
             zone: Some("eu-west-1b".into()),
             ready: true,
+            unready_for_pods: false,
             ready_since: Timestamp::from_millis(60_000),
             renewed_at: Timestamp::from_millis(120_000),
             cordoned: true,
@@ -220,6 +226,16 @@ mod tests {
             node(json!({ "providerID": "aws:///a/i-0b1c2d3e4f5061728" }), json!({}), json!([])).unwrap();
         assert!(!read.node.ready && !read.node.selected);
         assert_eq!(read.node.ready_since, Timestamp::from_millis(5_000));
+    }
+
+    #[test]
+    fn a_node_that_lacks_what_its_pods_need_says_so_by_a_taint() {
+        let lacks = |key: &str| {
+            let taints = json!([{ "key": key, "effect": "NoSchedule" }]);
+            node(json!({ "taints": taints }), json!({}), json!([])).unwrap().node.unready_for_pods
+        };
+        assert!(lacks("readiness.k8s.io/cni-ready") && lacks("readiness.k8s.io/x"));
+        assert!(!lacks("node.kubernetes.io/not-ready") && !lacks("readiness.k8s.io.example.com/x"));
     }
 
     #[test]

@@ -16,6 +16,11 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     }
     let Some(targets) = taken_out(case) else { return Condition::Holds };
     let reason = Reason::Returning(case.undo_reason());
+    // A balancer that has no healthy target left sends to those that are not healthy. The cordon alone is taken off
+    // whatever the node says.
+    if !seen.node.known().is_some_and(Node::serves) {
+        return wait(case.facts.recheck(), reason);
+    }
     let Some(groups) = seen.target_groups.known().filter(|_| case.facts.unread_target_groups() == 0) else {
         return wait(case.facts.recheck(), reason);
     };

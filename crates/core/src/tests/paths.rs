@@ -379,6 +379,25 @@ fn what_the_record_names_is_undone_targets_first() {
     assert_eq!(step_at(&job, &seen, 102).stage, None);
 }
 
+/// Its cordon goes at once, and what would send to it waits until it serves.
+#[test]
+fn a_node_that_does_not_serve_is_uncordoned_and_not_registered() {
+    let not_ready = |node: Node| Node { ready: false, ..node };
+    let tainted = |node: Node| Node { unready_for_pods: true, ..node };
+    for does_not_serve in [not_ready, tainted] {
+        let seen = |targets: &[TargetKey]| Observation {
+            node: Seen::Known(does_not_serve(isolated(&["offramp"], true, targets))),
+            membership: member(LifecycleState::InService),
+            target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
+            ..untouched()
+        };
+        let job = job([hook()]);
+        let step = step_at(&job, &seen(&[target_key()]), 100);
+        assert_eq!((words(&step).len(), step.stage), (0, Some(Stage::Register)), "{step:?}");
+        assert_eq!(words(&step_at(&job, &seen(&[]), 100)), ["uncordon and forget"]);
+    }
+}
+
 #[test]
 fn hibernation_leaves_the_pods_alone() {
     let job = job([notice("spot", NoticeKind::Spot(SpotAction::Hibernate))]);

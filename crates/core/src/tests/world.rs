@@ -92,6 +92,7 @@ pub(crate) fn node() -> Node {
         name: NodeName::new("ip-10-0-0-1"),
         zone: Some(Zone::new("eu-west-1a")),
         ready: true,
+        unready_for_pods: false,
         ready_since: AT - seconds(86_400),
         renewed_at: AT - seconds(200),
         cordoned: false,

@@ -359,6 +359,7 @@ fn node(stored: &cluster::Node, now: Timestamp) -> Node {
     Node {
         name: stored.name.clone(),
         ready: stored.ready,
+        unready_for_pods: false,
         zone: Some(stored.zone.clone()),
         ready_since: stored.ready_since,
         renewed_at: renewed_at(stored, now),
