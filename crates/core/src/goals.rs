@@ -168,7 +168,7 @@ fn undo(case: &Case<'_>) -> Option<Course> {
             Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
         }
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
-        Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, case.facts.node_unknown())),
+        Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, Reason::WriteUnseen)),
         Seen::Unknown if patient && case.undo_reason() != crate::UndoReason::NotOurs => {
             Some(Course::Wait(Stage::Isolate, case.facts.node_unknown()))
         }

@@ -25,8 +25,10 @@ impl Remainder {
 pub enum Reason {
     /// The node is being cordoned and recorded.
     Isolating,
-    /// Its cluster is out of sync, so nothing is known about the node.
+    /// No cluster shows its node, and it is not proven that there is none: one is out of sync, or the node may join yet.
     NodeUnknown,
+    /// What was written to the node a moment ago does not show yet.
+    WriteUnseen,
     /// Its cluster is in sync, and nobody can say which node is the instance's.
     NodeInDoubt(NodeDoubt),
     /// Nothing is known about the pods.

@@ -152,7 +152,10 @@ impl Actor<'_> {
         match self.cluster.map_or(Seen::Gone, |cluster| cluster.node(&self.job.instance)) {
             Seen::Known(node) => self.in_cluster(call(node.name)).await,
             Seen::Gone => Ok(Outcome::Gone),
-            Seen::Unknown => Err(Fault::Retry("the cluster is out of sync".to_owned())),
+            Seen::Unknown => Err(Fault::Retry(
+                "its node is not known any more: the cluster is out of sync, or two nodes name the instance"
+                    .to_owned(),
+            )),
         }
     }
 

@@ -225,9 +225,9 @@ impl Task {
                 }
                 Err(Unrouted::Foreign) => break End::Foreign,
                 Err(Unrouted::GivenUp) => break End::GivenUp,
-                Err(Unrouted::Waiting(until)) => {
+                Err(Unrouted::Waiting(until, why)) => {
                     self.permits.clear();
-                    self.tell_waiting(until);
+                    self.tell_waiting(until, why);
                     until
                 }
             };
@@ -271,15 +271,15 @@ impl Task {
             Route::Unknown | Route::Foreign | Route::SomebodyElses if self.cluster.is_some() => None,
             // A worker that has just started has not seen its clusters yet.
             Route::Unknown if now >= over.max(self.received_at + hold) => return Err(Unrouted::GivenUp),
-            Route::Unknown => return Err(Unrouted::Waiting(now + UNROUTED)),
+            Route::Unknown => return Err(Unrouted::Waiting(now + UNROUTED, Why::NotSure)),
             Route::Foreign | Route::SomebodyElses if now < self.received_at + hold => {
-                return Err(Unrouted::Waiting(self.received_at + hold));
+                return Err(Unrouted::Waiting(self.received_at + hold, Why::MayJoin));
             }
             Route::SomebodyElses => return Err(Unrouted::Foreign),
             Route::Foreign if self.absence_is_proven(now) => return Err(Unrouted::Foreign),
             // A cluster whose watches do not prove that they live is as good as one that is out of sync.
             Route::Foreign if now >= over => return Err(Unrouted::GivenUp),
-            Route::Foreign => return Err(Unrouted::Waiting(now + UNROUTED)),
+            Route::Foreign => return Err(Unrouted::Waiting(now + UNROUTED, Why::Unproven)),
         };
         let node = cluster.as_ref().map_or(Seen::Gone, |cluster| cluster.node(&self.job.instance));
         let node = node.known().map(|node| node.name.clone());
@@ -382,7 +382,18 @@ async fn next_of<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>) {
 }
 
 enum Unrouted {
-    Waiting(Timestamp),
+    Waiting(Timestamp, Why),
     GivenUp,
     Foreign,
+}
+
+/// Why nobody knows yet where a job belongs.
+#[derive(Clone, Copy)]
+enum Why {
+    /// A cluster that may have the node is not sure.
+    NotSure,
+    /// No cluster has it, and it may join one yet.
+    MayJoin,
+    /// No cluster has it, as far as their watches show.
+    Unproven,
 }

@@ -71,8 +71,9 @@ impl InWords for Reason {
         match self {
             Self::Isolating => "isolating the node".to_owned(),
             Self::NodeUnknown => {
-                "waiting: the node is not known, its cluster is out of sync or it has not joined".to_owned()
+                "waiting: no cluster shows its node, and none has proven yet that there is none".to_owned()
             }
+            Self::WriteUnseen => "waiting for the watch to show what was written to the node".to_owned(),
             Self::NodeInDoubt(doubt) => format!("waiting: {}", doubt.in_words()),
             Self::PodsUnknown => "waiting: the pods of the node are not known".to_owned(),
             Self::GroupUnknown => "waiting for Auto Scaling to say what the instance is doing".to_owned(),

@@ -184,7 +184,7 @@ impl Worker {
             never = looked => never,
         };
         worked.map_err(|broken| Failure::runtime(broken.to_string()).hint(A_BUG))?;
-        tracing::info!("stopped: every message that was in work is handed back");
+        tracing::info!("stopped: what was in work comes back to the next worker");
         Ok(())
     }
 

@@ -54,7 +54,8 @@ fn exclude(case: &Case<'_>, node: &Node, registered: &BTreeSet<TargetKey>) -> Op
     let mut record = case.record(node);
     record.excluded |= !node.excluded;
     record.targets.extend(targets);
-    let reason = Reason::Deregistering { targets: record.targets.len(), unlabelled: false };
+    // The record may name some that have left already.
+    let reason = Reason::Deregistering { targets: registered.len(), unlabelled: false };
     Some(todo(vec![Action::Exclude { record, guard: node.resource_version.clone() }], reason))
 }
 

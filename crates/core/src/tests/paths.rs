@@ -398,6 +398,18 @@ fn a_node_that_does_not_serve_is_uncordoned_and_not_registered() {
     }
 }
 
+/// Its targets have left before: they are not told once more.
+#[test]
+fn a_node_that_is_labelled_anew_deregisters_nothing() {
+    let mut node = isolated(&["offramp"], true, &[target_key()]);
+    node.excluded = false;
+    let group = target_group(Some(TargetHealth::Draining), &[TargetHealth::Healthy; 2]);
+    let target_groups = Seen::Known(vec![group]);
+    let seen = Observation { node: Seen::Known(node), target_groups, ..ready_to_drain(vec![]) };
+    let step = step_at(&job([hook()]), &seen, 6);
+    assert_eq!(step.reason, Reason::Deregistering { targets: 0, unlabelled: false }, "{step:?}");
+}
+
 #[test]
 fn hibernation_leaves_the_pods_alone() {
     let job = job([notice("spot", NoticeKind::Spot(SpotAction::Hibernate))]);

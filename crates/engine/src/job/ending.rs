@@ -25,6 +25,7 @@ pub(super) enum End {
 impl Task {
     pub(super) async fn end(mut self, end: End, stop: &CancellationToken) {
         let now = self.shared.clock.now();
+        let holds_messages = self.messages.values().any(Option::is_none);
         let messages: Vec<MessageId> = std::mem::take(&mut self.messages).into_keys().collect();
         let (outcome, reason) = match end {
             End::Done(reason) => ended(&reason, self.remainder),
@@ -36,9 +37,13 @@ impl Task {
                 "no cluster could say whether it has the instance, until its time was over".to_owned(),
             ),
             End::HandedOver => (JobOutcome::HandedOver, "its messages did not come back".to_owned()),
-            End::Stopped => {
+            End::Stopped if holds_messages => {
                 (JobOutcome::Stopped, "the worker stops, its messages are handed back".to_owned())
             }
+            End::Stopped => (
+                JobOutcome::Stopped,
+                "the worker stops, its messages have gone to another one before".to_owned(),
+            ),
         };
         match outcome {
             JobOutcome::Foreign | JobOutcome::ForeignUnsure if self.shared.foreign.delete => {

@@ -5,7 +5,7 @@ use offramp_core::{
     Timestamp, Trigger, not_waited_for,
 };
 
-use super::Task;
+use super::{Task, Why};
 use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
@@ -159,12 +159,15 @@ impl Task {
     }
 
     /// Nobody knows the instance, or not for sure.
-    pub(super) fn tell_waiting(&self, until: Timestamp) {
-        let clusters = &self.shared.observer.clusters;
-        let reason = match clusters.doubt(&self.job, None) {
-            Some(doubt) => format!("waiting: {}", doubt.in_words()),
-            None if clusters.may_know(&self.job) => "waiting for every cluster to be in sync".to_owned(),
-            None => "waiting for its node to join a cluster, or to be proven to be in none".to_owned(),
+    pub(super) fn tell_waiting(&self, until: Timestamp, why: Why) {
+        let doubt = self.shared.observer.clusters.doubt(&self.job, None);
+        let reason = match (why, doubt) {
+            (Why::MayJoin, _) => "in no cluster of ours, waiting in case its node joins one".to_owned(),
+            (Why::NotSure | Why::Unproven, Some(doubt)) => format!("waiting: {}", doubt.in_words()),
+            (Why::NotSure, None) => "waiting for every cluster to be in sync".to_owned(),
+            (Why::Unproven, None) => {
+                "waiting for every cluster to prove that it has no node of it".to_owned()
+            }
         };
         self.status.send_modify(|status| {
             status.reason = reason;
