@@ -119,8 +119,12 @@ impl Scene {
 
     /// The oldest worker dies on the spot: everything that it knew is gone.
     pub(crate) async fn kill_worker(&mut self) {
-        assert!(!self.workers.is_empty(), "no worker to kill");
-        let mut worker = self.workers.remove(0);
+        self.kill(0).await;
+    }
+
+    async fn kill(&mut self, place: usize) {
+        assert!(place < self.workers.len(), "no worker to kill");
+        let mut worker = self.workers.remove(place);
         worker.tasks.shutdown().await;
         self.say("the worker is killed");
     }
@@ -154,7 +158,9 @@ impl Scene {
         let mut crashed = self.sandbox.peek(|world| world.faults.crashed());
         let came = tokio::time::timeout(limit, crashed.wait_for(|crashed| *crashed)).await.is_ok();
         if came {
-            self.kill_worker().await;
+            let victim = self.sandbox.peek(|world| world.faults.victim());
+            let place = self.workers.iter().position(|worker| worker.number == victim);
+            self.kill(place.unwrap_or(0)).await;
         }
         came
     }

@@ -50,6 +50,8 @@ pub struct Faults {
     random: Option<(fastrand::Rng, u32)>,
     writes: u64,
     crashed: watch::Sender<bool>,
+    /// Whose call it was.
+    victim: u32,
 }
 
 impl Default for Faults {
@@ -62,6 +64,7 @@ impl Default for Faults {
             random: None,
             writes: 0,
             crashed: watch::Sender::new(false),
+            victim: 0,
         }
     }
 }
@@ -104,6 +107,11 @@ impl Faults {
     /// hit never returns.
     pub fn crashed(&self) -> watch::Receiver<bool> {
         self.crashed.subscribe()
+    }
+
+    /// The worker whose call the newest crash has hit: see [`Sandbox::for_worker`].
+    pub const fn victim(&self) -> u32 {
+        self.victim
     }
 
     /// How many writing port calls there were.
@@ -260,7 +268,10 @@ impl Sandbox {
 
     /// The process that made this call is dead: nothing comes back, ever.
     async fn die(&self) {
-        self.read(|world| world.faults.crashed.send_replace(true));
+        self.read(|world| {
+            world.faults.victim = self.worker;
+            world.faults.crashed.send_replace(true);
+        });
         std::future::pending::<()>().await;
     }
 }

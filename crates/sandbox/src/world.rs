@@ -17,6 +17,9 @@ use crate::delays::Delays;
 use crate::faults::Faults;
 use crate::witness::Witness;
 
+/// As a label of a node: no node selector of an installation matches it. As a tag of a group: none has it in its scope.
+pub const OUT_OF_SCOPE: &str = "sandbox/out-of-scope";
+
 /// One world: an account with its Region, and the clusters in it.
 #[derive(Debug)]
 pub struct World {

@@ -15,6 +15,7 @@ use offramp_engine::{
 };
 
 use crate::witness::WorkerCall;
+use crate::world::OUT_OF_SCOPE;
 use crate::world::balancers;
 use crate::world::groups::{self, ActionResult, ActivityStatus, Answer, MemberState, Transition};
 use crate::{Sandbox, World};
@@ -56,7 +57,7 @@ impl Groups for Sandbox {
             terminate_hooks: terminating.map(hook_spec).collect(),
             capacity_rebalancing: spec.capacity_rebalancing,
             managed: spec.tags.contains_key("eks:nodegroup-name"),
-            in_scope: true,
+            in_scope: !spec.tags.contains_key(OUT_OF_SCOPE),
             target_groups: spec.target_groups,
         }))
     }
@@ -64,6 +65,11 @@ impl Groups for Sandbox {
     async fn out_of_service(&self) -> Result<Vec<(InstanceId, Membership)>, Fault> {
         let look = |world: &mut World| {
             let described = world.groups.described(world.now()).into_iter();
+            let in_scope = |name: &GroupName| {
+                let group = world.groups.get(name);
+                group.is_some_and(|group| !group.spec.tags.contains_key(OUT_OF_SCOPE))
+            };
+            let described = described.filter(|(_, described)| in_scope(&described.group));
             let members = described.map(|(id, described)| (id, membership(described)));
             members.filter(|(_, member)| member.state != LifecycleState::InService).collect()
         };
@@ -221,9 +227,12 @@ fn membership(described: groups::Described) -> Membership {
         MemberState::Terminating => LifecycleState::Terminating,
         MemberState::TerminatingWait => LifecycleState::TerminatingWait,
         MemberState::TerminatingProceed => LifecycleState::TerminatingProceed,
-        MemberState::Pending | MemberState::Detaching | MemberState::TerminatingRetained => {
-            LifecycleState::Other(described.state.as_str().to_owned())
-        }
+        MemberState::WarmedPendingWait => LifecycleState::WarmedPendingWait,
+        MemberState::WarmedPendingProceed | MemberState::WarmedStopped => LifecycleState::Warmed,
+        MemberState::Pending
+        | MemberState::Detaching
+        | MemberState::TerminatingRetained
+        | MemberState::WarmedPending => LifecycleState::Other(described.state.as_str().to_owned()),
     };
     Membership { group: described.group, state, healthy: described.healthy, pooled: false }
 }

@@ -16,6 +16,7 @@ use offramp_engine::{
 use tokio::sync::watch;
 
 use crate::witness::WorkerCall;
+use crate::world::OUT_OF_SCOPE;
 use crate::world::cluster::{self, ApiError, EXCLUDE_LABEL, NamedMachine, NodePatch, Subject};
 use crate::{Sandbox, World};
 
@@ -98,6 +99,7 @@ impl ClusterDoor {
                 Fault::Retry(format!("{what} in {cluster}: {message}"))
             }
             ApiError::Vetoed(words) => Fault::Denied(format!("{what} in {cluster}: {words}")),
+            ApiError::TooLong(text) => Fault::Invalid(format!("{what} in {cluster}: {text}")),
             ApiError::NotFound => Fault::Invalid(format!("{what} in {cluster}: not found")),
         }
     }
@@ -163,9 +165,12 @@ impl ClusterDoor {
                 Ok(Outcome::Blocked { budget: Some(BudgetName(budget)) })
             }
             Err(ApiError::Vetoed(by)) => Ok(Outcome::Vetoed { by }),
-            Err(error @ (ApiError::Several | ApiError::NamespaceTerminating { .. } | ApiError::Away)) => {
-                Err(self.refused(what, &error))
-            }
+            Err(
+                error @ (ApiError::Several
+                | ApiError::NamespaceTerminating { .. }
+                | ApiError::TooLong(_)
+                | ApiError::Away),
+            ) => Err(self.refused(what, &error)),
         }
     }
 }
@@ -367,7 +372,7 @@ fn node(stored: &cluster::Node, now: Timestamp) -> Node {
         excluded: stored.labels.contains_key(EXCLUDE_LABEL),
         record: stored.annotations.get(RECORD_ANNOTATION).map(|text| read_record(text)),
         owner: node_owner(&stored.labels),
-        selected: true,
+        selected: !stored.labels.contains_key(OUT_OF_SCOPE),
         resource_version: stored.version.to_string(),
     }
 }

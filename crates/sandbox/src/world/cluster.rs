@@ -21,7 +21,7 @@ pub use endpoints::{Endpoint, EndpointState};
 pub use events::{Event, Regarding};
 pub(crate) use index::Subject;
 pub use view::{View, ViewLag};
-pub use writes::{ApiError, NodePatch};
+pub use writes::{ANNOTATIONS, ApiError, NodePatch};
 
 /// (namespace, name).
 pub type Key = (String, String);
@@ -59,10 +59,14 @@ pub struct Cluster {
     pub terminating_namespaces: BTreeSet<String>,
     /// With these words an admission policy refuses every change of a node.
     pub nodes_vetoed: Option<String>,
+    /// Bytes of annotations that others have put onto nodes: counted, and not stored.
+    pub other_annotations: BTreeMap<NodeName, usize>,
     /// Until when the API server does not answer.
     pub away_until: Option<Timestamp>,
     /// How late the watches are.
     pub view_lag: ViewLag,
+    /// Until when they show nothing new.
+    pub(crate) silent_until: Option<Timestamp>,
     /// What they have yet to show.
     unseen: view::Unseen,
     /// Who waits for the proof that they have shown what was there.
@@ -241,6 +245,8 @@ pub enum WorkloadKind {
     },
     /// One pod on each node.
     DaemonSet,
+    /// The same by a controller that is not one of Kubernetes' own (OpenKruise's, kruise#1831).
+    OtherDaemonSet,
 }
 
 /// What a workload's pods look like.
@@ -367,8 +373,10 @@ impl Cluster {
             vetoes_deletions: false,
             terminating_namespaces: BTreeSet::new(),
             nodes_vetoed: None,
+            other_annotations: BTreeMap::new(),
             away_until: None,
             view_lag: ViewLag::default(),
+            silent_until: None,
             unseen: view::Unseen::default(),
             proofs: Vec::new(),
             index: index::Index::default(),
@@ -378,6 +386,16 @@ impl Cluster {
     /// Whether the API server does not answer at the moment.
     pub fn is_away(&self, now: Timestamp) -> bool {
         self.away_until.is_some_and(|until| now < until)
+    }
+}
+
+impl WorkloadKind {
+    /// One pod on each node.
+    pub(crate) const fn is_on_every_node(self) -> bool {
+        match self {
+            Self::DaemonSet | Self::OtherDaemonSet => true,
+            Self::Deployment { .. } | Self::StatefulSet { .. } => false,
+        }
     }
 }
 
@@ -427,6 +445,14 @@ impl World {
         cluster.away_until = Some(until);
         cluster.wake_all();
         self.cluster_after(name, span, Due::ApiServerBack);
+    }
+
+    /// The watches of a cluster show nothing new for so long, and their connections look alive.
+    pub fn silence_watches(&mut self, name: &ClusterName, span: Duration) {
+        let until = self.now() + span;
+        let Some(cluster) = self.clusters.get_mut(name) else { return };
+        cluster.silent_until = Some(until);
+        self.cluster_after(name, span, Due::WatchesShow);
     }
 
     pub(crate) fn cluster_due(&mut self, name: &ClusterName, due: Due) {

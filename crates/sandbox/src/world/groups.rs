@@ -3,14 +3,15 @@
 //! Follows ASG UG (`ec2-auto-scaling-lifecycle.html`, `lifecycle-hooks-overview.html`,
 //! `ec2-auto-scaling-capacity-rebalancing.html`) and the API reference. Liberties: a group deregisters a
 //! member strictly before `Terminating:Wait`; all hooks of a transition are open side by side; launch
-//! hooks are stored and never run; the default termination policy knows zones and age only; no warm
-//! pools, no standby, no instance refresh; retention is for all groups or none; a group notices a lost member after its reaction
-//! time instead of a minute.
+//! hooks are stored and never run; the default termination policy knows zones and age only; a warm pool holds only what
+//! came back from the group, stopped; no standby, no instance refresh; retention is for all groups or none; a group notices a
+//! lost member after its reaction time instead of a minute.
 
 mod actions;
 mod activities;
 mod refusal;
 mod scaling;
+mod warm_pool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Groups {
     pub hooks_unseen: u32,
     /// Every group retains what is abandoned (`InstanceLifecyclePolicy.RetentionTriggers.TerminateHookAbandon`).
     pub retains_abandoned: bool,
+    /// Groups with a warm pool to which a scale-in gives instances back (`InstanceReusePolicy.ReuseOnScaleIn`).
+    pub warm_pools: BTreeSet<GroupName>,
     /// For so long describes go on showing what was before a change.
     pub describe_lag: Duration,
 }
@@ -174,6 +177,14 @@ pub enum MemberState {
     TerminatingRetained,
     /// On its way out of the group, alive.
     Detaching,
+    /// On its way into the warm pool: deregistered from the attached target groups, and waiting for that.
+    WarmedPending,
+    /// Held by hooks on that way.
+    WarmedPendingWait,
+    /// On the last part of it.
+    WarmedPendingProceed,
+    /// In the warm pool, stopped.
+    WarmedStopped,
 }
 
 /// One open lifecycle action.
@@ -256,6 +267,10 @@ impl MemberState {
             Self::TerminatingProceed => "Terminating:Proceed",
             Self::TerminatingRetained => "Terminating:Retained",
             Self::Detaching => "Detaching",
+            Self::WarmedPending => "Warmed:Pending",
+            Self::WarmedPendingWait => "Warmed:Pending:Wait",
+            Self::WarmedPendingProceed => "Warmed:Pending:Proceed",
+            Self::WarmedStopped => "Warmed:Stopped",
         }
     }
 }

@@ -1,7 +1,8 @@
 //! EC2: instances that start, are warned, and end.
 //!
 //! Liberties: an interrupted instance is always terminated, whatever `instance-action` announced (stop and
-//! hibernate end it too, hibernate without the two minutes), and nothing is ever started again.
+//! hibernate end it too, hibernate without the two minutes); what a warm pool stops is stopped at once, and starts in the time
+//! of a launch.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -48,13 +49,15 @@ pub struct Instance {
     pub interrupted_at: Option<Timestamp>,
 }
 
-/// The states of an instance (EC2 UG `ec2-instance-lifecycle.html`), without the stopped ones.
+/// The states of an instance (EC2 UG `ec2-instance-lifecycle.html`), without `stopping`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceState {
     /// Not there yet.
     Pending,
     /// There.
     Running,
+    /// Off, to be started again.
+    Stopped,
     /// Ending: network and pods end during it.
     ShuttingDown,
     /// Gone.
@@ -67,6 +70,7 @@ impl InstanceState {
         match self {
             Self::Pending => "pending",
             Self::Running => "running",
+            Self::Stopped => "stopped",
             Self::ShuttingDown => "shutting-down",
             Self::Terminated => "terminated",
         }
@@ -191,7 +195,7 @@ impl World {
         let Some(instance) = self.instances.instances.get_mut(id) else { return false };
         match instance.state {
             InstanceState::ShuttingDown | InstanceState::Terminated => return false,
-            InstanceState::Pending | InstanceState::Running => {}
+            InstanceState::Pending | InstanceState::Running | InstanceState::Stopped => {}
         }
         instance.state = InstanceState::ShuttingDown;
         self.tell(format!("{id} is shutting down"));
@@ -201,6 +205,30 @@ impl World {
         self.group_hears_of_shutdown(id);
         self.after(self.delays.shutdown, WorldDue::Instance(Due::Terminated(id.clone())));
         true
+    }
+
+    /// StopInstances.
+    pub(crate) fn stop_instance(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.instances.get_mut(id) else { return };
+        if instance.state != InstanceState::Running {
+            return;
+        }
+        instance.state = InstanceState::Stopped;
+        self.tell(format!("{id} is stopped"));
+        self.state_changed(id, InstanceState::Stopped);
+        self.instance_stopped(id);
+        self.recheck_targets(id);
+    }
+
+    /// StartInstances: it runs, and its node is Ready, after the launch delay.
+    pub(crate) fn start_instance(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.instances.get_mut(id) else { return };
+        if instance.state != InstanceState::Stopped {
+            return;
+        }
+        instance.state = InstanceState::Pending;
+        self.tell(format!("{id} is started again"));
+        self.after(self.delays.launch, WorldDue::Instance(Due::Running(id.clone())));
     }
 
     /// `arn:aws:ec2:REGION:ACCOUNT:instance/ID`.

@@ -163,6 +163,11 @@ impl Queue {
         self.messages.values_mut().for_each(|message| message.visible_at = message.visible_at.min(now));
     }
 
+    /// Another consumer takes a message for good.
+    pub fn take(&mut self, id: &str) {
+        self.messages.retain(|_, message| message.id != id);
+    }
+
     /// Forgets every message.
     pub fn purge(&mut self) {
         self.messages.clear();

@@ -65,6 +65,9 @@ impl Refusal {
             ApiError::Conflict(why) => Some(Self::conflict(kind, name, &why)),
             ApiError::TooManyRequests { message, .. } => Some(Self::blocked(&message)),
             ApiError::Vetoed(words) => Some(Self::new(StatusCode::FORBIDDEN, "Forbidden", words)),
+            ApiError::TooLong(words) => {
+                Some(Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", words).about(kind, name))
+            }
             ApiError::NamespaceTerminating { namespace, message } => {
                 Some(Self::in_terminating_namespace(kind, name, &namespace, message))
             }

@@ -173,7 +173,9 @@ impl Cluster {
                     .collect()
             }
             // Its pods tolerate the cordon (node.kubernetes.io/unschedulable).
-            WorkloadKind::DaemonSet => {
+            WorkloadKind::DaemonSet | WorkloadKind::OtherDaemonSet => {
+                let other = workload.kind == WorkloadKind::OtherDaemonSet;
+                let kind = if other { "AdvancedDaemonSet" } else { "DaemonSet" };
                 let pods = self.pods_of_owner(&workload.uid);
                 let covered: BTreeSet<&NodeName> = pods.filter_map(|pod| pod.node.as_ref()).collect();
                 self.nodes
@@ -181,7 +183,7 @@ impl Cluster {
                     .filter(|node| node.ready && !covered.contains(&node.name))
                     .map(|node| {
                         let prefix = PodName::Prefix(workload.name.clone());
-                        missing(prefix, owner("DaemonSet", &workload.name), Some(node.name.clone()))
+                        missing(prefix, owner(kind, &workload.name), Some(node.name.clone()))
                     })
                     .collect()
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use offramp_core::{ClusterName, InstanceId, NodeName};
 
 use super::index::key_of;
-use super::{Due, EXCLUDE_LABEL, Key, NamedMachine, Node};
+use super::{Due, EXCLUDE_LABEL, Key, NamedMachine, Node, Phase, Pod};
 use crate::world::World;
 
 /// Pod garbage collection waits for 40 s, and looks every 20 s (kube-controller-manager, `quarantineTime`, `gcCheckPeriod`).
@@ -36,8 +36,11 @@ impl World {
         Some((cluster, cluster.machine_of(instance)?))
     }
 
-    /// An instance runs: its node joins, Ready.
+    /// An instance runs: its node joins, Ready, or is Ready again.
     pub(crate) fn instance_started(&mut self, id: &InstanceId) {
+        if self.machine_starts_again(id) {
+            return;
+        }
         let Some(instance) = self.instances.get(id).cloned() else { return };
         let Some(name) = instance.cluster.filter(|name| self.clusters.contains_key(name)) else { return };
         let [a, b, c, d] = instance.private_ip.octets();
@@ -84,6 +87,41 @@ impl World {
         self.traffic_changed();
         let Some(name) = self.node_of_instance(id).map(|(cluster, _)| cluster.name.clone()) else { return };
         self.cluster_after(&name, self.delays.shutdown / 2, Due::MachineEnds(id.clone()));
+    }
+
+    /// An instance is off; its node stays (the cloud controller deletes only nodes of instances that do not exist any more).
+    pub(crate) fn instance_stopped(&mut self, id: &InstanceId) {
+        self.traffic_changed();
+        let Some(name) = self.node_of_instance(id).map(|(cluster, _)| cluster.name.clone()) else { return };
+        self.machine_ends(&name, id);
+    }
+
+    /// The kubelet of a machine that was off finds its node as it was, and starts the pods that are bound to it. Those whose
+    /// deletion was asked for are gone. A node that was deleted meanwhile is made anew.
+    fn machine_starts_again(&mut self, id: &InstanceId) -> bool {
+        let now = self.now;
+        let Some((cluster, machine)) = self.node_of_instance(id) else { return false };
+        let (name, machine) = (cluster.name.clone(), machine.clone());
+        let pods: Vec<_> = cluster.pods_of_node(&machine.name).cloned().collect();
+        if !cluster.nodes.contains_key(&machine.name) {
+            self.clusters.get_mut(&name).map(|cluster| cluster.nodeless.remove(&machine.name));
+            return false;
+        }
+        self.tell(format!("node {} is back", machine.name));
+        let works = Node { powered: true, ready: true, ready_since: now, kubelet_dead: false, ..machine };
+        self.store_node(&name, works);
+        for pod in pods {
+            if pod.deletion.is_some() {
+                self.remove_pod(&name, &key_of(&pod));
+                continue;
+            }
+            let uid = pod.pod.uid.clone();
+            let starts = Pod { phase: Phase::Pending, ready: false, sigterm: None, ends: None, ..pod };
+            self.store_pod(&name, starts);
+            self.cluster_after(&name, self.delays.pod_start, Due::PodReady(uid));
+        }
+        self.recheck_targets(id);
+        true
     }
 
     /// An instance is gone; the cloud controller will find out.

@@ -6,7 +6,7 @@ use offramp_core::{ClusterName, NodeName, Timestamp};
 
 use super::endpoints::{Spread, endpoint_of};
 use super::index::key_of;
-use super::{Budget, Due, Key, Node, Pod, Service, Workload, WorkloadKind};
+use super::{Budget, Due, Key, Node, Pod, Service, Workload};
 use crate::world::World;
 
 impl World {
@@ -145,7 +145,7 @@ impl World {
 
     fn machines_changed(&mut self, name: &ClusterName) {
         let Some(cluster) = self.clusters.get_mut(name) else { return };
-        let daemons = cluster.workloads.values().filter(|workload| workload.kind == WorkloadKind::DaemonSet);
+        let daemons = cluster.workloads.values().filter(|workload| workload.kind.is_on_every_node());
         let uids: Vec<String> = daemons.map(|workload| workload.uid.clone()).collect();
         cluster.index.changed_workloads.extend(uids);
         self.traffic_changed();

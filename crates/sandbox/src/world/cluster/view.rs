@@ -78,7 +78,7 @@ impl Cluster {
     ) -> Option<Timestamp> {
         let same = before.as_ref().zip(self.node_of(instance)).is_some_and(|(old, new)| looks_like(old, new));
         let wakes: Vec<_> = (!same).then(|| Subject::Instance(instance.clone())).into_iter().collect();
-        let Some(shown_at) = due(&self.unseen.nodes, now, self.view_lag.nodes) else {
+        let Some(shown_at) = due(&self.unseen.nodes, now, self.lag(now, self.view_lag.nodes)) else {
             wakes.iter().for_each(|subject| self.wake(subject));
             return None;
         };
@@ -99,13 +99,18 @@ impl Cluster {
         let counts_same = before.as_ref().is_some_and(is_healthy) == healthy;
         let readiness = (!counts_same).then(|| Subject::Readiness(pod.pod.namespace.clone()));
         let wakes: Vec<_> = instance.into_iter().chain(readiness).collect();
-        let Some(shown_at) = due(&self.unseen.pods, now, self.view_lag.pods) else {
+        let Some(shown_at) = due(&self.unseen.pods, now, self.lag(now, self.view_lag.pods)) else {
             wakes.iter().for_each(|subject| self.wake(subject));
             return None;
         };
         let (of, version) = (pod.pod.uid.clone(), self.version);
         self.unseen.pods.push_back(Late { shown_at, version, of, before, wakes });
         Some(shown_at)
+    }
+
+    /// How late a change of this moment is shown.
+    fn lag(&self, now: Timestamp, usual: Duration) -> Duration {
+        self.silent_until.map_or(usual, |until| usual.max(now.until(until)))
     }
 
     /// The watches miss this pod, and do not know it.
@@ -139,7 +144,7 @@ impl Cluster {
 
     /// Takes the questions that wait, and answers those whose time has come.
     pub(super) fn answer_proofs(&mut self, now: Timestamp) {
-        if self.is_away(now) {
+        if self.is_away(now) || self.silent_until.is_some_and(|until| now < until) {
             return;
         }
         let mut waiting = Vec::new();

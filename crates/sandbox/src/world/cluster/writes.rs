@@ -47,6 +47,8 @@ pub enum ApiError {
         /// The API server's words.
         message: String,
     },
+    /// 422: all annotations of an object together may have 256 KiB.
+    TooLong(String),
     /// 500: more than one budget matches the pod, which the Eviction API does not support.
     Several,
     /// No answer at all.
@@ -78,6 +80,12 @@ impl World {
         changed.taints = patch.taints.unwrap_or_else(|| stored.taints.clone());
         merge(&mut changed.labels, patch.labels);
         merge(&mut changed.annotations, patch.annotations);
+        let others = self.clusters.get(name).and_then(|cluster| cluster.other_annotations.get(node));
+        if bytes_of(&changed.annotations) + others.copied().unwrap_or(0) > ANNOTATIONS {
+            return Err(ApiError::TooLong(format!(
+                "Node \"{node}\" is invalid: metadata.annotations: Too long: may not be more than {ANNOTATIONS} bytes"
+            )));
+        }
         let same = changed.unschedulable == stored.unschedulable
             && changed.taints == stored.taints
             && changed.labels == stored.labels
@@ -250,6 +258,14 @@ impl Pod {
             (Some(_), None) => None,
         }
     }
+}
+
+/// `TotalAnnotationSizeLimitB` of apimachinery.
+pub const ANNOTATIONS: usize = 256 * 1024;
+
+/// As the API server counts: keys and values.
+fn bytes_of(annotations: &BTreeMap<String, String>) -> usize {
+    annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
 fn merge(stored: &mut BTreeMap<String, String>, patch: BTreeMap<String, Option<String>>) {

@@ -94,12 +94,17 @@ impl World {
 
     /// Opens one action for each terminate hook and sends its event. Without a hook the member ends.
     pub(super) fn open_actions(&mut self, group: &GroupName, id: &InstanceId) {
-        if self.groups.member(group, id).is_none_or(|member| member.state != MemberState::Terminating) {
-            return;
-        }
+        let waits = match self.groups.member(group, id).map(|member| member.state) {
+            Some(MemberState::Terminating) => MemberState::TerminatingWait,
+            Some(MemberState::WarmedPending) => MemberState::WarmedPendingWait,
+            _ => return,
+        };
         let hooks = self.terminate_hooks(group);
         if hooks.is_empty() {
-            self.proceed(group, id);
+            let into_pool = waits == MemberState::WarmedPendingWait;
+            let state =
+                if into_pool { MemberState::WarmedPendingProceed } else { MemberState::TerminatingProceed };
+            self.go_on(group, id, state);
             return;
         }
         let now = self.now;
@@ -113,11 +118,12 @@ impl World {
             });
         }
         self.change_member(group, id, |member| {
-            member.state = MemberState::TerminatingWait;
+            member.state = waits;
             member.actions.clone_from(&actions);
         });
         for (hook, action) in hooks.iter().zip(actions) {
-            self.send_action(group, id, hook, &action);
+            let destination = if waits == MemberState::TerminatingWait { "EC2" } else { "WarmPool" };
+            self.send_action(group, id, hook, &action, destination);
             let due = Due::ActionTimeout(group.clone(), id.clone(), action.token);
             self.after(hook.heartbeat_timeout, WorldDue::Group(due));
         }
@@ -140,7 +146,9 @@ impl World {
     /// "If you use ABANDON, remaining lifecycle hooks do not run; with CONTINUE they do."
     fn close_action(&mut self, group: &GroupName, id: &InstanceId, token: &HookToken, result: ActionResult) {
         let mut open = true;
+        let mut into_pool = false;
         self.change_member(group, id, |member| {
+            into_pool = member.state == MemberState::WarmedPendingWait && result == ActionResult::Continue;
             match result {
                 ActionResult::Continue => member.actions.retain(|action| action.token != *token),
                 ActionResult::Abandon => member.actions.clear(),
@@ -149,13 +157,19 @@ impl World {
         });
         if !open && result == ActionResult::Abandon && self.groups.retains_abandoned {
             self.change_member(group, id, |member| member.state = MemberState::TerminatingRetained);
+        } else if !open && into_pool {
+            self.go_on(group, id, MemberState::WarmedPendingProceed);
         } else if !open {
             self.proceed(group, id);
         }
     }
 
     pub(super) fn proceed(&mut self, group: &GroupName, id: &InstanceId) {
-        self.change_member(group, id, |member| member.state = MemberState::TerminatingProceed);
+        self.go_on(group, id, MemberState::TerminatingProceed);
+    }
+
+    fn go_on(&mut self, group: &GroupName, id: &InstanceId, state: MemberState) {
+        self.change_member(group, id, |member| member.state = state);
         let due = Due::Proceed(group.clone(), id.clone());
         self.after(self.delays.group_reaction, WorldDue::Group(due));
     }
@@ -194,7 +208,14 @@ impl World {
         hooks.into_iter().filter(|hook| hook.transition == Transition::Terminating).collect()
     }
 
-    fn send_action(&mut self, group: &GroupName, id: &InstanceId, hook: &Hook, action: &LifecycleAction) {
+    fn send_action(
+        &mut self,
+        group: &GroupName,
+        id: &InstanceId,
+        hook: &Hook,
+        action: &LifecycleAction,
+        destination: &str,
+    ) {
         let mut detail = json!({
             "LifecycleActionToken": action.token.as_str(),
             "AutoScalingGroupName": group.as_str(),
@@ -202,7 +223,7 @@ impl World {
             "EC2InstanceId": id.as_str(),
             "LifecycleTransition": hook.transition.as_str(),
             "Origin": "AutoScalingGroup",
-            "Destination": "EC2",
+            "Destination": destination,
         });
         if let Some(metadata) = &hook.metadata {
             detail["NotificationMetadata"] = json!(metadata);

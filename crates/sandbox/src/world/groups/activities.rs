@@ -119,7 +119,11 @@ impl Groups {
                 | MemberState::Terminating
                 | MemberState::TerminatingProceed
                 | MemberState::TerminatingRetained
-                | MemberState::Detaching,
+                | MemberState::Detaching
+                | MemberState::WarmedPending
+                | MemberState::WarmedPendingWait
+                | MemberState::WarmedPendingProceed
+                | MemberState::WarmedStopped,
             )
             | None => ActivityStatus::InProgress,
         }

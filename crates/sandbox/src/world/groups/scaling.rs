@@ -95,11 +95,13 @@ impl World {
             let counted = group.members.values().filter(|member| member.counts()).count();
             let desired = group.spec.desired;
             if counted < desired {
-                self.launch_member(name);
+                if !self.recall_member(name) {
+                    self.launch_member(name);
+                }
             } else if counted > desired
                 && let Some(victim) = victim(group)
             {
-                self.terminate_member(name, &victim);
+                self.dismiss_member(name, &victim);
             } else {
                 break;
             }
@@ -118,8 +120,16 @@ impl World {
 
     /// The hooks are answered: the instance ends, or has already.
     pub(super) fn end_member(&mut self, group: &GroupName, id: &InstanceId) {
+        let into_pool = |member: &Member| member.state == MemberState::WarmedPendingProceed;
         if self.instances.is(id, InstanceState::Terminated) {
             self.drop_member(group, id);
+        } else if self.groups.member(group, id).is_some_and(into_pool) {
+            if self.instances.is(id, InstanceState::Running) {
+                self.change_member(group, id, |member| member.state = MemberState::WarmedStopped);
+                self.stop_instance(id);
+            } else {
+                self.proceed(group, id);
+            }
         } else {
             self.terminate_instance(id);
         }
@@ -255,7 +265,7 @@ impl World {
 
     /// Deregisters a member from the attached target groups and says how long the group waits for it:
     /// until all of them have drained, and its own reaction.
-    fn deregister_attached(&mut self, group: &GroupName, id: &InstanceId) -> Duration {
+    pub(super) fn deregister_attached(&mut self, group: &GroupName, id: &InstanceId) -> Duration {
         let mut wait = Duration::ZERO;
         for (arn, port) in self.attached_targets(group, id) {
             // The target group was just found, and a target that is not there is a success.

@@ -260,6 +260,27 @@ fn what_is_abandoned_is_retained_where_the_group_says_so() {
     }
 }
 
+/// ASG UG `warm-pool-instance-lifecycle.html`: "Warmed:Pending:Wait", "Warmed:Stopped", and into service again.
+#[test]
+fn a_scale_in_gives_instances_back_to_the_warm_pool_and_a_scale_out_takes_them_out() {
+    let mut world = running(|_| spec(vec![hook("drain")]));
+    world.groups.warm_pools.insert(name());
+    world.set_desired(&name(), 1).unwrap();
+    pass(&mut world, 2);
+    let (id, held) = members(&world).into_iter().find(|(_, state)| *state != MemberState::InService).unwrap();
+    assert_eq!(held, MemberState::WarmedPendingWait);
+    let event = events(&mut world).remove(0);
+    assert_eq!(event["detail"]["Destination"], "WarmPool");
+    world.complete_action(&answer(&event), ActionResult::Continue).unwrap();
+    pass(&mut world, 2);
+    assert_eq!(state(&world, &id), Some(MemberState::WarmedStopped));
+    assert!(world.instances.is(&id, InstanceState::Stopped));
+    world.set_desired(&name(), 2).unwrap();
+    pass(&mut world, 120);
+    assert_eq!(state(&world, &id), Some(MemberState::InService), "instead of a new one");
+    assert_eq!(members(&world).len(), 2);
+}
+
 #[test]
 fn terminate_without_decrement_launches_a_replacement_and_with_it_desired_falls() {
     for (decrement, members_after) in [(false, 2), (true, 1)] {
