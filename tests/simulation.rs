@@ -21,12 +21,16 @@ mod course;
 mod happenings;
 #[path = "simulation/lookups.rs"]
 mod lookups;
+#[path = "simulation/others.rs"]
+mod others;
 #[path = "simulation/outages.rs"]
 mod outages;
 #[path = "simulation/people.rs"]
 mod people;
 #[path = "simulation/plan.rs"]
 mod plan;
+#[path = "simulation/pools.rs"]
+mod pools;
 #[path = "simulation/remains.rs"]
 mod remains;
 #[allow(dead_code, reason = "the scenarios use more of the stage")]

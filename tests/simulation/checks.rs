@@ -18,6 +18,7 @@ use super::lookups::{
     bodies, instance, is_daemon, is_finished, is_running, is_shown, member, members, node_of, nodeless,
     nodes, pod_in, pods_left, record, targets_left, whole_seconds,
 };
+use super::others::is_of_others;
 use super::plan::Mood;
 use super::script::seconds;
 
@@ -63,6 +64,12 @@ pub(crate) struct Checks {
     pub(crate) unheard: Vec<(Timestamp, Timestamp)>,
     /// How much goes wrong.
     pub(crate) mood: Mood,
+    /// How far clocks are off.
+    pub(crate) clocks: Duration,
+    /// Messages about instances of others have to stay.
+    pub(crate) leaves: bool,
+    /// Nodes whose annotations are full.
+    pub(crate) full: BTreeSet<NodeName>,
     /// What was asked of others, by instance.
     pub(crate) tallies: BTreeMap<InstanceId, Tally>,
     /// Unparseable bodies that were sent.
@@ -92,6 +99,9 @@ impl Checks {
             notes: Vec::new(),
             unheard: Vec::new(),
             mood,
+            clocks: Duration::ZERO,
+            leaves: false,
+            full: BTreeSet::new(),
             tallies: BTreeMap::new(),
             garbage: BTreeSet::new(),
             late: BTreeMap::new(),
@@ -101,6 +111,7 @@ impl Checks {
     /// Looks at a call before it is done.
     pub(crate) fn saw(&mut self, world: &World, call: WorkerCall<'_>) {
         self.count(world, call);
+        self.saw_others(world, call);
         match call {
             WorkerCall::Group(GroupCall::CompleteHook(id, key)) => self.saw_answer(world, id, key),
             WorkerCall::Group(GroupCall::Heartbeat(id, key)) => self.saw_foreign_hook(world, id, key),
@@ -154,7 +165,7 @@ impl Checks {
         id: &InstanceId,
         at: Timestamp,
     ) -> Option<Duration> {
-        let group = world.groups.get(&world.groups.describe(id, at)?.group)?;
+        let group = world.groups.get(&world.groups.describe(id, at)?.group).filter(|it| !is_of_others(it))?;
         let found = group.spec.hooks.iter().find(|one| one.name.as_str() == hook)?;
         let hint = found.metadata.as_deref().map(ClusterName::new);
         hook_is_ours(&found.name, hint.as_ref(), &self.policy).then_some(found.heartbeat_timeout)
@@ -164,7 +175,7 @@ impl Checks {
     pub(crate) fn action_is_ours(&self, group: &Group, action: &LifecycleAction) -> bool {
         let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook);
         let hint = hook.and_then(|hook| hook.metadata.as_deref()).map(ClusterName::new);
-        hook_is_ours(&action.hook, hint.as_ref(), &self.policy)
+        hook_is_ours(&action.hook, hint.as_ref(), &self.policy) && !is_of_others(group)
     }
 
     /// Invariant 1: nothing that can be evicted and no target is left, or the deadline has come.
@@ -179,7 +190,7 @@ impl Checks {
         }
         let now = world.now();
         let deadline = self.deadline(world, id, group, member);
-        if deadline.is_some_and(|deadline| now >= deadline - self.policy.deadline_margin) {
+        if deadline.is_some_and(|deadline| now >= deadline - self.policy.deadline_margin - self.clocks) {
             self.late.insert(id.clone(), now);
         }
         // The second hook of the same moment has had the first one's deadline.
@@ -206,7 +217,9 @@ impl Checks {
     /// Its cluster refused changes of nodes for a while.
     pub(crate) fn may_be_unwritten(&self, world: &World, id: &InstanceId) -> bool {
         let cluster = instance(world, id).and_then(|instance| instance.cluster.as_ref());
+        let is_full = |node: &Node| self.full.contains(&node.name);
         cluster.is_some_and(|cluster| self.nodes_refused.contains(cluster))
+            || nodes(world).any(|(_, node)| node.instance == *id && is_full(node))
     }
 
     /// Pods of a machine whose node was deleted under it: they have their grace from then on.
@@ -306,6 +319,7 @@ impl Checks {
 
     fn saw_in_cluster(&mut self, world: &World, name: &ClusterName, call: &ClusterCall) {
         self.note_isolation(world, name, call);
+        self.note_release(world, name, call);
         match call {
             ClusterCall::Evict { pod, grace } => self.saw_eviction(world, name, pod, *grace),
             ClusterCall::Delete { pod, grace } => self.saw_force(world, name, pod, *grace),
@@ -324,7 +338,9 @@ impl Checks {
     /// Nothing is asked for twice: a pod that ends already is left to end.
     fn saw_eviction(&mut self, world: &World, name: &ClusterName, pod: &PodRef, grace: Option<Duration>) {
         let Some((node, pod)) = pod_in(world, name, pod) else { return };
-        let bare = self.nodes_refused.contains(name) || self.is_just_laid_bare(world, node);
+        let bare = self.nodes_refused.contains(name)
+            || self.full.contains(&node.name)
+            || self.is_just_laid_bare(world, node);
         if !node.unschedulable && !bare {
             let text = format!("node {} takes new pods while {} is evicted", node.name, pod.pod.in_words());
             self.break_it(world, "4 a drain begins with the cordon", text);
@@ -357,7 +373,8 @@ impl Checks {
             return;
         };
         // Of spot the margin counts for pods, though not for the answer.
-        let first = deadline - self.policy.deadline_margin - self.policy.deadline_margin - pod.grace;
+        let margins = self.policy.deadline_margin * 2 + self.clocks;
+        let first = deadline - margins - pod.grace;
         if world.now() < first {
             let text = format!(
                 "{} of {id} is forced with {grace:?}, {:?} early",

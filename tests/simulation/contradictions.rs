@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use offramp_core::{ClusterName, NodeName, PodRef, PodUid};
 
-use offramp_sandbox::world::cluster::{NamedMachine, Pod};
+use offramp_sandbox::world::cluster::{ANNOTATIONS, NamedMachine, Pod};
 
 use super::course::{Course, Next, lock};
 use super::plan::at;
@@ -25,6 +25,8 @@ pub(crate) enum Contradiction {
     NodeUnidentified,
     /// From its birth a node says that it is another one's machine.
     Twins,
+    /// From its birth a node has room for so many bytes of annotations.
+    AnnotationsFull(usize),
     /// A pod is bound to a node that takes pods, and no watch shows it.
     PodMissed,
 }
@@ -37,6 +39,7 @@ impl Contradiction {
             Self::KubeletDies => ("the kubelet dies", "is there a minute after its grace"),
             Self::NodesRefused(_) => ("changes of nodes are refused", "the node cannot be cordoned"),
             Self::NodeUnidentified => ("a node names no instance", "without an instance in their providerID"),
+            Self::AnnotationsFull(_) => ("a node's annotations are full", "metadata.annotations: Too long"),
             Self::PodMissed => ("a watch misses a pod", "evict default/missed"),
             Self::Twins => ("two nodes name one instance", "Ready nodes name this instance"),
         }
@@ -55,14 +58,22 @@ pub(crate) fn contradictions(seed: u64) -> Vec<(Duration, Contradiction)> {
         Contradiction::PodMissed,
     ];
     let mut events = Vec::new();
-    for contradiction in all {
+    let mut draw = |random: &mut Rng, contradiction: Contradiction| {
         if random.u8(0..12) == 0 {
             let times = random.usize(1..=3);
-            let born = matches!(contradiction, Contradiction::NodeUnidentified | Contradiction::Twins);
+            let born = matches!(
+                contradiction,
+                Contradiction::NodeUnidentified | Contradiction::Twins | Contradiction::AnnotationsFull(_)
+            );
             let time = |random: &mut Rng| if born { Duration::ZERO } else { at(random) };
             events.extend((0..times).map(|_| (time(random), contradiction)));
         }
-    }
+    };
+    all.into_iter().for_each(|contradiction| draw(random, contradiction));
+    // This one came later, and has a source of its own: a seed goes on to stand for its world.
+    let random = &mut Rng::with_seed(seed ^ 0xf011);
+    let full = Contradiction::AnnotationsFull(random.usize(0..1_500));
+    draw(random, full);
     events
 }
 
@@ -115,6 +126,14 @@ impl Course {
                     if twin != node {
                         world.rename_machine(&cluster, &node, NamedMachine::Other(named));
                     }
+                });
+            }
+            Contradiction::AnnotationsFull(left) => {
+                let Some((cluster, node)) = self.some_node() else { return };
+                lock(&self.checks).full.insert(node.clone());
+                self.scene.sandbox.with(|world| {
+                    let cluster = world.clusters.get_mut(&cluster);
+                    cluster.map(|cluster| cluster.other_annotations.insert(node, ANNOTATIONS - left));
                 });
             }
             Contradiction::NodesRefused(span) => {

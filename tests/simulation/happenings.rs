@@ -14,7 +14,7 @@ use offramp_sandbox::world::queue::Queue;
 use serde_json::json;
 
 use super::checks::QUEUE;
-use super::course::{Course, HIDDEN, NEVER, Next, lock};
+use super::course::{Course, HIDDEN, Next, lock};
 use super::lookups::{bodies, members};
 use super::plan::Event;
 use super::script::seconds;
@@ -24,6 +24,7 @@ impl Course {
         match event {
             Event::ScaleIn => self.resize(|desired| desired.saturating_sub(1)),
             Event::ScaleOut => self.resize(|desired| desired + 1),
+            Event::Resize(group, up) => self.resize_group(group, up),
             Event::Spot(action) => {
                 if let Some(id) = self.running(true) {
                     self.interrupt(&id, action);
@@ -308,15 +309,17 @@ impl Course {
     }
 
     async fn crash(&mut self, nth: u64, moment: Moment, pause: Duration) {
-        // With two workers nobody could say which of them made the call.
-        if self.workers != 1 {
+        if self.workers == 0 {
             return;
         }
         self.scene.sandbox.with(|world| world.faults.crash_at(nth, moment));
         if self.scene.crash_within(seconds(45)).await {
-            self.workers = 0;
+            if self.workers > 1 {
+                self.scene.say("one of several workers has died at a call");
+            }
+            self.worker_has_gone();
             let now = self.scene.sandbox.now();
-            self.away.extend([(now, NEVER), (now, now + HIDDEN)]);
+            self.away.push((now, now + HIDDEN));
             self.plan(now + pause, Next::StartWorker);
         } else {
             self.scene.sandbox.with(|world| world.faults.crash_at(u64::MAX / 2, moment));

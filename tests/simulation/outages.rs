@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use offramp_core::HookName;
-use offramp_sandbox::faults::Injected;
+use offramp_core::{ClusterName, HookName};
+use offramp_sandbox::faults::{Injected, Moment};
 use offramp_sandbox::world::cluster::Budget;
 use offramp_sandbox::world::groups::Hook;
 
 use super::course::{Course, HIDDEN, Next, lock};
-use super::plan::at;
+use super::plan::{Event, at};
 use super::script::seconds;
 
 /// What fails or changes.
@@ -29,6 +29,10 @@ pub(crate) enum Trouble {
     HookAdded,
     /// A group loses its hook.
     HookDeleted,
+    /// The watches of a cluster show nothing new for so long: a worker lists again what is silent for more than a minute.
+    Silence(Duration),
+    /// Two more workers come, two of the three die at their calls, and one stands still for a minute.
+    Team,
 }
 
 /// How calls fail.
@@ -61,10 +65,6 @@ const OPERATIONS: &[&str] = &[
 /// Services that are away as a whole.
 const SERVICES: &[&str] = &["autoscaling", "elasticloadbalancing", "sqs"];
 
-/// Off until heartbeats do not come every 15 s where the group's hooks are not shown: with it, seed 437 breaks the bound of
-/// heartbeats.
-const HOOKS_ARE_UNSEEN: bool = false;
-
 impl Trouble {
     pub(crate) const fn branch(self) -> (&'static str, &'static str) {
         match self {
@@ -82,6 +82,8 @@ impl Trouble {
             Self::Budgets => ("budgets change in the middle", "refused by disruption budget"),
             Self::HookAdded => ("a foreign hook is added in the middle", "gets a hook of somebody else"),
             Self::HookDeleted => ("the hook is deleted in the middle", "loses its hook"),
+            Self::Silence(_) => ("watches are silent", "making sure that it has missed no pod"),
+            Self::Team => ("several workers die and stand still", "one of several workers has died"),
         }
     }
 }
@@ -106,13 +108,16 @@ pub(crate) fn troubles(seed: u64) -> Vec<(Duration, Trouble)> {
         Trouble::HookDeleted,
     ];
     let mut events = Vec::new();
-    for trouble in all {
+    let mut draw = |random: &mut Rng, trouble: Trouble| {
         if random.u8(0..24) == 0 {
-            let is_on = HOOKS_ARE_UNSEEN || !matches!(trouble, Trouble::HooksUnseen(_));
-            let times: Vec<_> = (0..random.usize(1..=3)).map(|_| (at(random), trouble)).collect();
-            events.extend(times.into_iter().filter(|_| is_on));
+            events.extend((0..random.usize(1..=3)).map(|_| (at(random), trouble)));
         }
-    }
+    };
+    all.into_iter().for_each(|trouble| draw(random, trouble));
+    // Those that came later have a source of their own: a seed goes on to stand for its world.
+    let random = &mut Rng::with_seed(seed ^ 0x7ea3);
+    let later = [Trouble::Silence(seconds(random.u64(20..75))), Trouble::Team];
+    later.into_iter().for_each(|trouble| draw(random, trouble));
     events
 }
 
@@ -128,6 +133,8 @@ impl Course {
             Trouble::Budgets => self.change_budgets(),
             Trouble::HookAdded => self.add_hook(),
             Trouble::HookDeleted => self.delete_hook(),
+            Trouble::Silence(span) => self.silence(span),
+            Trouble::Team => self.call_a_team(),
         }
     }
 
@@ -137,8 +144,6 @@ impl Course {
         let injected = match how {
             How::Fails => Injected::Error,
             How::Denied => Injected::Denied,
-            // While deletions hang a worker takes 50 s to stop (seed 2370): until that is mended they fail.
-            How::Hangs if calls.starts_with("sqs") => Injected::Error,
             How::Hangs => Injected::Delay(seconds(self.random.u64(11..40))),
             How::Lost => Injected::LostAnswer,
         };
@@ -170,6 +175,30 @@ impl Course {
         }
     }
 
+    fn silence(&mut self, span: Duration) {
+        let names: Vec<ClusterName> =
+            self.scene.sandbox.peek(|world| world.clusters.keys().cloned().collect());
+        let Some(name) = self.random.choice(names) else { return };
+        self.scene.say(&format!("the watches of {name} are silent for {span:?}"));
+        self.scene.sandbox.with(|world| world.silence_watches(&name, span));
+    }
+
+    fn call_a_team(&mut self) {
+        self.start_worker();
+        self.start_worker();
+        let now = self.scene.sandbox.now();
+        let mut later = |span: std::ops::Range<u64>| now + seconds(self.random.u64(span));
+        let (first, second, pause) = (later(0..120), later(120..300), later(0..300));
+        for at in [first, second] {
+            let (nth, moment) = (self.random.u64(1..12), Moment::AfterEffect);
+            let crash = Event::Crash { nth, moment, pause: seconds(self.random.u64(0..90)) };
+            self.plan(at, Next::Event(crash));
+        }
+        self.plan(pause, Next::Event(Event::Trouble(Trouble::Pause(seconds(60), false))));
+        self.plan(now + seconds(600), Next::KillWorker);
+        self.plan(now + seconds(610), Next::KillWorker);
+    }
+
     fn add_finalizers(&mut self) {
         let chosen = self.random.u64(..);
         self.scene.say("a finalizer holds every second pod from now on");
@@ -198,9 +227,11 @@ impl Course {
     fn add_hook(&mut self) {
         let Some(group) = self.some_group() else { return };
         self.scene.say(&format!("{group} gets a hook of somebody else"));
-        // Without metadata: with it, a worker takes a hook of ours beside it for another cluster's, where no watch shows
-        // the node (seed 289).
-        let hook = Hook { heartbeat_timeout: seconds(120), ..Hook::terminating("codedeploy-2") };
+        let hook = Hook {
+            heartbeat_timeout: seconds(120),
+            metadata: Some("arn:aws:codedeploy:deployment/d-2".to_owned()),
+            ..Hook::terminating("codedeploy-2")
+        };
         self.scene.sandbox.with(|world| world.put_hook(&group, hook).unwrap_or_default());
     }
 

@@ -40,6 +40,8 @@ impl Mood {
 pub(crate) enum Event {
     ScaleIn,
     ScaleOut,
+    /// The group of this name, by one: up, or down.
+    Resize(&'static str, bool),
     Spot(SpotAction),
     Rebalance,
     /// And so much later the interruption.
@@ -241,6 +243,7 @@ impl Plan {
         events.extend(troubles(seed).into_iter().map(|(at, trouble)| (at, Event::Trouble(trouble))));
         events.extend(route(seed).map(|route| (Duration::ZERO, Event::Route(route))));
         let shapes = shapes(seed);
+        events.extend(shapes.iter().flat_map(|shape| shape.events(seed)));
         for shape in &shapes {
             fleet = shape.give(fleet, &mut policy);
         }

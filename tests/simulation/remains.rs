@@ -14,6 +14,7 @@ use super::checks::{Checks, DEAD_LETTERS, QUEUE};
 use super::lookups::{
     RECORD, bodies, instance, is_shown, member, node_of, pods_left, record, stays_in_service, targets_left,
 };
+use super::others::belongs_to_others;
 use super::script::seconds;
 
 impl Checks {
@@ -47,7 +48,7 @@ impl Checks {
     /// What is still owed for a notice.
     fn owed(&self, world: &World, notice: &Notice) -> Option<String> {
         let id = &notice.instance;
-        let known = instance(world, id)?;
+        let known = instance(world, id).filter(|_| !belongs_to_others(world, id))?;
         let served = known.cluster.as_ref().is_some_and(|cluster| self.policy.clusters.contains(cluster));
         if !served || known.state != InstanceState::Running {
             let open =
@@ -84,7 +85,7 @@ impl Checks {
                     && self.policy.rebalance != offramp_core::RebalancePolicy::None
                     && member.state == MemberState::InService
                     && known.interrupted_at.is_none()
-                    && world.now() < notice.at + self.policy.patience;
+                    && world.now() + self.clocks < notice.at + self.policy.patience;
                 waits.then(|| "patience is not over".to_owned())
             }
         }
@@ -96,7 +97,8 @@ impl Checks {
         let open = |action: &LifecycleAction| {
             action.hook == hook.key.name && hook.key.token.as_ref().is_none_or(|token| *token == action.token)
         };
-        member.state == MemberState::TerminatingWait && member.actions.iter().any(open)
+        let held = [MemberState::TerminatingWait, MemberState::WarmedPendingWait];
+        held.contains(&member.state) && member.actions.iter().any(open)
     }
 
     /// Invariant 8: with the last message about an instance in service goes what was done for it.
