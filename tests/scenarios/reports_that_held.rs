@@ -7,7 +7,7 @@ use std::time::Duration;
 use offramp_core::{InstanceId, SpotAction, Timestamp};
 use offramp_sandbox::faults::{Faults, Injected};
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{Ending, Pod, WorkloadKind};
+use offramp_sandbox::world::cluster::{ANNOTATIONS, Ending, Pod, WorkloadKind};
 use offramp_sandbox::world::events::TERMINATE_ACTION;
 use offramp_sandbox::world::groups::{ActionResult, Hook};
 use offramp_sandbox::{Delays, Fleet, World};
@@ -47,6 +47,27 @@ async fn namespace_being_deleted() {
         events.iter().filter(|event| event.reason == "ActionDenied").count()
     });
     assert_eq!(denied, 0, "{text}");
+}
+
+/// All annotations of a node have 256 KiB together. Where others have filled them the record has no room, and without a record
+/// there is no cordon: the rest is done, and the outcome says so.
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_annotations_are_full_is_drained_without_a_cordon() {
+    let mut scene = Scene::new(workers([App::new("web", 3)]));
+    let instance = scene.instances("workers").remove(0);
+    scene.sandbox.with(|world| {
+        let blue = world.clusters.get_mut(&"blue".into()).unwrap();
+        let node = blue.node_of(&instance).unwrap().name.clone();
+        blue.other_annotations.insert(node, ANNOTATIONS);
+    });
+    scene.start_worker();
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(200)).await;
+    let text = scene.transcript();
+    assert!(text.contains("metadata.annotations: Too long"), "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "unisolated")), (1, true), "{text}");
+    assert_eq!((scene.lost(), scene.running_pods_on(&instance)), (0.0, 0), "{text}");
 }
 
 /// Report 08, openkruise/kruise#1831, deckhouse/deckhouse#5142: the pod of a DaemonSet, whoever's kind that is, stays

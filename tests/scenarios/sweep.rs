@@ -7,8 +7,8 @@ use offramp_core::{ClusterName, GroupName, HookName, InstanceId, RebalancePolicy
 use offramp_engine::UnfinishedKind;
 use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::NodePatch;
-use offramp_sandbox::world::groups::{ActionResult, Hook};
+use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, NodePatch};
+use offramp_sandbox::world::groups::{ActionResult, Hook, MemberState};
 use offramp_sandbox::{Delays, Fleet, World};
 
 use super::crashes::leaving;
@@ -356,4 +356,29 @@ async fn a_time_in_the_future_holds_no_node_for_ever() {
     scene.until("the node is isolated", seconds(10), isolated).await;
     let released = |world: &World| !has_record(world, &instance);
     scene.until("the node is released", seconds(3_700), released).await;
+}
+
+/// What a scale-in gives to a warm pool comes back with the node that went, and our cordon is on it (EKS, `reuseOnScaleIn`).
+#[tokio::test(start_paused = true)]
+async fn what_was_done_for_a_warm_pool_is_undone_when_the_instance_is_back() {
+    let workers = GroupName::new("workers");
+    let mut scene = Scene::new(fleet(vec![ours()]));
+    scene.sandbox.with(|world| world.groups.warm_pools.insert(workers.clone()));
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    let is =
+        |world: &World, state| world.groups.get(&"workers".into()).unwrap().members[&instance].state == state;
+    let pooled = |world: &World| is(world, MemberState::WarmedStopped);
+    scene.until("it is in the warm pool", seconds(600), pooled).await;
+    scene.pass(seconds(2 * SWEEP)).await;
+    assert!(scene.sandbox.peek(|world| has_record(world, &instance)), "{}", scene.transcript());
+    scene.sandbox.with(|world| world.set_desired(&workers, 3)).unwrap();
+    let undone = |world: &World| is(world, MemberState::InService) && !has_record(world, &instance);
+    scene.until("its node is as it was", seconds(2 * SWEEP), undone).await;
+    scene.until_done(seconds(60)).await;
+    let taken = scene.sandbox.peek(|world| {
+        let node = world.clusters[&"blue".into()].node_of(&instance).unwrap();
+        (node.unschedulable, node.labels.contains_key(EXCLUDE_LABEL))
+    });
+    assert_eq!((taken, scene.lost()), ((false, false), 0.0), "{}", scene.transcript());
 }

@@ -245,7 +245,7 @@ pub enum WorkloadKind {
     },
     /// One pod on each node.
     DaemonSet,
-    /// The same by a controller that is not one of Kubernetes' own (OpenKruise's, kruise#1831).
+    /// The same by a controller of its own, which calls its kind something else: nothing says that its pods stay.
     OtherDaemonSet,
 }
 
