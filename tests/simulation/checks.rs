@@ -64,8 +64,6 @@ pub(crate) struct Checks {
     pub(crate) unheard: Vec<(Timestamp, Timestamp)>,
     /// How much goes wrong.
     pub(crate) mood: Mood,
-    /// How far clocks are off.
-    pub(crate) clocks: Duration,
     /// Messages about instances of others have to stay.
     pub(crate) leaves: bool,
     /// Nodes whose annotations are full.
@@ -99,7 +97,6 @@ impl Checks {
             notes: Vec::new(),
             unheard: Vec::new(),
             mood,
-            clocks: Duration::ZERO,
             leaves: false,
             full: BTreeSet::new(),
             tallies: BTreeMap::new(),
@@ -190,7 +187,7 @@ impl Checks {
         }
         let now = world.now();
         let deadline = self.deadline(world, id, group, member);
-        if deadline.is_some_and(|deadline| now >= deadline - self.policy.deadline_margin - self.clocks) {
+        if deadline.is_some_and(|deadline| now >= deadline - self.policy.deadline_margin) {
             self.late.insert(id.clone(), now);
         }
         // The second hook of the same moment has had the first one's deadline.
@@ -373,7 +370,7 @@ impl Checks {
             return;
         };
         // Of spot the margin counts for pods, though not for the answer.
-        let margins = self.policy.deadline_margin * 2 + self.clocks;
+        let margins = self.policy.deadline_margin * 2;
         let first = deadline - margins - pod.grace;
         if world.now() < first {
             let text = format!(

@@ -90,7 +90,7 @@ impl Checks {
                     && self.policy.rebalance != offramp_core::RebalancePolicy::None
                     && member.state == MemberState::InService
                     && known.interrupted_at.is_none()
-                    && world.now() + self.clocks < notice.at + self.policy.patience;
+                    && world.now() < notice.at + self.policy.patience;
                 // After ten minutes no cluster is waited for, and the sweep looks after the record (seed 1786).
                 let given_up = away && world.now() + self.clocks >= notice.at + UNSURE;
                 (waits && !given_up).then(|| "patience is not over".to_owned())

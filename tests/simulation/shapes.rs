@@ -101,7 +101,9 @@ impl Shape {
                 course.scene.settings.foreign.delete = false;
                 lock(&course.checks).leaves = true;
             }
-            Self::WrongClock => course.scene.clocks_ahead = if course.random.bool() { 240_000 } else { -240_000 },
+            Self::WrongClock => {
+                course.scene.clocks_ahead = if course.random.bool() { 240_000 } else { -240_000 }
+            }
             Self::WarmPool => {
                 course.scene.sandbox.with(|world| world.groups.warm_pools.insert(POOLED.into()));
             }
@@ -160,7 +162,6 @@ pub(crate) fn shapes(seed: u64) -> Vec<Shape> {
     ];
     all.into_iter().filter(|_| random.u8(0..24) == 0).collect()
 }
-
 
 /// How events come to the queue, where it is not by a rule.
 pub(crate) fn route(seed: u64) -> Option<Route> {

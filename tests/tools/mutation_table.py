@@ -64,8 +64,14 @@ TABLE = (
     mutation(
         "machine ended: our own detach is a witness",
         MACHINE,
-        "Seen::Gone => !job.memory.detached",
-        "Seen::Gone => true",
+        "!job.memory.detached && absent",
+        "absent",
+    ),
+    mutation(
+        "machine ended: one empty reading is an absence",
+        MACHINE,
+        "absent.is_some_and(|absent| absent >= SILENT)",
+        "absent.is_some() || absent.is_none()",
     ),
     # 009: the hook is answered.
     mutation(
@@ -223,7 +229,13 @@ TABLE = (
     ),
     mutation("brake: evictions, without a pause", RETRY, "doubled(EVICTION)", "Duration::ZERO"),
     mutation("brake: evictions, without growing pauses", RETRY, "doubled(EVICTION)", "EVICTION"),
-    mutation("brake: every pod asks its budget", EVICTION, "self.probed.insert(key.clone())", "true"),
+    mutation(
+        "brake: every pod asks its budget",
+        EVICTION,
+        "Some(key) => self.probe(key, answer.asked_at, action),",
+        "Some(_) => self.actions.push(action),",
+    ),
+    mutation("brake: always the same pod asks", EVICTION, "if asked_at < *first", "if false && asked_at < *first"),
     mutation(
         "brake: refused evictions rest by their pods",
         REPEAT,

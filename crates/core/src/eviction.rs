@@ -1,6 +1,6 @@
 //! Which pods go, in which order, and how hard we ask.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::*;
@@ -75,8 +75,8 @@ pub struct Left {
 #[derive(Debug, Default)]
 pub(crate) struct Eviction {
     pub(crate) actions: Vec<Action>,
-    /// What is asked anew in this tick, for one pod each.
-    probed: BTreeSet<Key>,
+    /// What is asked anew in this tick, for one pod each: when that was asked for the last time, and its action.
+    probes: BTreeMap<Key, (Timestamp, usize)>,
     pub(crate) wake_at: Option<Timestamp>,
     pub(crate) left: Left,
     /// Something would be forced if the hook's end were firm: a heartbeat goes first.
@@ -139,31 +139,46 @@ impl Eviction {
         }
         // A refused eviction rests for a while, but not when the time has come to delete.
         let goes_further = is_forced && is_refused && !answer.deleted;
-        if !goes_further && !self.may_ask(pod, &answer, is_forced, facts) {
+        let refused_by = answer.refused_by.as_ref().filter(|_| !is_forced);
+        if !goes_further && !self.has_rested(pod, refused_by, facts) {
             return;
         }
         let (pod, origin) = (pod.pod.clone(), pod.origin.clone());
-        self.actions.push(match rung {
+        let action = match rung {
             Rung::Ask { .. } => Action::Evict { pod, origin, grace: None },
             // The budget is asked once even now: most evictions are not refused.
             Rung::Force { grace, is_cut: true } if !is_refused => {
                 Action::Evict { pod, origin, grace: Some(grace) }
             }
             Rung::Force { grace, .. } => Action::Delete { pod, grace },
-        });
+        };
+        match refused_by {
+            Some(key) => self.probe(key, answer.asked_at, action),
+            None => self.actions.push(action),
+        }
     }
 
-    /// What a budget refuses, it refuses for all of its pods: one of them asks, and the others follow when it was let go
-    /// (some 700 refusals in an hour for each pod without that).
-    fn may_ask(&mut self, pod: &Pod, answer: &PodAnswer, is_forced: bool, facts: Facts<'_>) -> bool {
-        let memory = &facts.job.memory;
-        let mut rests_until = memory.cooldown(&Key::Pod(pod.pod.uid.clone())).until;
-        if let Some(key) = answer.refused_by.as_ref().filter(|_| !is_forced) {
-            rests_until = rests_until.max(memory.cooldown(key).until);
-            if rests_until <= facts.now {
-                return self.probed.insert(key.clone());
+    /// What refused one of these pods refuses most likely all of them: one asks, and the others follow when it was let go
+    /// (some 700 refusals in an hour for each pod without that). They take turns, because a budget lets a pod go that is not
+    /// ready when it keeps those that are (kubernetes#80389), and a webhook may judge each by itself.
+    fn probe(&mut self, key: &Key, asked_at: Timestamp, action: Action) {
+        match self.probes.get_mut(key) {
+            None => {
+                self.probes.insert(key.clone(), (asked_at, self.actions.len()));
+                self.actions.push(action);
             }
+            Some((first, place)) if asked_at < *first => {
+                *first = asked_at;
+                self.actions[*place] = action;
+            }
+            Some(_) => {}
         }
+    }
+
+    fn has_rested(&mut self, pod: &Pod, refused_by: Option<&Key>, facts: Facts<'_>) -> bool {
+        let memory = &facts.job.memory;
+        let own = memory.cooldown(&Key::Pod(pod.pod.uid.clone())).until;
+        let rests_until = refused_by.map_or(own, |key| own.max(memory.cooldown(key).until));
         if rests_until > facts.now {
             self.wake_at = earlier(self.wake_at, Some(rests_until));
         }

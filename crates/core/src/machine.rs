@@ -28,15 +28,18 @@ fn serves_nobody(facts: Facts<'_>) -> bool {
 }
 
 /// By the group: it was healthy after the event and is not any more, or it is no member at all.
-fn is_given_up(Facts { job, seen, .. }: Facts<'_>) -> bool {
+fn is_given_up(Facts { job, seen, now, .. }: Facts<'_>) -> bool {
     let event = job.hooks().map(|(notice, _)| notice.at).max().unwrap_or_default();
     match &seen.membership {
         Seen::Known(member) if member.state == LifecycleState::Terminated => true,
         Seen::Known(member) => {
             !member.healthy && job.memory.sightings.healthy_at.is_some_and(|at| at >= event)
         }
-        // What we have done ourselves is no witness.
-        Seen::Gone => !job.memory.detached,
+        // What we have done ourselves is no witness, and neither is one reading that was empty.
+        Seen::Gone => {
+            let absent = job.memory.sightings.no_member_since.map(|since| now.since(since));
+            !job.memory.detached && absent.is_some_and(|absent| absent >= SILENT)
+        }
         Seen::Unknown => false,
     }
 }

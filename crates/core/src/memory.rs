@@ -112,6 +112,8 @@ pub struct Unwritten {
 pub struct PodAnswer {
     /// What refuses: a budget, a webhook or a policy; or the pod itself, where the call failed.
     pub refused_by: Option<Key>,
+    /// When that was.
+    pub asked_at: Timestamp,
     /// It is a webhook or a policy.
     pub vetoed: bool,
     /// It was a deletion that was asked for.

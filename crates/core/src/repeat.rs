@@ -76,7 +76,7 @@ pub struct Cooldown {
 }
 
 impl Key {
-    /// Where evictions are refused by this: a pod there that becomes ready, or is gone, may change it.
+    /// Where evictions are refused by this: a pod there that becomes ready may change it.
     pub fn refusing_namespace(&self) -> Option<&str> {
         match self {
             Self::Budget(namespace, _) | Self::Origin(namespace, _) => Some(namespace),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, select_all};
 use offramp_core::{
-    AccountRegion, InstanceId, Job, Policy, Reason, Remainder, Seen, Stage, Timestamp, Trigger, demands,
+    AccountRegion, InstanceId, Job, Key, Policy, Reason, Remainder, Seen, Stage, Timestamp, Trigger, demands,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -254,6 +254,8 @@ impl Task {
                 self.messages.insert(message, None);
                 let (instance, trigger) = (notice.instance.clone(), Trigger::of(&notice.kind));
                 let copy = !self.job.join(notice, delivery);
+                // A spot notice may join a removal whose targets a controller keeps putting back.
+                self.job.memory.cooldowns.retain(|key, _| copy || !matches!(key, Key::Deregistration(_)));
                 self.permits.extend(permit.filter(|_| !copy));
                 self.shared.journal.record(Fact::Joined { instance, trigger, copy });
                 !copy

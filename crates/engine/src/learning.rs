@@ -103,8 +103,8 @@ fn rest(memory: &mut Memory, action: &Action, outcome: &ActionResult, now: Times
         return;
     };
     let cooldown = memory.cooldowns.entry(key.clone()).or_default();
-    // Six pods that one budget refuses in the same moment are one refusal.
-    if cooldown.times == 0 || cooldown.since < now {
+    // What is refused while it rests, such as six pods by one budget in the same moment, is one refusal.
+    if now >= cooldown.until {
         cooldown.times += 1;
     }
     cooldown.since = now;
@@ -116,13 +116,24 @@ pub(crate) fn refusing_namespaces(memory: &Memory) -> BTreeSet<&str> {
     memory.cooldowns.keys().filter_map(Key::refusing_namespace).collect()
 }
 
-/// Takes in that a pod of this namespace has become ready, or is gone: a budget may have opened. It is asked again as early
-/// as after a first refusal, and not in the same moment: the disruption controller counts first.
+/// Takes in that a pod of this namespace has become ready: a budget may have opened. It is asked again after a quarter of its
+/// rest, because the pod may be of a workload that crashes and comes back all day; and not in the same moment: the disruption
+/// controller counts first.
 pub(crate) fn learn_of_readiness(memory: &mut Memory, namespace: &str, now: Timestamp) {
     let refused = memory.cooldowns.iter_mut().filter(|(key, _)| key.refusing_namespace() == Some(namespace));
     for (_, cooldown) in refused {
-        cooldown.until = cooldown.until.min((cooldown.since + retry::EVICTION).max(now + COUNTED));
+        let quarter = cooldown.until.since(cooldown.since) / 4;
+        let earliest = cooldown.since + quarter.max(retry::EVICTION);
+        cooldown.until = cooldown.until.min(earliest.max(now + COUNTED));
     }
+}
+
+/// What refused evictions of pods that are gone concerns nobody any more.
+fn forget_refusals(memory: &mut Memory, pods: &[Pod]) {
+    let Memory { pods: answers, cooldowns, .. } = memory;
+    let refused_by = |pod: &Pod| answers.get(&pod.pod.uid).and_then(|answer| answer.refused_by.as_ref());
+    let refuses = |key: &Key| pods.iter().any(|pod| refused_by(pod) == Some(key));
+    cooldowns.retain(|key, _| key.refusing_namespace().is_none() || refuses(key));
 }
 
 const fn has_worked(outcome: &ActionResult) -> bool {
@@ -146,7 +157,7 @@ fn learn_of_pod(
     };
     let answer = memory.pods.entry(pod.clone()).or_default();
     let cut = answer.cut || (worked && deleted);
-    let before = std::mem::replace(answer, PodAnswer { refused_by, vetoed, deleted, cut });
+    let before = std::mem::replace(answer, PodAnswer { refused_by, asked_at: now, vetoed, deleted, cut });
     if !worked {
         return;
     }
@@ -228,7 +239,10 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
         memory.group = Some(group.clone());
     }
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
-    take_server_times(memory, seen.pods.known().map_or(&[], Vec::as_slice));
+    if let Seen::Known(pods) = &seen.pods {
+        take_server_times(memory, pods);
+        forget_refusals(memory, pods);
+    }
     let Seen::Known(groups) = &seen.target_groups else { return };
     memory.missing_since.retain(|group, _| seen.missing_target_groups.contains(group));
     for group in &seen.missing_target_groups {

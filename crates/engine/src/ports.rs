@@ -343,8 +343,7 @@ pub trait Cluster: Send + Sync {
     /// Changes its value whenever the node of this instance, a pod on it, or the sync state changes.
     fn changes(&self, instance: &InstanceId) -> watch::Receiver<u64>;
 
-    /// Changes its value whenever a pod of this namespace becomes ready or ceases to be, is being deleted, or is gone: a
-    /// disruption budget may have opened.
+    /// Changes its value whenever a pod of this namespace becomes ready: a disruption budget may have opened.
     fn readiness(&self, namespace: &str) -> watch::Receiver<u64>;
 
     /// The seats of its calls; without any, as many as there are go out at once.

@@ -65,15 +65,17 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     if case.demands.deregister == Deregistration::AtOnce || case.machine_ended {
         return None;
     }
-    let record = match &seen.node {
-        Seen::Known(node) => node.record.as_ref(),
-        Seen::Gone => None,
+    let (record, labelled) = match &seen.node {
+        Seen::Known(node) => (node.record.as_ref(), node.excluded || case.unwritable),
+        Seen::Gone => (None, true),
         Seen::Unknown => return None,
     };
+    // The label takes the node out of every balancer: it waits for the target groups that could not be read, too.
+    let unknown = if labelled { case.facts.lost_target_groups() } else { case.facts.unread_target_groups() };
     let since = record.map_or(now, |record| record.since);
     let gated = case.acting().filter(|claim| claim.demands.deregister == Deregistration::Gated);
     let until = gated.map(|claim| claim.notice.at).min()? + policy.gate_limit;
-    if now < until && case.facts.lost_target_groups() > 0 {
+    if now < until && unknown > 0 {
         return Some(wait(case.facts.recheck().min(until), Reason::TargetsUnknown));
     }
     let group = gate::closed_by(&job.instance, since, seen)?;

@@ -161,7 +161,9 @@ fn a_dead_machine_is_not_faster_than_the_balancers() {
 #[test]
 fn what_no_source_has_any_more_has_ended() {
     let gone = Observation { node: Seen::Gone, membership: Seen::Gone, pods: Seen::Gone, ..ended() };
-    let job = job_with(hook(), Sightings { no_node_since: Some(AT + seconds(35)), ..Sightings::default() });
+    let since = Some(AT + seconds(35));
+    let sightings = Sightings { no_node_since: since, no_member_since: since, ..Sightings::default() };
+    let job = job_with(hook(), sightings);
     assert_eq!(step_at(&job, &gone, 90).reason, Reason::GroupUndecided);
     assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::InstanceEnded));
 }
@@ -172,6 +174,8 @@ fn an_instance_that_we_have_detached_is_no_member_for_that_reason() {
         Node { record: isolated(&["spot"], true, &[]).record, excluded: true, ..silent(AT - seconds(900)) };
     let seen = Observation { node: Seen::Known(node), membership: Seen::Gone, ..ended() };
     let mut job = job([spot()]);
+    assert_eq!(words(&step_at(&job, &seen, 10)), ["evict default/web"], "one reading");
+    job.memory.sightings.no_member_since = Some(AT - seconds(50));
     assert_eq!(words(&step_at(&job, &seen, 10)), [""; 0]);
     job.memory.detached = true;
     assert_eq!(words(&step_at(&job, &seen, 10)), ["evict default/web"]);

@@ -43,6 +43,8 @@ fn an_instance_that_auto_scaling_does_not_list_yet_is_not_given_up() {
     let mut job = job([hook()]);
     assert_eq!(step_at(&job, &seen, 1).reason, Reason::Unsettled);
     job.memory.sightings.no_node_since = Some(AT);
+    assert_eq!(step_at(&job, &seen, 61).reason, Reason::GroupUndecided, "it was not listed in one reading");
+    job.memory.sightings.no_member_since = Some(AT + seconds(1));
     assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::InstanceEnded));
 }
 
@@ -514,6 +516,27 @@ fn the_last_notice_out_of_a_record_undoes_it() {
     assert_eq!(record.entries.keys().collect::<Vec<_>>(), [&claimant_of("of another worker")]);
     assert_eq!(step_at(&ours, &seen(&["of another worker"]), 101).stage, None);
     assert_eq!(words(&step_at(&ours, &seen(&["offramp"]), 101)), ["uncordon and forget"]);
+}
+
+#[test]
+fn a_target_group_that_could_not_be_read_shuts_the_gate_for_the_label() {
+    let healthy = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
+    let seen = |node: Node| Observation {
+        node: Seen::Known(node),
+        target_groups: Seen::Known(vec![healthy.clone()]),
+        unread_target_groups: 1,
+        ..untouched()
+    };
+    let cordoned = isolated(&["offramp"], false, &[]);
+    let labels = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Exclude { .. }));
+    assert!(!labels(step_at(&job([hook()]), &seen(cordoned.clone()), 6)));
+    let read = Observation { unread_target_groups: 0, ..seen(cordoned.clone()) };
+    assert!(labels(step_at(&job([hook()]), &read, 6)));
+    // Nobody waits for it for ever.
+    let limit = policy().gate_limit.as_secs();
+    let mut job = job([hook()]);
+    job.memory.hooks.insert(hook_key(), heard(limit - 10));
+    assert!(labels(step_at(&job, &seen(cordoned), limit + 1)));
 }
 
 #[test]

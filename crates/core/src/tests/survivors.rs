@@ -287,13 +287,17 @@ fn a_pod_from_before_an_accepted_end_has_not_come_back() {
 #[test]
 fn without_its_group_an_instance_is_ours_when_its_targets_were_taken_out() {
     let policy = Policy { scoped: true, ..policy() };
-    let goal = |targets: &[TargetKey]| {
+    let goal = |targets: &[TargetKey], after: u64| {
         let node = Seen::Known(isolated(&["spot"], true, targets));
         let seen = Observation { group: Seen::Gone, membership: Seen::Gone, ..in_service(node) };
-        step(&job([spot()]), &seen, &policy, AT + seconds(10)).goal
+        let mut job = job([spot()]);
+        job.memory.sightings.no_member_since = Some(AT + seconds(10));
+        step(&job, &seen, &policy, AT + seconds(after)).goal
     };
-    assert_eq!(goal(&[target_key()]), Goal::Leave);
-    assert_eq!(goal(&[]), Goal::Return);
+    assert_eq!(goal(&[target_key()], 80), Goal::Leave);
+    assert_eq!(goal(&[], 80), Goal::Return);
+    // One reading that does not list it proves nothing.
+    assert_eq!(goal(&[], 60), Goal::Leave);
 }
 
 #[test]

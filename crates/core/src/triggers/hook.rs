@@ -74,7 +74,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         }
         Seen::Gone => undecided,
         // It was confirmed: a read that fails later does not take that back.
-        Seen::Unknown if confirmed => Entitlement::Acts,
+        Seen::Unknown if confirmed && now < notice.at + HOOK_AT_MOST => Entitlement::Acts,
         Seen::Unknown if fresh => Entitlement::Isolates,
         // AWS ends every hook by its global timeout, 48 h at most: so does the wait for an answer.
         Seen::Unknown if now < notice.at + HOOK_AT_MOST => Entitlement::Waits,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub(super) enum Subject {
     /// The node of an instance, and its pods.
     Instance(InstanceId),
-    /// Which pods of a namespace are ready.
+    /// Pods of a namespace become ready.
     Readiness(String),
 }
 

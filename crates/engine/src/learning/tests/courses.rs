@@ -220,6 +220,8 @@ fn where_scope_needs_a_group_it_is_read_before_anything_but_the_cordon() {
     // Nobody's group is nobody's scope.
     let node = Seen::Known(isolated(&["offramp"], false, &[]));
     let none = Observation { node, group: Seen::Gone, ..unread.clone() };
+    assert_eq!(at(&job, &none).reason, Reason::Unsettled, "it may be listed in a moment");
+    job.memory.sightings.no_member_since = Some(AT + seconds(30));
     assert_eq!(at(&job, &none).reason, Reason::Returning(UndoReason::LeftAlone(LeftAlone::GroupOutOfScope)));
     // What was read once holds while a later read fails.
     let read = ready_to_drain(vec![pod("web")]);

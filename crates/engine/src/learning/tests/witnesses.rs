@@ -494,13 +494,20 @@ fn one_pod_asks_a_budget_for_all_of_them() {
         }
     }
     assert_eq!(asked, 7, "5, 10, 20 and then every 40 s");
-    // It opens: what was let go is followed by the next at once, until it is refused.
-    let probe = evictions_at(&job, &seen, 245).remove(0);
-    learn(&mut job, &probe, &Ok(Outcome::Done), &seen, 245);
+    // It opens: what was let go is followed by the next at once, until it is refused. They take turns.
     assert_eq!(evictions_at(&job, &seen, 245), [evict(&pods[1])]);
-    learn(&mut job, &evict(&pods[1]), &refused, &seen, 245);
+    learn(&mut job, &evict(&pods[1]), &Ok(Outcome::Done), &seen, 245);
+    assert_eq!(evictions_at(&job, &seen, 245), [evict(&pods[2])]);
+    learn(&mut job, &evict(&pods[2]), &refused, &seen, 245);
     assert_eq!(evictions_at(&job, &seen, 249), []);
-    assert_eq!(evictions_at(&job, &seen, 250), [probe, evict(&pods[1])], "no watch shows the first");
+    assert_eq!(
+        evictions_at(&job, &seen, 250),
+        [evict(&pods[3]), evict(&pods[1])],
+        "no watch shows the second"
+    );
+    // Nobody is refused any more.
+    learning::learn_of_observation(&mut job.memory, &own(), &ready(vec![]), AT + seconds(251));
+    assert!(learning::refusing_namespaces(&job.memory).is_empty());
 }
 
 #[test]
@@ -513,13 +520,14 @@ fn a_pod_that_becomes_ready_ends_the_rest_of_a_budget() {
         learn(&mut job, &web, &refused, &seen, after);
     }
     learning::learn_of_readiness(&mut job.memory, "default", AT + seconds(46));
-    assert_eq!(step_at(&job, &seen, 49).actions, [], "five seconds pass in any case");
-    assert_eq!(step_at(&job, &seen, 50).actions, slice::from_ref(&web));
-    learn(&mut job, &web, &refused, &seen, 50);
+    assert_eq!(step_at(&job, &seen, 54).actions, [], "a quarter of its rest of 40 s passes in any case");
+    assert_eq!(step_at(&job, &seen, 55).actions, slice::from_ref(&web));
+    learn(&mut job, &web, &refused, &seen, 55);
     learning::learn_of_readiness(&mut job.memory, "elsewhere", AT + seconds(60));
-    assert_eq!(step_at(&job, &seen, 70).actions, []);
-    learning::learn_of_readiness(&mut job.memory, "default", AT + seconds(70));
-    assert_eq!(step_at(&job, &seen, 71).actions, [web]);
+    assert_eq!(step_at(&job, &seen, 75).actions, []);
+    learning::learn_of_readiness(&mut job.memory, "default", AT + seconds(75));
+    assert_eq!(step_at(&job, &seen, 75).actions, [], "the controller counts first");
+    assert_eq!(step_at(&job, &seen, 76).actions, [web]);
 }
 
 #[test]

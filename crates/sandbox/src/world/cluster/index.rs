@@ -42,7 +42,7 @@ pub(crate) struct Index {
 pub(crate) enum Subject {
     /// A change of the node of an instance, or of a pod on it.
     Instance(InstanceId),
-    /// Other pods of a namespace are ready.
+    /// Pods of a namespace become ready.
     Readiness(String),
 }
 

@@ -96,8 +96,8 @@ impl Cluster {
         before: Option<Pod>,
     ) -> Option<Timestamp> {
         let instance = pod.node.as_ref().and_then(|node| self.instance_of(node)).map(Subject::Instance);
-        let counts_same = before.as_ref().is_some_and(is_healthy) == healthy;
-        let readiness = (!counts_same).then(|| Subject::Readiness(pod.pod.namespace.clone()));
+        let becomes_ready = healthy && !before.as_ref().is_some_and(is_healthy);
+        let readiness = becomes_ready.then(|| Subject::Readiness(pod.pod.namespace.clone()));
         let wakes: Vec<_> = instance.into_iter().chain(readiness).collect();
         let Some(shown_at) = due(&self.unseen.pods, now, self.lag(now, self.view_lag.pods)) else {
             wakes.iter().for_each(|subject| self.wake(subject));
