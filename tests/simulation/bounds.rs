@@ -33,6 +33,8 @@ const KUBERNETES: usize = 20;
 /// In an hour, beside heartbeats. What is read for many jobs at once is nobody's call.
 const AWS: usize = 40;
 const HOUR: Duration = seconds(3_600);
+/// Of all jobs of a world together, which has some dozens of nodes.
+const AT_ONE_MOMENT: usize = 1_000;
 /// In one HeartbeatTimeout.
 const HEARTBEATS: usize = 3;
 /// Beside one for each pod, in an hour: a rest of 40 s that nothing ends is 90.
@@ -71,8 +73,22 @@ impl Checks {
             WorkerCall::Target(TargetCall::Deregister(target) | TargetCall::Register(target)) => {
                 self.tallies.entry(target.instance.clone()).or_default().aws.push(now);
             }
-            WorkerCall::Cluster(name, call) => self.count_in_cluster(world, name, call),
+            WorkerCall::Cluster(name, call) => {
+                self.stop_at_a_loop(world);
+                self.count_in_cluster(world, name, call);
+            }
             WorkerCall::Delete(_) => {}
+        }
+    }
+
+    /// A loop without a pause would hang the run, because the time of a world stands still while anybody is busy: it becomes
+    /// a bug of that job. Calls to AWS are made by tasks that all jobs share, and in batches.
+    fn stop_at_a_loop(&mut self, world: &World) {
+        let (at, count) = self.at_this_moment;
+        self.at_this_moment = (world.now(), if at == world.now() { count + 1 } else { 1 });
+        if count >= AT_ONE_MOMENT {
+            self.break_it(world, "18 repeating needs progress", format!("{count} calls at one moment"));
+            panic!("{count} calls at one moment");
         }
     }
 

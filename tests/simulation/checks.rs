@@ -12,11 +12,12 @@ use offramp_sandbox::World;
 use offramp_sandbox::witness::WorkerCall;
 use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, Node, Pod};
 use offramp_sandbox::world::groups::{Group, LifecycleAction, Member, MemberState};
+use offramp_sandbox::world::instances::SPOT_NOTICE;
 
 use super::bounds::Tally;
 use super::lookups::{
     bodies, instance, is_daemon, is_finished, is_running, is_shown, member, members, node_of, nodeless,
-    nodes, pod_in, pods_left, record, targets_left, whole_seconds,
+    nodes, opened, pod_in, pods_left, record, targets_left, whole_seconds,
 };
 use super::others::is_of_others;
 use super::plan::Mood;
@@ -70,6 +71,8 @@ pub(crate) struct Checks {
     pub(crate) full: BTreeSet<NodeName>,
     /// What was asked of others, by instance.
     pub(crate) tallies: BTreeMap<InstanceId, Tally>,
+    /// The newest moment of a call, and how many there were.
+    pub(crate) at_this_moment: (Timestamp, usize),
     /// Unparseable bodies that were sent.
     pub(crate) garbage: BTreeSet<String>,
     /// Members whose deadline had come when their first hook was answered.
@@ -100,6 +103,7 @@ impl Checks {
             leaves: false,
             full: BTreeSet::new(),
             tallies: BTreeMap::new(),
+            at_this_moment: (Timestamp::default(), 0),
             garbage: BTreeSet::new(),
             late: BTreeMap::new(),
         }
@@ -194,8 +198,11 @@ impl Checks {
         if self.late.get(id).is_some_and(|at| now.since(*at) < seconds(30)) {
             return;
         }
-        let opened = member.actions.iter().filter_map(|action| opened(group, action)).min();
-        let made_before = opened.filter(|_| self.may_be_unwritten(world, id)).unwrap_or(now);
+        // What a spot notice has begun to drain comes back before the hook is open (seed 4111).
+        let warned = instance(world, id).and_then(|it| it.interrupted_at).map(|end| end - SPOT_NOTICE);
+        let opened = member.actions.iter().filter_map(|action| opened(group, action));
+        let made_before =
+            opened.chain(warned).min().filter(|_| self.may_be_unwritten(world, id)).unwrap_or(now);
         let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
         pods.extend(self.pods_without_node(world, id));
         // Behind a controller that puts targets back nothing stays as it was read.
@@ -381,10 +388,4 @@ impl Checks {
             self.break_it(world, "5 nothing is forced before its time", text);
         }
     }
-}
-
-/// When an action began.
-fn opened(group: &Group, action: &LifecycleAction) -> Option<Timestamp> {
-    let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook)?;
-    Some(action.global_until - hook.global_timeout())
 }

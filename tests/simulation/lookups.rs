@@ -7,7 +7,7 @@ use offramp_engine::InWords;
 use offramp_sandbox::World;
 use offramp_sandbox::world::balancers::TargetState;
 use offramp_sandbox::world::cluster::{Cluster, Node, Phase, Pod};
-use offramp_sandbox::world::groups::{Group, Member};
+use offramp_sandbox::world::groups::{Group, LifecycleAction, Member};
 use offramp_sandbox::world::instances::{Instance, InstanceState};
 use serde_json::Value;
 
@@ -60,6 +60,12 @@ pub(crate) fn members(world: &World) -> impl Iterator<Item = (&Group, &InstanceI
 pub(crate) fn member<'a>(world: &'a World, id: &InstanceId) -> Option<(&'a Group, &'a Member)> {
     let group = world.groups.get(instance(world, id)?.group.as_ref()?)?;
     Some((group, group.members.get(id)?))
+}
+
+/// When an action began.
+pub(crate) fn opened(group: &Group, action: &LifecycleAction) -> Option<Timestamp> {
+    let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook)?;
+    Some(action.global_until - hook.global_timeout())
 }
 
 pub(crate) fn nodes(world: &World) -> impl Iterator<Item = (&Cluster, &Node)> {
