@@ -168,6 +168,7 @@ fn node(record: Option<(&[Notice], BTreeSet<TargetKey>)>) -> Node {
         zone: Some(Zone::new("eu-west-1a")),
         ready: true,
         unready_for_pods: false,
+        silent: false,
         ready_since: AT - Duration::from_secs(86_400),
         renewed_at: AT - Duration::from_secs(200),
         cordoned: begun,

@@ -12,6 +12,8 @@ mod figures;
 mod independence;
 #[path = "scenarios/late_watches.rs"]
 mod late_watches;
+#[path = "scenarios/more_reports.rs"]
+mod more_reports;
 #[path = "scenarios/node_events.rs"]
 mod node_events;
 #[path = "scenarios/outcomes.rs"]

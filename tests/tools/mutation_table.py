@@ -64,14 +64,14 @@ TABLE = (
     mutation(
         "machine ended: our own detach is a witness",
         MACHINE,
-        "!job.memory.detached && absent",
-        "absent",
+        "!job.memory.detached && ",
+        "",
     ),
     mutation(
         "machine ended: one empty reading is an absence",
-        MACHINE,
-        "absent.is_some_and(|absent| absent >= SILENT)",
-        "absent.is_some() || absent.is_none()",
+        FACTS,
+        "no_member_since.is_some_and(|since| self.now >= since + UNLISTED)",
+        "no_member_since.is_some()",
     ),
     # 009: the hook is answered.
     mutation(
@@ -175,6 +175,13 @@ TABLE = (
         "unwritten.is_some_and(|Unwritten",
         "false && unwritten.is_some_and(|Unwritten",
     ),
+    mutation("unwritable: what does not last counts as written", CASE, "(is_refused || is_undone)", "is_refused"),
+    mutation(
+        "brake: a cordon that is taken off, without growing pauses",
+        LEARNING,
+        "until: now + pause }",
+        "until: now }",
+    ),
     # 014: two nodes, one instance.
     mutation(
         "twins: the first of two is taken (sandbox)",
@@ -250,6 +257,19 @@ TABLE = (
         RETRY,
         "Pause::NodeUnshown => WATCH_LAG",
         "Pause::NodeUnshown => Duration::ZERO",
+    ),
+    mutation("brake: pods that look older, without end", PODS, "ends.accepted >= NODEFUL", "false"),
+    mutation(
+        "hook: deleted in one reading",
+        HOOK_ACTION,
+        "missing_since.is_some_and(|since| now >= *since + REPEAT)",
+        "missing_since.is_some()",
+    ),
+    mutation(
+        "machine ended: a kubelet that is not Ready is silent",
+        MACHINE,
+        "node.silent.then_some",
+        "(!node.ready).then_some",
     ),
     # Spot, and the gate.
     mutation("spot: stale at once", SPOT, "notice.at + LEAD + STALE", "notice.at + LEAD"),

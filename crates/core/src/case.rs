@@ -30,6 +30,12 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// So long the writes fail in any other way, while the watches work. Hooks have an hour.
 const FAILED: Duration = Duration::from_secs(300);
 
+/// So long a write that was taken is not seen, until a spot removal goes on without: watches were ten seconds late at the
+/// most, and 105 s are left.
+const UNSEEN_IN_A_HURRY: Duration = Duration::from_secs(15);
+/// A person takes a cordon off once, or twice. Whoever does it three times is a controller, and goes on.
+const REOPENED: u32 = 3;
+
 impl<'a> Case<'a> {
     pub(crate) fn new(facts: Facts<'a>) -> Self {
         let claims: Vec<Claim<'a>> =
@@ -194,13 +200,20 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The node is there, and what is written to it again and again is not taken. One try that failed long ago proves nothing.
-fn is_unwritable(Facts { job, seen, .. }: Facts<'_>, presses: bool) -> bool {
+/// The node is there, and what is written to it again and again is not taken, or does not last. One try that failed long ago
+/// proves nothing.
+fn is_unwritable(Facts { job, seen, now, .. }: Facts<'_>, presses: bool) -> bool {
+    let Memory { unwritten, sightings, .. } = &job.memory;
     let refused = if presses { SPOT_ISOLATION } else { REFUSED };
-    let unwritten = job.memory.unwritten.filter(|_| seen.node.known().is_some());
-    unwritten.is_some_and(|Unwritten { since, newest, refused: refusals }| {
+    let is_refused = unwritten.is_some_and(|Unwritten { since, newest, refused: refusals }| {
         newest >= since + FAILED || refusals.is_some_and(|(first, last)| last >= first + refused)
-    })
+    });
+    // A webhook takes out what the API server then says is done; a controller takes every cordon off (gpu-operator#536).
+    let is_undone = sightings.open_since.is_some_and(|since| {
+        let unseen = if presses { UNSEEN_IN_A_HURRY } else { FAILED };
+        now >= since + unseen || sightings.reopened >= REOPENED
+    });
+    seen.node.known().is_some() && (is_refused || is_undone)
 }
 
 /// Still on the list of its target group.

@@ -7,6 +7,9 @@ use crate::*;
 /// ELB is eventually consistent (TargetGroupNotFound for one that was made a moment ago).
 const TWO_READINGS: Duration = Duration::from_secs(10);
 
+/// One reading that does not list an instance says nothing of its group: it may lag behind the launch, or be empty once.
+const UNLISTED: Duration = Duration::from_secs(60);
+
 /// What is known of one instance at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
@@ -31,12 +34,17 @@ impl Facts<'_> {
         missing.filter(|group| self.now < since(group) + TWO_READINGS).count()
     }
 
+    /// It has been in no group for a minute, by each reading.
+    pub(crate) fn is_unlisted(&self) -> bool {
+        self.job.memory.sightings.no_member_since.is_some_and(|since| self.now >= since + UNLISTED)
+    }
+
     /// What was written to the node was not taken, and does not show either: an answer may have been lost.
     pub(crate) fn is_unisolated(&self) -> bool {
         let shows = |node: &Node| node.cordoned && node.excluded && node.record.is_some();
-        let unwritten = self.job.memory.unwritten;
+        let Memory { unwritten, sightings, .. } = &self.job.memory;
         match &self.seen.node {
-            Seen::Known(node) => unwritten.is_some() && !shows(node),
+            Seen::Known(node) => (unwritten.is_some() || sightings.open_since.is_some()) && !shows(node),
             Seen::Gone | Seen::Unknown => unwritten.is_some_and(|unwritten| unwritten.refused.is_some()),
         }
     }

@@ -10,6 +10,8 @@ use crate::*;
 const REPEAT: Duration = Duration::from_secs(10);
 /// HeartbeatTimeout is from 30 to 7,200 s (API PutLifecycleHook).
 pub(crate) const SHORTEST_HEARTBEAT: Duration = Duration::from_secs(30);
+/// Heartbeats that fail near the end of a hook are this far apart.
+const SOON: Duration = Duration::from_secs(2);
 /// So much, where it is not known.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(7_200);
 /// What clocks may differ by, and AWS's own delay in noticing that a timeout is over.
@@ -57,14 +59,13 @@ fn as_answered(facts: Facts<'_>) -> Ended {
     let Facts { job, seen, .. } = facts;
     let sightings = &job.memory.sightings;
     let unseen = seen.node.known().is_none() && sightings.node.is_none();
-    let pooled = sightings.pooled && sightings.no_node_since.is_some();
     // It is sure that there is no node, and neither group nor balancers thought anything of the machine.
     let dead = sightings.unhealthy && sightings.no_node_since.is_some() && sightings.served.is_empty();
     match (unseen, dead) {
         _ if sightings.twins.is_some() => Ended::AnsweredUnseen,
         _ if facts.is_unisolated() => Ended::Unisolated,
         (false, _) => Ended::Answered,
-        _ if pooled => Ended::Answered,
+        _ if sightings.pooled && sightings.no_node_since.is_some() => Ended::Answered,
         (true, true) => Ended::InstanceEnded,
         (true, false) => Ended::AnsweredUnseen,
     }
@@ -123,17 +124,22 @@ fn calls_of_hook<'a>(key: &HookKey, job: &'a Job) -> impl Iterator<Item = &'a Ho
     job.memory.hooks.iter().filter(move |(other, _)| same_hook(other)).map(|(_, calls)| calls)
 }
 
-/// The hook or its group does not exist any more. One reading of the hooks may be empty (seed 1051): each refusal is
-/// followed by another.
-fn is_deleted(hook: &Hook, facts: Facts<'_>) -> bool {
-    if facts.job.memory.hook(&hook.key).refusals < READINGS {
-        return false;
-    }
-    match &facts.seen.group {
-        Seen::Known(group) => group.name == hook.key.group && spec_in(group, hook).is_none(),
-        Seen::Gone => true,
-        Seen::Unknown => false,
-    }
+/// The hook or its group does not exist any more. One reading of the hooks may be empty (seed 1051): it has to be missing for
+/// as long as a refusal needs to be repeated.
+fn is_deleted(hook: &Hook, Facts { job, now, .. }: Facts<'_>) -> bool {
+    let missing_since = job.memory.sightings.missing_hooks.get(&hook.key);
+    job.memory.hook(&hook.key).refusals >= READINGS
+        && missing_since.is_some_and(|since| now >= *since + REPEAT)
+}
+
+/// Heartbeats that fail rest longer each time, but for no more than a half of what is left: of a hook of 30 s the pauses
+/// of 6 and 12 s would miss the moment in which AWS answers again. What is refused, or over, has no end to meet.
+pub(crate) fn rests_until(hook: &Hook, open_since: Timestamp, facts: Facts<'_>) -> Timestamp {
+    let Cooldown { since, until, .. } = facts.job.memory.cooldown(&Key::Hook(hook.key.clone()));
+    let timeout = spec_of(hook, facts).map_or(SHORTEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
+    let left = since.until(open_since + timeout);
+    let hurries = !left.is_zero() && facts.job.memory.hook(&hook.key).refused.is_none();
+    if hurries { until.min(since + (left / 2).max(SOON)) } else { until }
 }
 
 /// Later than this the action cannot be open, whatever was lost: an upper bound, and no deadline.

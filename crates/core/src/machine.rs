@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::*;
 
-/// A node that is gone, or has not been Ready, for this long. The kubelet's lease runs out after 40 s; a network
+/// A node that is gone, or whose kubelet nobody hears of, for this long. The kubelet's lease runs out after 40 s; a network
 /// blip is shorter.
 const SILENT: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,8 @@ fn serves_nobody(facts: Facts<'_>) -> bool {
 }
 
 /// By the group: it was healthy after the event and is not any more, or it is no member at all.
-fn is_given_up(Facts { job, seen, now, .. }: Facts<'_>) -> bool {
+fn is_given_up(facts: Facts<'_>) -> bool {
+    let Facts { job, seen, .. } = facts;
     let event = job.hooks().map(|(notice, _)| notice.at).max().unwrap_or_default();
     match &seen.membership {
         Seen::Known(member) if member.state == LifecycleState::Terminated => true,
@@ -36,10 +37,7 @@ fn is_given_up(Facts { job, seen, now, .. }: Facts<'_>) -> bool {
             !member.healthy && job.memory.sightings.healthy_at.is_some_and(|at| at >= event)
         }
         // What we have done ourselves is no witness, and neither is one reading that was empty.
-        Seen::Gone => {
-            let absent = job.memory.sightings.no_member_since.map(|since| now.since(since));
-            !job.memory.detached && absent.is_some_and(|absent| absent >= SILENT)
-        }
+        Seen::Gone => !job.memory.detached && facts.is_unlisted(),
         Seen::Unknown => false,
     }
 }
@@ -48,7 +46,7 @@ fn is_given_up(Facts { job, seen, now, .. }: Facts<'_>) -> bool {
 fn is_silent(Facts { job, seen, now, .. }: Facts<'_>, span: Duration) -> bool {
     let since = match &seen.node {
         Seen::Gone => job.memory.sightings.no_node_since,
-        Seen::Known(node) => (!node.ready).then_some(node.ready_since),
+        Seen::Known(node) => node.silent.then_some(node.ready_since),
         Seen::Unknown => None,
     };
     since.is_some_and(|since| now.since(since) >= span)

@@ -58,6 +58,10 @@ pub struct Sightings {
     pub node: Option<NodeName>,
     /// Since when the node is seen to take no new pods: it has our cordon, or is gone.
     pub closed_at: Option<Timestamp>,
+    /// Since when the node is seen open to new pods although we have written, or tried to write, that it is closed.
+    pub open_since: Option<Timestamp>,
+    /// How often it was seen open after it had been closed: somebody takes the cordon off.
+    pub reopened: u32,
     /// Since when it is sure that there is no node.
     pub no_node_since: Option<Timestamp>,
     /// Several Ready nodes named the instance. One of them may be gone since, and nobody knows which was right.
@@ -72,6 +76,8 @@ pub struct Sightings {
     pub unhealthy: bool,
     /// The pods on the node that are ending.
     pub ending: BTreeMap<PodUid, Ending>,
+    /// Since when these hooks are missing in their group, by each reading.
+    pub missing_hooks: BTreeMap<HookKey, Timestamp>,
     /// The newest that the group said of the instance is that it ends in the warm pool.
     pub pooled: bool,
     /// The targets that were healthy when they were last on the list of their target group.
@@ -122,6 +128,62 @@ pub struct PodAnswer {
     pub cut: bool,
 }
 
+/// What stays the same from one try to the next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The node's labels, cordon and record.
+    Node,
+    /// That they cannot be written, whatever the node looks like by now.
+    Unwritten,
+    /// That somebody undoes what was written.
+    Reopened,
+    /// A pod.
+    Pod(PodUid),
+    /// The evictions that this disruption budget refuses.
+    Budget(String, BudgetName),
+    /// The evictions that are refused without a budget: most likely for the sake of what makes the pod.
+    Origin(String, PodOrigin),
+    /// All pods of the node, read anew.
+    PodList,
+    /// The action of a hook.
+    Hook(HookKey),
+    /// That a target leaves its group.
+    Deregistration(TargetKey),
+    /// That it comes back.
+    Registration(TargetKey),
+    /// The instance's place in its group.
+    Membership(GroupName),
+}
+
+/// How something rests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cooldown {
+    /// How often in a row it was done in vain.
+    pub times: u32,
+    /// When it was done for the last time.
+    pub since: Timestamp,
+    /// Not before then again.
+    pub until: Timestamp,
+}
+
+impl Key {
+    /// Where evictions are refused by this: a pod there that becomes ready may change it.
+    pub fn refusing_namespace(&self) -> Option<&str> {
+        match self {
+            Self::Budget(namespace, _) | Self::Origin(namespace, _) => Some(namespace),
+            Self::Node
+            | Self::Unwritten
+            | Self::Reopened
+            | Self::Pod(_)
+            | Self::PodList
+            | Self::Hook(_)
+            | Self::Deregistration(_)
+            | Self::Registration(_)
+            | Self::Membership(_) => None,
+        }
+    }
+}
+
 /// What came of our calls about one hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HookCalls {
@@ -167,12 +229,12 @@ impl Memory {
     /// Until when an action has to wait that failed a moment ago, or that would write over a state of the
     /// node that has changed since, by ourselves or by others, as the watch is about to show.
     pub(crate) fn held_until(&self, action: &Action, now: Timestamp) -> Option<Timestamp> {
-        // What is refused as an eviction may go further, to a deletion: the drain asks by itself.
-        if let Action::Evict { .. } | Action::Delete { .. } = action {
+        // What is refused as an eviction may go further, to a deletion: the drain asks by itself. Heartbeats rest by what is left.
+        if let Action::Evict { .. } | Action::Delete { .. } | Action::Heartbeat(_) = action {
             return None;
         }
         let rests = |key: &Key| Some(self.cooldown(key).until).filter(|until| *until > now);
-        let refused = action.guard().and_then(|_| rests(&Key::Unwritten));
+        let refused = action.guard().and_then(|_| rests(&Key::Unwritten).max(rests(&Key::Reopened)));
         let until = rests(&action.key()).or(refused)?;
         match action.guard() {
             Some(_) if refused.is_some() => refused,

@@ -12,6 +12,10 @@ use crate::*;
 /// and to let its volumes go.
 const OVERDUE: Duration = Duration::from_secs(60);
 
+/// More pods than a node has room for (110 by the kubelet's default, 250 at the most on EKS) came back, whatever clocks say: while
+/// ours is ahead of the API server's, a pod that comes back at once looks older than the end before (seed 149).
+const NODEFUL: u32 = 250;
+
 /// Why a pod is neither waited for nor evicted nor deleted any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NotWaitedFor {
@@ -33,6 +37,8 @@ pub struct Evictions {
     pub first: AcceptedEnd,
     /// The first for a pod that had come back.
     pub again: Option<AcceptedEnd>,
+    /// How many there were.
+    pub accepted: u32,
 }
 
 /// The end of a pod that the API server accepted.
@@ -76,7 +82,7 @@ impl Memory {
         }
         let Some(ends) = self.evicted.get(&pod.origin) else { return false };
         let once = pod.tolerates_cordon && ends.first.is_surely_before(pod);
-        once || ends.again.as_ref().is_some_and(|end| end.is_before(pod))
+        once || ends.accepted >= NODEFUL || ends.again.as_ref().is_some_and(|end| end.is_before(pod))
     }
 }
 

@@ -94,6 +94,9 @@ pub struct Node {
     pub ready: bool,
     /// A taint `readiness.k8s.io/…` says that something which its pods need is not there yet (Node Readiness Controller).
     pub unready_for_pods: bool,
+    /// Nobody hears of its kubelet: the node controller has set the Ready condition to Unknown, or there is none. A kubelet that
+    /// says itself that it is not Ready is alive, and so are its pods (machine-controller-manager#450).
+    pub silent: bool,
     /// Since when the Ready condition is what it is.
     pub ready_since: Timestamp,
     /// When its kubelet last wrote its status, by its own clock: every five minutes, and at changes.

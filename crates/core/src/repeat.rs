@@ -19,7 +19,7 @@ pub enum Pause {
     NodeUnshown,
     /// A write to the node that was not answered: it may have happened.
     NodeUnanswered,
-    /// A write to the node that the API server will not do.
+    /// A write to the node that the API server will not do, or that somebody undoes.
     NodeRefused,
     /// An eviction: a watch has to show it, or what refuses it has to change.
     Eviction,
@@ -37,59 +37,6 @@ pub enum Pause {
     HookRefused,
     /// An answer to a hook that AWS took: the group has to show it.
     Confirmation,
-}
-
-/// What stays the same from one try to the next.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// The node's labels, cordon and record.
-    Node,
-    /// That they cannot be written, whatever the node looks like by now.
-    Unwritten,
-    /// A pod.
-    Pod(PodUid),
-    /// The evictions that this disruption budget refuses.
-    Budget(String, BudgetName),
-    /// The evictions that are refused without a budget: most likely for the sake of what makes the pod.
-    Origin(String, PodOrigin),
-    /// All pods of the node, read anew.
-    PodList,
-    /// The action of a hook.
-    Hook(HookKey),
-    /// That a target leaves its group.
-    Deregistration(TargetKey),
-    /// That it comes back.
-    Registration(TargetKey),
-    /// The instance's place in its group.
-    Membership(GroupName),
-}
-
-/// How something rests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cooldown {
-    /// How often in a row it was done in vain.
-    pub times: u32,
-    /// When it was done for the last time.
-    pub since: Timestamp,
-    /// Not before then again.
-    pub until: Timestamp,
-}
-
-impl Key {
-    /// Where evictions are refused by this: a pod there that becomes ready may change it.
-    pub fn refusing_namespace(&self) -> Option<&str> {
-        match self {
-            Self::Budget(namespace, _) | Self::Origin(namespace, _) => Some(namespace),
-            Self::Node
-            | Self::Unwritten
-            | Self::Pod(_)
-            | Self::PodList
-            | Self::Hook(_)
-            | Self::Deregistration(_)
-            | Self::Registration(_)
-            | Self::Membership(_) => None,
-        }
-    }
 }
 
 impl Action {

@@ -130,13 +130,11 @@ pub fn hook_is_ours(name: &HookName, cluster_hint: Option<&ClusterName>, policy:
     policy.hook_names.contains(name) || cluster_hint.is_some_and(|hint| policy.clusters.contains(hint))
 }
 
-/// One reading that does not list the instance says nothing of its group: it may lag behind the launch, or be empty once.
-const UNLISTED: Duration = Duration::from_secs(60);
-
 /// Why the instance is not to be touched, if so. The node decides about the cordon; the group, once
 /// read, about everything else. What was in scope once stays so: a node that its kubelet has made anew lacks labels for a
 /// while (kubernetes#60479), and an instance that was detached, by us too, has no group.
-pub(crate) fn left_alone(Facts { job, seen, policy, now }: Facts<'_>) -> Option<LeftAlone> {
+pub(crate) fn left_alone(facts: Facts<'_>) -> Option<LeftAlone> {
+    let Facts { job, seen, policy, .. } = facts;
     let by_node = seen.node.known().and_then(|node| match node.owner {
         NodeOwner::Karpenter => Some(LeftAlone::Karpenter),
         NodeOwner::AutoMode => Some(LeftAlone::AutoMode),
@@ -147,8 +145,7 @@ pub(crate) fn left_alone(Facts { job, seen, policy, now }: Facts<'_>) -> Option<
     let in_scope = match &seen.group {
         Seen::Known(group) => group.in_scope,
         Seen::Gone => {
-            let listed = job.memory.sightings.no_member_since.is_none_or(|since| now < since + UNLISTED);
-            !policy.scoped || job.memory.in_scope || has_taken_targets_out(seen) || listed
+            !policy.scoped || job.memory.in_scope || has_taken_targets_out(seen) || !facts.is_unlisted()
         }
         Seen::Unknown => true,
     };

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{
-    AcceptedEnd, Action, ActionResult, Ending, Evictions, Failure, Group, HookCalls, InstanceId, Key, Memory,
-    NodeDoubt, NodeWrite, Observation, Outcome, Pod, PodAnswer, PodUid, Repeat, Seen, Sightings,
-    TargetHealth, Timestamp, Unwritten,
+    AcceptedEnd, Action, ActionResult, Cooldown, Ending, Evictions, Failure, Group, HookCalls, InstanceId,
+    Key, Memory, NodeDoubt, NodeWrite, Observation, Outcome, Pause, Pod, PodAnswer, PodUid, Repeat, Seen,
+    Sightings, TargetHealth, Timestamp, Unwritten,
 };
 
 use crate::retry;
@@ -64,6 +64,10 @@ pub fn learn_of_outcome(
         Action::Detach { .. } | Action::TerminateThroughGroup { .. } => memory.detached |= worked,
         Action::Register(target) if *outcome == Ok(Outcome::Gone) => {
             *memory.unregistrable.entry(target.clone()).or_default() += 1;
+        }
+        // We have opened it ourselves.
+        Action::Release { .. } if worked => {
+            (memory.isolation_tried, memory.sightings.open_since) = (None, None);
         }
         Action::Exclude { .. }
         | Action::Release { .. }
@@ -175,10 +179,14 @@ fn learn_of_accepted_end(memory: &mut Memory, pod: &Pod, now: Timestamp) {
     let end = AcceptedEnd { pod: pod.pod.uid.clone(), at: now, is_servers: false };
     match memory.evicted.get_mut(&pod.origin) {
         None => {
-            memory.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None });
+            memory.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None, accepted: 1 });
         }
-        Some(ends) if ends.again.is_none() && ends.first.is_before(pod) => ends.again = Some(end),
-        Some(_) => {}
+        Some(ends) => {
+            ends.accepted += 1;
+            if ends.again.is_none() && ends.first.is_before(pod) {
+                ends.again = Some(end);
+            }
+        }
     }
 }
 
@@ -225,10 +233,12 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     }
     let closed_before = memory.sightings.closed_at;
     learn_of_machine(&mut memory.sightings, instance, seen, now);
-    // Somebody has taken the cordon off, and it is on again: what came in between is no more than any other pod.
-    if memory.sightings.closed_at.is_some() && closed_before.is_none() {
+    // Somebody has taken the cordon off, and it is on again: what came in between is no more than any other pod. Where that
+    // goes on, pods come back all the time.
+    if memory.sightings.closed_at.is_some() && closed_before.is_none() && memory.sightings.reopened <= 1 {
         memory.evicted.clear();
     }
+    learn_of_opening(memory, closed_before.is_some(), seen, now);
     memory.selected |= seen.node.known().is_some_and(|node| node.selected);
     // A reading of the hooks may be empty once. What is known of their timeouts is not forgotten for that.
     let says_less = |group: &Group| group.terminate_hooks.is_empty() && memory.group.is_some();
@@ -238,6 +248,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     {
         memory.group = Some(group.clone());
     }
+    learn_of_missing_hooks(memory, seen, now);
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
     if let Seen::Known(pods) = &seen.pods {
         take_server_times(memory, pods);
@@ -257,13 +268,56 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
             TargetHealth::Healthy
             | TargetHealth::Initial
             | TargetHealth::Unhealthy
-            | TargetHealth::Unavailable => {
+            | TargetHealth::Unavailable
+            | TargetHealth::Unused { registered: true } => {
                 let called = memory.draining_since.get(&key);
                 if called.is_some_and(|since| now.since(*since) > REGISTERED_AGAIN) {
                     memory.draining_since.remove(&key);
                 }
             }
-            TargetHealth::Unused { .. } => {}
+            TargetHealth::Unused { registered: false } => {}
+        }
+    }
+}
+
+/// Takes in whether what was written to the node lasts.
+fn learn_of_opening(memory: &mut Memory, was_closed: bool, seen: &Observation, now: Timestamp) {
+    let tried = memory.isolation_tried.is_some();
+    let sightings = &mut memory.sightings;
+    match &seen.node {
+        Seen::Known(_) if sightings.closed_at.is_none() && tried => {
+            sightings.open_since.get_or_insert(now);
+        }
+        Seen::Known(_) | Seen::Gone => sightings.open_since = None,
+        Seen::Unknown => {}
+    }
+    if was_closed && sightings.closed_at.is_none() && tried {
+        sightings.reopened += 1;
+        // The first time it is closed again at once.
+        let again = Repeat::Again(Pause::NodeRefused, Key::Reopened);
+        let pause = if sightings.reopened == 1 {
+            Duration::ZERO
+        } else {
+            retry::pause(&again, sightings.reopened - 1)
+        };
+        let cooldown = Cooldown { times: sightings.reopened, since: now, until: now + pause };
+        memory.cooldowns.insert(Key::Reopened, cooldown);
+    }
+}
+
+/// Takes in which of the hooks that we have called about are missing in their group.
+fn learn_of_missing_hooks(memory: &mut Memory, seen: &Observation, now: Timestamp) {
+    for key in memory.hooks.keys() {
+        let is_missing = match &seen.group {
+            Seen::Known(group) if group.name != key.group => continue,
+            Seen::Known(group) => !group.terminate_hooks.iter().any(|hook| hook.name == key.name),
+            Seen::Gone => true,
+            Seen::Unknown => continue,
+        };
+        if is_missing {
+            memory.sightings.missing_hooks.entry(key.clone()).or_insert(now);
+        } else {
+            memory.sightings.missing_hooks.remove(key);
         }
     }
 }

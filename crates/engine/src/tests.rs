@@ -128,6 +128,7 @@ impl Cluster for Blue {
             name: NodeName::new("n1"),
             ready: true,
             unready_for_pods: false,
+            silent: false,
             ready_since: Timestamp::from_millis(0),
             renewed_at: Timestamp::from_millis(0),
             zone: None,

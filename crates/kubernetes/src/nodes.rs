@@ -115,6 +115,7 @@ pub(crate) fn read(
             name: NodeName::new(node.metadata.name?),
             zone: labels.get("topology.kubernetes.io/zone").map(|zone| Zone::new(zone.as_str())),
             ready: ready.is_some_and(|ready| ready.status == "True"),
+            silent: ready.is_none_or(|ready| ready.status == "Unknown"),
             unready_for_pods: taints.iter().any(|taint| taint.key.starts_with(READINESS)),
             ready_since: Timestamp::from_millis(since.map_or(0, |since| since.0.as_millisecond())),
             renewed_at: Timestamp::from_millis(renewed.map_or(0, |at| at.0.as_millisecond())),
@@ -206,6 +207,7 @@ mod tests {
             zone: Some("eu-west-1b".into()),
             ready: true,
             unready_for_pods: false,
+            silent: false,
             ready_since: Timestamp::from_millis(60_000),
             renewed_at: Timestamp::from_millis(120_000),
             cordoned: true,
@@ -224,8 +226,22 @@ mod tests {
     fn a_node_without_condition_is_not_ready_since_it_was_made() {
         let read =
             node(json!({ "providerID": "aws:///a/i-0b1c2d3e4f5061728" }), json!({}), json!([])).unwrap();
-        assert!(!read.node.ready && !read.node.selected);
+        assert!(!read.node.ready && read.node.silent && !read.node.selected);
         assert_eq!(read.node.ready_since, Timestamp::from_millis(5_000));
+    }
+
+    #[test]
+    fn a_kubelet_that_says_not_ready_is_not_silent() {
+        let says = |status: &str| {
+            let provider = json!({ "providerID": "aws:///a/i-0b1c2d3e4f5061728" });
+            let node =
+                node(provider, json!({}), json!([{ "type": "Ready", "status": status }])).unwrap().node;
+            (node.ready, node.silent)
+        };
+        assert_eq!(
+            [says("True"), says("False"), says("Unknown")],
+            [(true, false), (false, false), (false, true)]
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) fn quiesce(case: &Case<'_>, _: &[Stage]) -> Condition {
     }
     let busy: Vec<Option<Timestamp>> = case
         .targets()
-        .filter(|(_, target, _)| case::is_registered(target) || target.health == TargetHealth::Draining)
+        .filter(|(_, target, _)| !matches!(target.health, TargetHealth::Unused { .. }))
         .map(|(key, _, group)| {
             job.memory.draining_since.get(&key).map(|since| *since + group.deregistration_delay)
         })

@@ -28,8 +28,12 @@ fn notice_sets() -> Vec<Vec<Notice>> {
 
 fn nodes() -> Vec<Seen<Node>> {
     let claims = ["offramp", "spot", "rebalance"];
-    let dead =
-        Node { ready: false, ready_since: AT - seconds(120), ..isolated(&claims, true, &[target_key()]) };
+    let dead = Node {
+        ready: false,
+        silent: true,
+        ready_since: AT - seconds(120),
+        ..isolated(&claims, true, &[target_key()])
+    };
     vec![
         Seen::Unknown,
         Seen::Gone,

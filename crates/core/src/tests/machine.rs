@@ -23,7 +23,7 @@ fn unhealthy(state: LifecycleState) -> Seen<Membership> {
 }
 
 fn silent(since: Timestamp) -> Node {
-    Node { ready: false, ready_since: since, ..isolated(&["offramp"], true, &[target_key()]) }
+    Node { ready: false, silent: true, ready_since: since, ..isolated(&["offramp"], true, &[target_key()]) }
 }
 
 /// A machine of which group, API server and balancer say that it has ended.
@@ -49,6 +49,9 @@ fn group_node_and_targets_have_to_agree_that_a_machine_has_ended() {
     // Its kubelet may have stopped a moment ago.
     let blip = Observation { node: Seen::Known(silent(AT - seconds(40))), ..ended() };
     assert!(drains(sightings(), &blip, 10) && !drains(sightings(), &blip, 20));
+    // Its kubelet says itself that something is wrong, and works on.
+    let unwell = Node { silent: false, ..silent(AT - seconds(70)) };
+    assert!(drains(sightings(), &Observation { node: Seen::Known(unwell), ..ended() }, 10));
     // Its target took traffic before it was deregistered.
     let served = Sightings { served: BTreeSet::from([target_key()]), ..sightings() };
     assert!(drains(served, &ended(), 10));
@@ -196,8 +199,12 @@ fn an_instance_in_no_group_whose_kubelet_works_on_is_put_back() {
         (vec!["uncordon and forget".to_owned()], Reason::Returning(UndoReason::NotAMember))
     );
     // A kubelet that is not Ready proves nothing.
-    let node =
-        Node { ready: false, ready_since: AT + seconds(290), ..outside(61).node.known().unwrap().clone() };
+    let node = Node {
+        ready: false,
+        silent: true,
+        ready_since: AT + seconds(290),
+        ..outside(61).node.known().unwrap().clone()
+    };
     let silent = Observation { node: Seen::Known(node), ..outside(61) };
     assert_eq!(step_at(&job, &silent, 300).reason, Reason::GroupUndecided);
 }

@@ -215,6 +215,21 @@ fn heartbeats_come_at_half_of_the_timeout_from_the_event() {
 }
 
 #[test]
+fn heartbeats_that_fail_near_the_end_are_sent_every_few_seconds() {
+    let sent = |failed: u64, pause: u64, after: u64| {
+        let mut job = job([hook()]);
+        let cooldown =
+            Cooldown { times: 4, since: AT + seconds(failed), until: AT + seconds(failed + pause) };
+        job.memory.cooldowns.insert(Key::Hook(hook_key()), cooldown);
+        let step = step_at(&job, &ready_to_drain(vec![pod("web")]), after);
+        step.actions.contains(&Action::Heartbeat(hook_key()))
+    };
+    // Of 300 s there are 140 left, and then 30.
+    assert!(!sent(160, 24, 183) && sent(160, 24, 184));
+    assert!(!sent(266, 24, 282) && sent(266, 24, 283));
+}
+
+#[test]
 fn late_notices_do_little() {
     let check = |notice: Notice, state: Seen<Membership>, after: u64, expect: &str| {
         let seen = Observation { membership: state, ..untouched() };
@@ -449,7 +464,12 @@ fn a_stopped_instance_gets_its_node_back_as_it_was() {
     for action in [SpotAction::Stop, SpotAction::Hibernate] {
         let job = job([notice("spot", NoticeKind::Spot(action))]);
         let at = |ready, after| {
-            let node = Node { ready, ready_since: AT + seconds(130), ..isolated(&["spot"], true, &[]) };
+            let node = Node {
+                ready,
+                silent: !ready,
+                ready_since: AT + seconds(130),
+                ..isolated(&["spot"], true, &[])
+            };
             let groups = Seen::Known(vec![target_group(None, &[])]);
             let seen = Observation {
                 node: Seen::Known(node),

@@ -52,7 +52,8 @@ fn an_instance_that_hibernates_keeps_its_pods_its_label_and_its_place() {
 
 #[test]
 fn a_stopped_instance_is_waited_for_as_long_as_the_patience() {
-    let silent = Node { ready: false, ready_since: AT + seconds(130), ..isolated(&["spot"], true, &[]) };
+    let silent =
+        Node { ready: false, silent: true, ready_since: AT + seconds(130), ..isolated(&["spot"], true, &[]) };
     let reason =
         |after: u64| step_at(&of_spot(SpotAction::Stop), &in_service(Seen::Known(silent.clone())), after);
     assert_eq!(reason(3_599).reason, Reason::AwaitingReturn);
@@ -272,7 +273,7 @@ fn a_pod_from_before_an_accepted_end_has_not_come_back() {
     };
     let web = |created: Timestamp| Pod { origin: PodOrigin("web".to_owned()), created, ..pod("web-3") };
     let mut job = job([hook()]);
-    let ends = Evictions { first: end("web-1", 10), again: Some(end("web-2", 20)) };
+    let ends = Evictions { first: end("web-1", 10), again: Some(end("web-2", 20)), accepted: 2 };
     job.memory.evicted.insert(PodOrigin("web".to_owned()), ends);
     let evicts =
         |created: Timestamp| !words(&step_at(&job, &ready_to_drain(vec![web(created)]), 30)).is_empty();

@@ -93,6 +93,7 @@ pub(crate) fn node() -> Node {
         zone: Some(Zone::new("eu-west-1a")),
         ready: true,
         unready_for_pods: false,
+        silent: false,
         ready_since: AT - seconds(86_400),
         renewed_at: AT - seconds(200),
         cordoned: false,

@@ -147,5 +147,5 @@ pub(crate) fn next_heartbeat(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> 
         (None, None) => now,
         (None, Some(last)) => last + hook_action::SHORTEST_HEARTBEAT / 2,
     };
-    Some(due.max(job.memory.cooldown(&Key::Hook(hook.key.clone())).until))
+    Some(due.max(hook_action::rests_until(hook, last.unwrap_or(notice.at), facts)))
 }

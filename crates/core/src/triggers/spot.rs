@@ -53,6 +53,8 @@ fn entitlement(notice: &Notice, Facts { seen, policy, now, .. }: Facts<'_>) -> E
         }
         // What was Ready when its machine was switched off looks like that for a while.
         Seen::Known(node) if node.ready => Entitlement::Waits,
+        // Its kubelet works on, and says that something is wrong with the node.
+        Seen::Known(node) if !node.silent && patient => Entitlement::Waits,
         // Stopped or hibernated: with its node, the cordon and the label would come back.
         Seen::Known(_) if comes_back && patient => Entitlement::Returns,
         Seen::Known(_) | Seen::Gone => Entitlement::Ended(Ended::InstanceEnded),

@@ -366,6 +366,8 @@ fn node(stored: &cluster::Node, now: Timestamp) -> Node {
         ready: stored.ready,
         unready_for_pods: false,
         zone: Some(stored.zone.clone()),
+        // The only way here for a node to be not Ready.
+        silent: !stored.ready,
         ready_since: stored.ready_since,
         renewed_at: renewed_at(stored, now),
         cordoned: stored.unschedulable,

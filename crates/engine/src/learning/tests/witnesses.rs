@@ -238,11 +238,56 @@ fn a_hook_that_was_deleted_cannot_be_answered() {
     let gone = Observation { group: Seen::Known(group(&["ship-logs"])), ..ready(vec![]) };
     let mut job = job([hook()]);
     assert_eq!(step_at(&job, &gone, 10).actions, [complete()], "as long as nothing else says so");
+    let listed = ready(vec![]);
     for after in [10, 13, 19] {
-        assert_eq!(step_at(&job, &gone, after).actions, [complete()], "one reading may be empty");
-        learn(&mut job, &complete(), &Ok(Outcome::Gone), &gone, after);
+        learn(&mut job, &complete(), &Ok(Outcome::Gone), &listed, after);
     }
-    assert_eq!(step_at(&job, &gone, 20).reason, Reason::Over(Ended::WithoutOurAnswer));
+    // The refusals came while the group listed it.
+    let look = |job: &mut Job, after: u64| {
+        learning::learn_of_observation(&mut job.memory, &own(), &gone, AT + seconds(after));
+        step_at(job, &gone, after)
+    };
+    let over = Reason::Over(Ended::WithoutOurAnswer);
+    assert_ne!(look(&mut job, 40).reason, over, "one reading may be empty");
+    learning::learn_of_observation(&mut job.memory, &own(), &listed, AT + seconds(45));
+    assert_ne!(look(&mut job, 55).reason, over, "as it was");
+    assert_ne!(look(&mut job, 64).reason, over);
+    assert_eq!(look(&mut job, 65).reason, over);
+}
+
+/// While our clock is ahead of the API server's, a pod that comes back at once looks older than its eviction.
+#[test]
+fn a_pod_that_looks_older_each_time_is_not_evicted_for_ever() {
+    let mut job = job([hook()]);
+    let mut evicted = 0;
+    for round in 0..1_000 {
+        let uid = PodUid::new(format!("uid-{round}"));
+        let back = Pod { pod: PodRef { uid, ..pod("agent").pod }, ..of("agent", "agent") };
+        let seen = ready(vec![back.clone()]);
+        learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(10));
+        if evictions_at(&job, &seen, 10).is_empty() {
+            break;
+        }
+        learn(&mut job, &evict(&back), &Ok(Outcome::Done), &seen, 10);
+        evicted += 1;
+    }
+    assert_eq!(evicted, 250, "as many as a node has room for");
+}
+
+#[test]
+fn a_target_that_is_put_back_where_no_listener_is_holds_nothing_up() {
+    let unused = target_group(Some(TargetHealth::Unused { registered: true }), &[TargetHealth::Healthy]);
+    let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    let seen = Observation { node, target_groups: Seen::Known(vec![unused]), ..ready(vec![]) };
+    let mut job = job([hook()]);
+    let deregister = Action::Deregister(target_key());
+    learn(&mut job, &deregister, &Ok(Outcome::Done), &seen, 10);
+    let look = |job: &mut Job, after: u64| {
+        learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(after));
+        step_at(job, &seen, after)
+    };
+    assert_ne!(look(&mut job, 50).stage, Some(Stage::Quiesce), "it has no requests to finish");
+    assert!(look(&mut job, 50).actions.contains(&deregister), "it was registered again");
 }
 
 #[test]
@@ -548,4 +593,54 @@ fn a_grace_that_is_cut_begins_anew() {
     assert_eq!(look(ending(105, 0), 300), None);
     assert_eq!(look(ending(105, 0), 464), None);
     assert_eq!(look(ending(105, 0), 465), Some(NotWaitedFor::Overdue));
+}
+
+/// NVIDIA/gpu-operator#536: a controller takes every cordon off.
+#[test]
+fn a_node_whose_cordon_never_lasts_is_drained_without_it() {
+    let open = Observation { node: Seen::Known(node()), ..ready(vec![pod("web")]) };
+    let closed = ready(vec![pod("web")]);
+    let mut job = job([hook()]);
+    let look = |job: &mut Job, seen: &Observation, after: u64| {
+        learning::learn_of_observation(&mut job.memory, &own(), seen, AT + seconds(after));
+        step_at(job, seen, after)
+    };
+    let isolates = |step: &Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
+    let mut patches = 0;
+    for after in (10..200).step_by(2) {
+        let step = look(&mut job, &open, after);
+        if let Some(isolate) = step.actions.iter().find(|action| matches!(action, Action::Isolate { .. })) {
+            patches += 1;
+            learn(&mut job, isolate, &Ok(Outcome::Done), &open, after);
+            look(&mut job, &closed, after + 1);
+        }
+    }
+    assert!((6..=12).contains(&patches), "{patches} patches");
+    let step = look(&mut job, &open, 201);
+    assert!(step.actions.iter().any(|action| matches!(action, Action::Evict { .. })), "{step:?}");
+    assert!(!isolates(&step), "{step:?}");
+}
+
+/// A webhook takes out of a PATCH what the API server then says is done.
+#[test]
+fn a_node_that_never_shows_its_cordon_is_drained_without_it() {
+    let mut open = Observation { node: Seen::Known(node()), ..ready(vec![pod("web")]) };
+    let mut job = job([hook()]);
+    let mut evicted_at = None;
+    for after in (10..600).step_by(5) {
+        let Seen::Known(shown) = &mut open.node else { unreachable!() };
+        shown.resource_version = after.to_string();
+        learning::learn_of_observation(&mut job.memory, &own(), &open, AT + seconds(after));
+        job.memory.hooks.insert(hook_key(), heard(after));
+        let step = step_at(&job, &open, after);
+        for action in &step.actions {
+            if action.guard().is_some() {
+                learn(&mut job, action, &Ok(Outcome::Done), &open, after);
+            }
+        }
+        if step.actions.iter().any(|action| matches!(action, Action::Evict { .. })) {
+            evicted_at.get_or_insert(after);
+        }
+    }
+    assert_eq!(evicted_at, Some(315), "five minutes after it was seen open in spite of the first PATCH");
 }

@@ -1,0 +1,117 @@
+//! Public bug reports that nobody had tried here. Each names its report; the right value stands in the assertions.
+
+use offramp_core::{InstanceId, NodeName, PodRef};
+use offramp_sandbox::World;
+use offramp_sandbox::fleet::App;
+use offramp_sandbox::world::cluster::{Ending, NodePatch, Pod, WorkloadKind};
+
+use super::reports::{answers, outcomes, scale_in, told, workers};
+use super::script::{Scene, seconds};
+
+/// kubernetes/kubernetes#80389, kubernetes/kubernetes#72320, berops/claudie#1508: of two pods behind one budget, one does
+/// not become ready on this node. The budget lets that one go as soon as enough others are ready, and the other
+/// one when its successor is. Who asks for the ready one alone waits for ever.
+#[tokio::test(start_paused = true)]
+async fn the_pod_that_is_not_ready_is_the_one_that_its_budget_lets_go() {
+    let web = App { min_available: Some(5), ..App::new("web", 6) };
+    let mut scene = Scene::new(workers([web]));
+    scene.policy.hook_limit = seconds(600);
+    let (instance, other) = (scene.instances("workers").remove(0), scene.instances("workers").remove(1));
+    let (own, elsewhere) = (pods_on(&scene, &instance, "web"), pods_on(&scene, &other, "web"));
+    let [ready, unready] = &own[..] else { panic!("two pods on each node: {own:?}") };
+    set_ready(&scene, unready, false);
+    set_ready(&scene, &elsewhere[0], false);
+    scene.start_worker();
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(60)).await;
+    assert!(!scene.transcript().contains("is evicted"), "four of five are ready: {}", scene.transcript());
+    set_ready(&scene, &elsewhere[0], true);
+    scene.until_done(seconds(200)).await;
+    let text = scene.transcript();
+    let evicted = |pod: &PodRef| {
+        let line = format!("pod default/{} is evicted", pod.name);
+        scene.sandbox.peek(|world| told(world, &line)).expect(&line)
+    };
+    assert!(evicted(unready) < evicted(ready), "{text}");
+    assert!(!text.contains("delete default/web"), "{text}");
+    assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
+}
+
+/// strimzi/drain-cleaner#121, Azure/AKS#4720: a webhook judges each pod by itself. That it refuses one of a StatefulSet says
+/// nothing about the next.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_lets_the_second_of_two_pods_go() {
+    let kafka = App { kind: WorkloadKind::StatefulSet { replicas: 6 }, ..App::new("kafka", 6) };
+    let mut scene = Scene::new(workers([kafka]));
+    scene.policy.hook_limit = seconds(600);
+    let instance = scene.instances("workers").remove(0);
+    let own = pods_on(&scene, &instance, "kafka");
+    let [_, second] = &own[..] else { panic!("two pods on each node: {own:?}") };
+    let key = |pod: &PodRef| (pod.namespace.clone(), pod.name.clone());
+    scene.sandbox.with(|world| {
+        let vetoes = &mut world.clusters.get_mut(&"blue".into()).unwrap().vetoes;
+        vetoes.extend(own.iter().map(|pod| (key(pod), "rolled by the operator".to_owned())));
+    });
+    scene.start_worker();
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(60)).await;
+    scene.sandbox.with(|world| world.clusters.get_mut(&"blue".into()).unwrap().vetoes.remove(&key(second)));
+    let line = format!("pod default/{} is evicted", second.name);
+    scene.until(&line, seconds(90), |world| told(world, &line).is_some()).await;
+}
+
+/// NVIDIA/gpu-operator#304, NVIDIA/gpu-operator#536: a controller takes every cordon off at once. What is done again without
+/// progress is done less often each time, and the hook is answered.
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_takes_every_cordon_off() {
+    let slow = App {
+        ending: Ending { pre_stop: seconds(0), takes: Some(seconds(100)), stuck: false },
+        grace: seconds(120),
+        ..App::new("web", 6)
+    };
+    let mut scene = Scene::new(workers([slow]));
+    scene.policy.hook_limit = seconds(600);
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    for _ in 0..300 {
+        scene.pass(seconds(1)).await;
+        if let Some(node) = scene.sandbox.peek(|world| cordoned(world, &instance)) {
+            let patch = NodePatch { unschedulable: Some(false), ..NodePatch::default() };
+            scene.sandbox.with(|world| world.patch_node(&"blue".into(), &node, patch)).unwrap();
+        }
+    }
+    scene.until_done(seconds(400)).await;
+    let text = scene.transcript();
+    let patches = scene.sandbox.peek(|world| world.calls["kubernetes.PATCH node"]);
+    assert!(patches <= 20, "{patches} patches: {text}");
+    let evictions =
+        text.lines().filter(|line| line.contains("pod default/web") && line.ends_with("is evicted")).count();
+    assert!(evictions <= 4, "two pods, and each of their like once more: {text}");
+    assert_eq!(answers(&mut scene), 1, "{text}");
+    assert!(!text.contains("has timed out"), "{text}");
+}
+
+/// The pods of a workload on the node of an instance, in the order in which the API server lists them.
+fn pods_on(scene: &Scene, instance: &InstanceId, app: &str) -> Vec<PodRef> {
+    scene.sandbox.peek(|world| {
+        let blue = &world.clusters[&"blue".into()];
+        let node = &blue.node_of(instance).unwrap().name;
+        let pods = blue.pods_of_node(node).filter(|pod| pod.labels["app"] == app);
+        pods.map(|pod| pod.pod.clone()).collect()
+    })
+}
+
+/// The readiness probe of a pod says something else.
+fn set_ready(scene: &Scene, pod: &PodRef, ready: bool) {
+    scene.sandbox.with(|world| {
+        let stored = world.clusters[&"blue".into()].pod(&pod.uid).unwrap().clone();
+        let ready_since = world.now();
+        world.add_pod(&"blue".into(), Pod { ready, ready_since, ..stored });
+    });
+}
+
+/// The node of an instance, while it is cordoned.
+fn cordoned(world: &World, instance: &InstanceId) -> Option<NodeName> {
+    let node = world.clusters[&"blue".into()].node_of(instance)?;
+    node.unschedulable.then(|| node.name.clone())
+}
