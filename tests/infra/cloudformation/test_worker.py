@@ -60,7 +60,7 @@ def test_the_reprieved_node_was_put_back(course):
     out = story.index(f"{reprieve} is deregistered from blue-web with port 30080")
     back = story.index(f"{reprieve} is registered in blue-web with port 30080")
     assert out < back
-    assert outcomes(course, reprieve) == ["returned"]
+    assert outcomes(course, reprieve) == ["stale"]
 
 
 def test_a_worker_that_is_stopped_hands_its_message_back(course):
