@@ -4,31 +4,14 @@ use std::collections::BTreeMap;
 
 use offramp_core::SpotAction;
 use offramp_sandbox::fleet::{App, Pool};
-use offramp_sandbox::world::cluster::WorkloadKind;
 use offramp_sandbox::{Delays, Fleet, World};
 
-use super::reports::{answers, outcomes, scale_in, told, workers};
+use super::reports::{answers, kafka, let_none_go, outcomes, scale_in, told, workers};
 use super::script::{START, Scene, seconds};
 
 fn spot(app: App) -> Scene {
     let pool = Pool { hooks: Vec::new(), ..Pool::spot("workers", 3) };
     Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(app))
-}
-
-/// A webhook lets no pod of it go, not even at the deadline.
-fn kafka() -> App {
-    App { kind: WorkloadKind::StatefulSet { replicas: 3 }, ..App::new("kafka", 3) }
-}
-
-fn let_none_go(scene: &Scene) {
-    scene.sandbox.with(|world| {
-        let cluster = world.clusters.get_mut(&"blue".into()).unwrap();
-        cluster.vetoes_deletions = true;
-        for ordinal in 0..3 {
-            let pod = ("default".to_owned(), format!("kafka-{ordinal}"));
-            cluster.vetoes.insert(pod, "rolled by the operator".to_owned());
-        }
-    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -136,11 +136,12 @@ async fn ingress_daemon_set_is_evicted_once() {
     assert_eq!((answers(&mut scene), outcomes(&scene, "left")), (1, true), "{text}");
 }
 
-/// Report 06, strimzi/drain-cleaner#121, Azure/AKS#4720: a webhook refuses, and its operator moves the pod itself.
-#[tokio::test(start_paused = true)]
-async fn webhook_denies_evictions() {
-    let kafka = App { kind: WorkloadKind::StatefulSet { replicas: 3 }, ..App::new("kafka", 3) };
-    let mut scene = Scene::new(workers([App::new("web", 3), kafka]));
+/// What a webhook keeps in the scenarios below.
+pub(crate) fn kafka() -> App {
+    App { kind: WorkloadKind::StatefulSet { replicas: 3 }, ..App::new("kafka", 3) }
+}
+
+fn refuse_evictions(scene: &Scene) {
     scene.sandbox.with(|world| {
         let cluster = world.clusters.get_mut(&"blue".into()).unwrap();
         for ordinal in 0..3 {
@@ -148,6 +149,19 @@ async fn webhook_denies_evictions() {
             cluster.vetoes.insert(pod, "rolled by the operator".to_owned());
         }
     });
+}
+
+/// The webhook lets no pod of it go, not even at the deadline.
+pub(crate) fn let_none_go(scene: &Scene) {
+    refuse_evictions(scene);
+    scene.sandbox.with(|world| world.clusters.get_mut(&"blue".into()).unwrap().vetoes_deletions = true);
+}
+
+/// Report 06, strimzi/drain-cleaner#121, Azure/AKS#4720: a webhook refuses, and its operator moves the pod itself.
+#[tokio::test(start_paused = true)]
+async fn webhook_denies_evictions() {
+    let mut scene = Scene::new(workers([App::new("web", 3), kafka()]));
+    refuse_evictions(&scene);
     scene.start_worker();
     let instance = scale_in(&mut scene);
     scene.pass(seconds(35)).await;
@@ -181,16 +195,8 @@ async fn webhook_denies_evictions() {
 /// KusionStack/kuperator#134, kyverno/kyverno#943: the webhook refuses the deletion at the deadline as well.
 #[tokio::test(start_paused = true)]
 async fn webhook_denies_deletions() {
-    let kafka = App { kind: WorkloadKind::StatefulSet { replicas: 3 }, ..App::new("kafka", 3) };
-    let mut scene = Scene::new(workers([kafka]));
-    scene.sandbox.with(|world| {
-        let cluster = world.clusters.get_mut(&"blue".into()).unwrap();
-        cluster.vetoes_deletions = true;
-        for ordinal in 0..3 {
-            let pod = ("default".to_owned(), format!("kafka-{ordinal}"));
-            cluster.vetoes.insert(pod, "rolled by the operator".to_owned());
-        }
-    });
+    let mut scene = Scene::new(workers([kafka()]));
+    let_none_go(&scene);
     scene.start_worker();
     let instance = scene.instances("workers")[0].clone();
     scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));

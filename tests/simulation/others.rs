@@ -58,7 +58,7 @@ pub(crate) fn belongs_to_others(world: &World, id: &InstanceId) -> bool {
         return false;
     };
     let group = instance.group.as_ref().and_then(|name| world.groups.get(name));
-    let by_group = group.is_some_and(|group| group.spec.tags.contains_key(OUT_OF_SCOPE));
+    let by_group = group.is_some_and(|group| !group.spec.is_in_scope());
     by_group || is_shown(world, id)
 }
 

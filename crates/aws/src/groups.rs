@@ -318,26 +318,24 @@ fn instance(call: &GroupCall) -> &InstanceId {
 
 fn membership(details: &AutoScalingInstanceDetails) -> Option<(InstanceId, Membership)> {
     let id = InstanceId::parse(details.instance_id()?)?;
-    let membership = Membership {
-        group: GroupName::new(details.auto_scaling_group_name()?),
-        state: lifecycle_state(details.lifecycle_state().unwrap_or_default()),
-        healthy: healthy(details.health_status()),
-        pooled: ends_in_pool(details.lifecycle_state().unwrap_or_default()),
-    };
-    Some((id, membership))
+    let state = details.lifecycle_state().unwrap_or_default();
+    Some((id, in_group(details.auto_scaling_group_name()?, state, details.health_status())))
 }
 
 /// The same of an instance as its group lists it.
 fn member(group: &str, instance: &Instance) -> Option<(InstanceId, Membership)> {
     let id = InstanceId::parse(instance.instance_id()?)?;
     let state = instance.lifecycle_state().map(|state| state.as_str());
-    let membership = Membership {
+    Some((id, in_group(group, state.unwrap_or_default(), instance.health_status())))
+}
+
+fn in_group(group: &str, state: &str, health: Option<&str>) -> Membership {
+    Membership {
         group: GroupName::new(group),
-        state: lifecycle_state(state.unwrap_or_default()),
-        healthy: healthy(instance.health_status()),
-        pooled: ends_in_pool(state.unwrap_or_default()),
-    };
-    Some((id, membership))
+        state: lifecycle_state(state),
+        healthy: healthy(health),
+        pooled: ends_in_pool(state),
+    }
 }
 
 /// The API reference writes "Healthy" and "Unhealthy", answers come as "HEALTHY" too.

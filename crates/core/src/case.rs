@@ -211,7 +211,7 @@ fn is_unwritable(Facts { job, seen, now, .. }: Facts<'_>, presses: bool) -> bool
     // A webhook takes out what the API server then says is done; a controller takes every cordon off (gpu-operator#536).
     let is_undone = sightings.open_since.is_some_and(|since| {
         let unseen = if presses { UNSEEN_IN_A_HURRY } else { FAILED };
-        now >= since + unseen || sightings.reopened >= REOPENED
+        now >= since + unseen || job.memory.cooldown(&Key::Reopened).times >= REOPENED
     });
     seen.node.known().is_some() && (is_refused || is_undone)
 }

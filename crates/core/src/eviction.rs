@@ -107,9 +107,9 @@ impl Eviction {
         let Some(deadline) = deadline else { return };
         let Some(grace) = cut(ends_at, deadline, facts) else { return };
         self.heartbeat_first |= deadline.provisional;
-        let answer = facts.job.memory.answer(pod);
-        let rests_until = facts.job.memory.cooldown(&Key::Pod(pod.pod.uid.clone())).until;
-        if !deadline.provisional && !answer.cut && rests_until <= facts.now {
+        let memory = &facts.job.memory;
+        let rests = memory.pod_rests_until(pod) > facts.now;
+        if !deadline.provisional && !memory.answer(pod).cut && !rests {
             self.actions.push(Action::Delete { pod: pod.pod.clone(), grace });
         }
     }
@@ -177,7 +177,7 @@ impl Eviction {
 
     fn has_rested(&mut self, pod: &Pod, refused_by: Option<&Key>, facts: Facts<'_>) -> bool {
         let memory = &facts.job.memory;
-        let own = memory.cooldown(&Key::Pod(pod.pod.uid.clone())).until;
+        let own = memory.pod_rests_until(pod);
         let rests_until = refused_by.map_or(own, |key| own.max(memory.cooldown(key).until));
         if rests_until > facts.now {
             self.wake_at = earlier(self.wake_at, Some(rests_until));

@@ -60,8 +60,6 @@ pub struct Sightings {
     pub closed_at: Option<Timestamp>,
     /// Since when the node is seen open to new pods although we have written, or tried to write, that it is closed.
     pub open_since: Option<Timestamp>,
-    /// How often it was seen open after it had been closed: somebody takes the cordon off.
-    pub reopened: u32,
     /// Since when it is sure that there is no node.
     pub no_node_since: Option<Timestamp>,
     /// Several Ready nodes named the instance. One of them may be gone since, and nobody knows which was right.
@@ -135,7 +133,7 @@ pub enum Key {
     Node,
     /// That they cannot be written, whatever the node looks like by now.
     Unwritten,
-    /// That somebody undoes what was written.
+    /// That the node was seen open after it had been closed: somebody takes the cordon off.
     Reopened,
     /// A pod.
     Pod(PodUid),
@@ -219,6 +217,15 @@ impl Memory {
     /// The newest answer about a pod.
     pub(crate) fn answer(&self, pod: &Pod) -> PodAnswer {
         self.pods.get(&pod.pod.uid).cloned().unwrap_or_default()
+    }
+
+    /// Until when the pod rests, whatever else does. Nearly always none has been asked yet: that spares every pod of every
+    /// tick a key of its own.
+    pub(crate) fn pod_rests_until(&self, pod: &Pod) -> Timestamp {
+        if self.pods.is_empty() {
+            return Timestamp::default();
+        }
+        self.cooldown(&Key::Pod(pod.pod.uid.clone())).until
     }
 
     /// How this rests, if it does.

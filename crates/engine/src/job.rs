@@ -254,8 +254,10 @@ impl Task {
                 self.messages.insert(message, None);
                 let (instance, trigger) = (notice.instance.clone(), Trigger::of(&notice.kind));
                 let copy = !self.job.join(notice, delivery);
-                // A spot notice may join a removal whose targets a controller keeps putting back.
-                self.job.memory.cooldowns.retain(|key, _| copy || !matches!(key, Key::Deregistration(_)));
+                if !copy {
+                    // A spot notice may join a removal whose targets a controller keeps putting back.
+                    self.job.memory.cooldowns.retain(|key, _| !matches!(key, Key::Deregistration(_)));
+                }
                 self.permits.extend(permit.filter(|_| !copy));
                 self.shared.journal.record(Fact::Joined { instance, trigger, copy });
                 !copy

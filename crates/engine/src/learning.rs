@@ -231,14 +231,9 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     if let Seen::Known(member) = &seen.membership {
         memory.last_state = Some(member.state.clone());
     }
-    let closed_before = memory.sightings.closed_at;
+    let was_closed = memory.sightings.closed_at.is_some();
     learn_of_machine(&mut memory.sightings, instance, seen, now);
-    // Somebody has taken the cordon off, and it is on again: what came in between is no more than any other pod. Where that
-    // goes on, pods come back all the time.
-    if memory.sightings.closed_at.is_some() && closed_before.is_none() && memory.sightings.reopened <= 1 {
-        memory.evicted.clear();
-    }
-    learn_of_opening(memory, closed_before.is_some(), seen, now);
+    learn_of_opening(memory, was_closed, seen, now);
     memory.selected |= seen.node.known().is_some_and(|node| node.selected);
     // A reading of the hooks may be empty once. What is known of their timeouts is not forgotten for that.
     let says_less = |group: &Group| group.terminate_hooks.is_empty() && memory.group.is_some();
@@ -283,25 +278,27 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
 /// Takes in whether what was written to the node lasts.
 fn learn_of_opening(memory: &mut Memory, was_closed: bool, seen: &Observation, now: Timestamp) {
     let tried = memory.isolation_tried.is_some();
-    let sightings = &mut memory.sightings;
+    let is_closed = memory.sightings.closed_at.is_some();
+    let open_since = &mut memory.sightings.open_since;
     match &seen.node {
-        Seen::Known(_) if sightings.closed_at.is_none() && tried => {
-            sightings.open_since.get_or_insert(now);
+        Seen::Known(_) if !is_closed && tried => {
+            open_since.get_or_insert(now);
         }
-        Seen::Known(_) | Seen::Gone => sightings.open_since = None,
+        Seen::Known(_) | Seen::Gone => *open_since = None,
         Seen::Unknown => {}
     }
-    if was_closed && sightings.closed_at.is_none() && tried {
-        sightings.reopened += 1;
-        // The first time it is closed again at once.
-        let again = Repeat::Again(Pause::NodeRefused, Key::Reopened);
-        let pause = if sightings.reopened == 1 {
-            Duration::ZERO
-        } else {
-            retry::pause(&again, sightings.reopened - 1)
-        };
-        let cooldown = Cooldown { times: sightings.reopened, since: now, until: now + pause };
-        memory.cooldowns.insert(Key::Reopened, cooldown);
+    let reopened = memory.cooldown(&Key::Reopened).times;
+    match (was_closed, is_closed) {
+        // It is on again: what came in between is no more than any other pod. Where that goes on, pods come back all the time.
+        (false, true) if reopened <= 1 => memory.evicted.clear(),
+        (true, false) if tried => {
+            // The first time it is closed again at once.
+            let again = Repeat::Again(Pause::NodeRefused, Key::Reopened);
+            let pause = if reopened == 0 { Duration::ZERO } else { retry::pause(&again, reopened) };
+            let cooldown = Cooldown { times: reopened + 1, since: now, until: now + pause };
+            memory.cooldowns.insert(Key::Reopened, cooldown);
+        }
+        _ => {}
     }
 }
 

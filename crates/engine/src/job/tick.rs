@@ -44,7 +44,7 @@ impl Task {
         step(&self.job, seen, &self.shared.policy, now)
     }
 
-    /// What refuses evictions is asked again when pods around it have changed.
+    /// What refuses evictions is asked again when a pod of its namespace has become ready.
     pub(super) fn learn_of_readiness(&mut self, now: Timestamp) {
         for (namespace, readiness) in &mut self.refusing {
             if readiness.has_changed().is_ok_and(|changed| changed) {

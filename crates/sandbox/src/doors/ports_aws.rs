@@ -15,7 +15,6 @@ use offramp_engine::{
 };
 
 use crate::witness::WorkerCall;
-use crate::world::OUT_OF_SCOPE;
 use crate::world::balancers;
 use crate::world::groups::{self, ActionResult, ActivityStatus, Answer, MemberState, Transition};
 use crate::{Sandbox, World};
@@ -53,11 +52,11 @@ impl Groups for Sandbox {
         let hooks = self.call("autoscaling.DescribeLifecycleHooks", false, look).await?.unwrap_or_default();
         let terminating = hooks.into_iter().filter(|hook| hook.transition == Transition::Terminating);
         Ok(Some(Group {
+            in_scope: spec.is_in_scope(),
             name: spec.name,
             terminate_hooks: terminating.map(hook_spec).collect(),
             capacity_rebalancing: spec.capacity_rebalancing,
             managed: spec.tags.contains_key("eks:nodegroup-name"),
-            in_scope: !spec.tags.contains_key(OUT_OF_SCOPE),
             target_groups: spec.target_groups,
         }))
     }
@@ -65,10 +64,8 @@ impl Groups for Sandbox {
     async fn out_of_service(&self) -> Result<Vec<(InstanceId, Membership)>, Fault> {
         let look = |world: &mut World| {
             let described = world.groups.described(world.now()).into_iter();
-            let in_scope = |name: &GroupName| {
-                let group = world.groups.get(name);
-                group.is_some_and(|group| !group.spec.tags.contains_key(OUT_OF_SCOPE))
-            };
+            let in_scope =
+                |name: &GroupName| world.groups.get(name).is_some_and(|group| group.spec.is_in_scope());
             let described = described.filter(|(_, described)| in_scope(&described.group));
             let members = described.map(|(id, described)| (id, membership(described)));
             members.filter(|(_, member)| member.state != LifecycleState::InService).collect()

@@ -20,7 +20,7 @@ use offramp_core::{
     ClusterName, GroupName, HookName, HookToken, InstanceId, TargetGroupArn, Timestamp, Zone,
 };
 
-use super::World;
+use super::{OUT_OF_SCOPE, World};
 pub use actions::Answer;
 pub use activities::{Activity, ActivityStatus};
 pub use refusal::Refusal;
@@ -215,6 +215,13 @@ pub(crate) enum Due {
     Proceed(GroupName, InstanceId),
     /// Health checks find that a member has ended.
     Lost(InstanceId),
+}
+
+impl GroupSpec {
+    /// Where scope needs a group tag, it has the tag.
+    pub fn is_in_scope(&self) -> bool {
+        !self.tags.contains_key(OUT_OF_SCOPE)
+    }
 }
 
 impl Hook {
