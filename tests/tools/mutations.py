@@ -188,6 +188,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many blocks at once")
     parser.add_argument("--no-tests", dest="tests", action="store_false", help="ask no tests")
     parser.add_argument("--no-scenarios", dest="scenarios", action="store_false", help="ask no scenarios")
+    parser.add_argument("--first", action="store_true", help="once the worlds or a scenario notice, ask nobody else")
     parser.add_argument("--only", action="append", help="those mutations whose name contains this; may be repeated")
     parser.add_argument("--check", action="store_true", help="only whether the table fits the code")
     return parser.parse_args()
@@ -205,11 +206,13 @@ def main() -> int:
         return 0
 
     def look(crates: set[str]) -> Row:
-        tests = find_by_tests(copy, crates) if options.tests else NOT_ASKED
-        scenarios = find_by_scenarios(copy) if options.scenarios else NOT_ASKED
-        worlds = NOT_ASKED
+        tests = scenarios = worlds = NOT_ASKED
         if options.seeds:
             worlds = find_by_worlds(copy, options.seeds, options.block, options.jobs)
+        if options.scenarios and not (options.first and worlds[0]):
+            scenarios = find_by_scenarios(copy)
+        if options.tests and not (options.first and (worlds[0] or scenarios[0])):
+            tests = find_by_tests(copy, crates)
         return tests, scenarios, worlds
 
     mutations = [
