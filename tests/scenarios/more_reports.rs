@@ -1,12 +1,15 @@
 //! Public bug reports that nobody had tried here. Each names its report; the right value stands in the assertions.
 
+use std::time::Duration;
+
 use offramp_core::{InstanceId, NodeName, PodRef};
-use offramp_sandbox::World;
-use offramp_sandbox::fleet::App;
+use offramp_sandbox::faults::Injected;
+use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::cluster::{Ending, NodePatch, Pod, WorkloadKind};
+use offramp_sandbox::{Delays, Fleet, World};
 
 use super::reports::{answers, outcomes, scale_in, told, workers};
-use super::script::{Scene, seconds};
+use super::script::{START, Scene, seconds};
 
 /// kubernetes/kubernetes#80389, kubernetes/kubernetes#72320, berops/claudie#1508: of two pods behind one budget, one does
 /// not become ready on this node. The budget lets that one go as soon as enough others are ready, and the other
@@ -89,6 +92,32 @@ async fn a_controller_that_takes_every_cordon_off() {
     assert!(evictions <= 4, "two pods, and each of their like once more: {text}");
     assert_eq!(answers(&mut scene), 1, "{text}");
     assert!(!text.contains("has timed out"), "{text}");
+}
+
+/// HubSpot/Baragon#369: the last two targets of a group leave at once, and each counts on the other. The cordon of the
+/// first is slow: the second sees no record on its node, and takes its own target out. What the first read of the
+/// balancer before that is no witness that the second still serves.
+#[tokio::test(start_paused = true)]
+async fn the_last_two_targets_do_not_count_on_each_other() {
+    let web = App { entrance: Some(Entrance::new(30_080, 20.0)), ..App::new("web", 2) };
+    let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(Pool::new("workers", 2)).app(web);
+    let mut scene = Scene::new(fleet);
+    scene.pass(seconds(60)).await;
+    let slow = Injected::Delay(Duration::from_millis(1_500));
+    scene.sandbox.with(|world| world.faults.inject("kubernetes.PATCH node", 1, slow));
+    scene.start_worker();
+    let members = scene.instances("workers");
+    for id in &members {
+        scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
+        scene.pass(Duration::from_millis(500)).await;
+    }
+    scene.pass(seconds(30)).await;
+    let is_out = |id: &&InstanceId| {
+        let line = format!("{id} is deregistered from blue-web");
+        scene.sandbox.peek(|world| told(world, &line)).is_some()
+    };
+    let out = members.iter().filter(is_out).count();
+    assert_eq!(out, 1, "{}", scene.transcript());
 }
 
 /// The pods of a workload on the node of an instance, in the order in which the API server lists them.

@@ -82,6 +82,13 @@ impl Groups for AutoScaling {
                 .iter()
                 .map(|arn| TargetGroupArn::new(arn.as_str()))
                 .collect(),
+            leaving: described
+                .instances()
+                .iter()
+                .filter_map(|instance| member(name.as_str(), instance))
+                .filter(|(_, member)| member.state.is_leaving())
+                .map(|(id, _)| id)
+                .collect(),
         }))
     }
 

@@ -125,7 +125,7 @@ impl<'a> Case<'a> {
         let mut with_ends = record.clone();
         for claim in &self.claims {
             let Entitlement::Ended(outcome) = claim.entitlement else { continue };
-            if outcome == Ended::LeftIsolated || state.is_some_and(|state| !state.is_leaving()) {
+            if outcome == Ended::LeftIsolated || state.is_some_and(|state| !state.has_left()) {
                 let end = EntryEnd { outcome, state: state.cloned(), at: self.facts.now };
                 with_ends.end(claim.notice, &end, self.facts);
             }

@@ -1,5 +1,7 @@
 //! The safety gate: not the last healthy target, while time allows.
 
+use std::time::Duration;
+
 use crate::*;
 
 /// The first target group that would be left without a healthy target we can count on, if any. It
@@ -7,28 +9,40 @@ use crate::*;
 ///
 /// Jobs and replicas agree without talking: who has the earlier record goes first, the instance id
 /// decides between equals, and the last one waits.
-pub(crate) fn closed_by<'a>(
-    instance: &InstanceId,
-    leaving_since: Timestamp,
-    seen: &'a Observation,
-) -> Option<&'a TargetGroupArn> {
+pub(crate) fn closed_by<'a>(turn: &Turn<'_>, seen: &'a Observation) -> Option<&'a TargetGroupArn> {
     let Seen::Known(groups) = &seen.target_groups else { return None };
-    groups.iter().find(|group| is_last(instance, leaving_since, group)).map(|group| &group.arn)
+    groups.iter().find(|group| turn.is_last(group)).map(|group| &group.arn)
 }
 
-fn is_last(instance: &InstanceId, leaving_since: Timestamp, group: &TargetGroup) -> bool {
-    let healthy = group.targets.iter().filter(|target| target.health == TargetHealth::Healthy);
-    let (own, others): (Vec<&Target>, Vec<&Target>) =
-        healthy.partition(|target| target.instance == *instance);
-    own.iter().any(|own| {
-        let same_place = |other: &Target| group.cross_zone || other.zone == own.zone;
-        !others.iter().any(|other| same_place(other) && counted_on(other, instance, leaving_since))
-    })
+/// When an instance may go.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) instance: &'a InstanceId,
+    pub(crate) leaving_since: Timestamp,
+    /// Who goes after this one is known: it has been seen as leaving for [`SHOWN`].
+    pub(crate) is_shown: bool,
 }
 
-fn counted_on(other: &Target, instance: &InstanceId, leaving_since: Timestamp) -> bool {
-    match other.leaving_since {
-        Some(since) => (since, &other.instance) > (leaving_since, instance),
-        None => !other.set_aside,
+/// Whoever did not see the record of this node when it passed the gate has put its label on by then, and that is seen: a
+/// record may be older than the PATCH that brought it, which took its time (Baragon#369). A watch shows a write within
+/// some 100 ms.
+pub(crate) const SHOWN: Duration = Duration::from_secs(3);
+
+impl Turn<'_> {
+    fn is_last(&self, group: &TargetGroup) -> bool {
+        let healthy = group.targets.iter().filter(|target| target.health == TargetHealth::Healthy);
+        let (own, others): (Vec<&Target>, Vec<&Target>) =
+            healthy.partition(|target| target.instance == *self.instance);
+        own.iter().any(|own| {
+            let same_place = |other: &Target| group.cross_zone || other.zone == own.zone;
+            !others.iter().any(|other| same_place(other) && self.counts_on(other))
+        })
+    }
+
+    fn counts_on(&self, other: &Target) -> bool {
+        match other.leaving_since {
+            Some(since) => self.is_shown && (since, &other.instance) > (self.leaving_since, self.instance),
+            None => !other.set_aside,
+        }
     }
 }

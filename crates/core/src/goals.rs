@@ -163,7 +163,10 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     };
     // There may be something to undo: an hour more than the longest patience, then the sweep.
     let patient = now < job.since() + policy.patience * 2;
+    // The record stays, and the sweep finds it.
+    let gives_up = job.memory.returning_since.is_some_and(|since| now >= since + policy.patience * 3);
     match &seen.node {
+        Seen::Known(node) if has_ours(node, case) && gives_up => Some(Course::Over(Reason::NotUndone)),
         Seen::Known(node) if has_ours(node, case) => {
             Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
         }

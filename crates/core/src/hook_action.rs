@@ -34,14 +34,10 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     if !continued && (!refused || seen.is_in_service()) {
         return None;
     }
-    // What was seen may have been served before, by a worker that had its message.
-    let redelivered = job.delivery_of(notice).redelivered || notice.is_seen();
+    let redelivered = is_redelivered(notice, job);
     let ended = if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
-        // Refused each time: it was not our answer. Another worker may have given it, before it went away, or we
-        // did for a newer action of this hook.
-        let may_be_ours = calls_of_hook(&hook.key, job).any(|calls| calls.continued.is_some() || calls.lost);
-        let may_be_ours = may_be_ours || redelivered;
-        if may_be_ours { Ended::Answered } else { Ended::WithoutOurAnswer }
+        // Refused each time: it was not our answer.
+        if may_be_ours(notice, hook, job) { Ended::Answered } else { Ended::WithoutOurAnswer }
     } else if refused && is_superseded(&hook.key, job) {
         Ended::WasNotOpen
     } else if refused && is_deleted(hook, facts) {
@@ -52,6 +48,22 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
         return continued.then_some(Entitlement::Confirms);
     };
     Some(Entitlement::Ended(if ended == Ended::Answered && continued { as_answered(facts) } else { ended }))
+}
+
+/// The action is over, and this job has given it no answer: the calls were denied, or nobody was there to make them.
+pub(crate) fn without_us(ended: Ended, notice: &Notice, hook: &Hook, job: &Job) -> Entitlement {
+    Entitlement::Ended(if may_be_ours(notice, hook, job) { ended } else { Ended::WithoutOurAnswer })
+}
+
+/// Another worker may have given the answer, before it went away, or we did for a newer action of this hook.
+fn may_be_ours(notice: &Notice, hook: &Hook, job: &Job) -> bool {
+    let answered = calls_of_hook(&hook.key, job).any(|calls| calls.continued.is_some() || calls.lost);
+    answered || is_redelivered(notice, job)
+}
+
+/// What was seen may have been served before, by a worker that had its message.
+fn is_redelivered(notice: &Notice, job: &Job) -> bool {
+    job.delivery_of(notice).redelivered || notice.is_seen()
 }
 
 /// What our answer was worth: nobody knows what ran on a living instance that we know no node of.

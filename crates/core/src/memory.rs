@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::*;
 
-/// Losing it costs a repeated call or a repeated wait, never a wrong one.
+/// Losing it costs a repeated call or a repeated wait: what a conclusion needs is seen anew, mostly after the time that it took
+/// before. Not recovered is what nobody can see any more, such as the grace of pods whose node has gone: there the hook
+/// is held for longer, and ends under another name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// What came of our calls, by hook.
@@ -47,6 +49,8 @@ pub struct Memory {
     pub selected: bool,
     /// How often ELB said of a registration that it cannot be: the instance or the target group is gone.
     pub unregistrable: BTreeMap<TargetKey, u32>,
+    /// Since when what was done is being undone.
+    pub returning_since: Option<Timestamp>,
     /// What rests, and until when.
     pub cooldowns: BTreeMap<Key, Cooldown>,
 }

@@ -99,7 +99,8 @@ pub struct Node {
     pub silent: bool,
     /// Since when the Ready condition is what it is.
     pub ready_since: Timestamp,
-    /// When its kubelet last wrote its status, by its own clock: every five minutes, and at changes.
+    /// When its kubelet last wrote its status, every five minutes and at changes: by our clock, when the watch showed it; where
+    /// nobody saw that, by its own, and not later than now.
     pub renewed_at: Timestamp,
     /// `spec.unschedulable`.
     pub cordoned: bool,
@@ -231,8 +232,13 @@ pub enum LifecycleState {
 }
 
 impl LifecycleState {
-    /// The group ends the instance, and no hook holds it any more.
+    /// The group ends the instance, or moves it into its warm pool.
     pub const fn is_leaving(&self) -> bool {
+        matches!(self, Self::TerminatingWait | Self::WarmedPendingWait) || self.has_left()
+    }
+
+    /// The group ends the instance, and no hook holds it any more.
+    pub const fn has_left(&self) -> bool {
         matches!(self, Self::Terminating | Self::TerminatingProceed | Self::Terminated)
     }
 }
@@ -252,6 +258,8 @@ pub struct Group {
     pub in_scope: bool,
     /// The target groups attached to it.
     pub target_groups: Vec<TargetGroupArn>,
+    /// Its members that it ends.
+    pub leaving: BTreeSet<InstanceId>,
 }
 
 /// One lifecycle hook as configured.
@@ -313,9 +321,9 @@ pub struct Target {
     pub zone: Option<Zone>,
     /// Its health.
     pub health: TargetHealth,
-    /// The node behind it is cordoned or labelled by somebody else, so that it is not counted on.
+    /// The node behind it is cordoned or labelled, its group ends it, or its cluster is out of sync: nobody counts on it.
     pub set_aside: bool,
-    /// The node behind it has our record, since then.
+    /// The node behind it has our record, or its job is here, since then; and it has not passed the gate.
     pub leaving_since: Option<Timestamp>,
 }
 

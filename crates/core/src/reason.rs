@@ -118,4 +118,6 @@ pub enum Reason {
         /// How many claims are left.
         claims: usize,
     },
+    /// What was done should be undone, and for too long it could not be.
+    NotUndone,
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::announcement::EventReason;
 use crate::arrival::{Alive, Arrival, Input};
 use crate::clock::Clock;
+use crate::departures::Departure;
 use crate::fact::Fact;
 use crate::journal::Journal;
 use crate::lease::Order;
@@ -101,6 +102,7 @@ struct Task {
     permits: Vec<Arc<OwnedSemaphorePermit>>,
     cluster: Option<Arc<dyn Cluster>>,
     node_seen: bool,
+    departure: Departure,
     stage: Option<(Stage, Timestamp)>,
     /// The newest deadline that a step named.
     deadline: Option<Timestamp>,
@@ -144,6 +146,7 @@ impl Task {
             trigger: Trigger::of(&notice.kind),
             copy: false,
         });
+        let departure = shared.observer.departures.of(&notice.instance);
         Self {
             pauses: GrowingPauses::new(notice.instance.as_str()),
             job: Job::new(notice, delivery),
@@ -152,6 +155,7 @@ impl Task {
             permits: permit.into_iter().collect(),
             cluster: None,
             node_seen: false,
+            departure,
             stage: None,
             deadline: None,
             remainder: None,

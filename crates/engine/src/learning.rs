@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use offramp_core::{
-    AcceptedEnd, Action, ActionResult, Cooldown, Ending, Evictions, Failure, Group, HookCalls, InstanceId,
-    Key, Memory, NodeDoubt, NodeWrite, Observation, Outcome, Pause, Pod, PodAnswer, PodUid, Repeat, Seen,
-    Sightings, TargetHealth, Timestamp, Unwritten,
+    AcceptedEnd, Action, ActionResult, Cooldown, Ending, Evictions, Failure, Goal, Group, HookCalls,
+    InstanceId, Key, Memory, NodeDoubt, NodeWrite, Observation, Outcome, Pause, Pod, PodAnswer, PodUid,
+    Repeat, Seen, Sightings, TargetHealth, Timestamp, Unwritten,
 };
 
 use crate::retry;
@@ -76,6 +76,11 @@ pub fn learn_of_outcome(
         | Action::Register(_) => {}
     }
     rest(memory, action, outcome, now);
+}
+
+/// Takes in what the job is for now.
+pub(crate) fn learn_of_goal(memory: &mut Memory, goal: Goal, now: Timestamp) {
+    memory.returning_since = (goal == Goal::Return).then(|| memory.returning_since.unwrap_or(now));
 }
 
 /// What is taken, or would have been, proves that the node can be written.

@@ -13,6 +13,7 @@ mod batch;
 mod clock;
 mod dead_letters;
 mod defaults;
+mod departures;
 mod fact;
 mod gauges;
 mod intake;
@@ -70,6 +71,7 @@ pub use unfinished::{Unfinished, UnfinishedKind};
 
 use batch::Calls;
 use dead_letters::DeadLetters;
+use departures::Departures;
 use gauges::Gauges;
 use intake::Intake;
 use job::Shared;
@@ -233,8 +235,12 @@ impl Engine {
         tasks.spawn("leases", leases.run(inbox));
 
         let (arrivals, arrivals_inbox) = mpsc::channel(settings.permits.max(1));
-        let observer =
-            Observer { calls, clusters: Clusters(clusters), target_groups: settings.target_groups };
+        let observer = Observer {
+            calls,
+            clusters: Clusters(clusters),
+            target_groups: settings.target_groups,
+            departures: Departures::new(),
+        };
         let shared = Shared {
             observer,
             policy,

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offramp_core::{
-    AccountRegion, Deregistration, GroupName, Job, Node, Observation, Seen, Target, TargetGroup,
+    AccountRegion, Deregistration, GroupName, InstanceId, Job, Node, Observation, Seen, Target, TargetGroup,
     TargetGroupArn, TargetHealth, Timestamp, demands,
 };
 
 use crate::batch::Calls;
+use crate::departures::Departures;
 use crate::place::region_of;
 use crate::ports::{Cluster, Fault, NodeSummary, TargetState};
 use crate::routing::Clusters;
@@ -19,6 +20,7 @@ pub(crate) struct Observer {
     pub(crate) clusters: Clusters,
     /// Target groups that the configuration names, beside those attached to a group.
     pub(crate) target_groups: Vec<TargetGroupArn>,
+    pub(crate) departures: Departures,
 }
 
 impl Observer {
@@ -77,10 +79,11 @@ impl Observer {
         let named = membership.known().map(|member| member.group.clone());
         let group = match named.or_else(|| hook_group(job)) {
             Some(name) => {
-                // Whether a hook whose call was refused is still there: no older reading tells.
-                let refused_at = job.memory.hooks.values().filter_map(|calls| calls.refused).max();
+                // Whether a hook whose call was refused is still there, and who else leaves: no older reading tells.
+                let refused = job.memory.hooks.values().filter_map(|calls| calls.refused);
+                let read_after = refused.chain(job.hooks().map(|(notice, _)| notice.at)).max();
                 let group =
-                    self.calls.groups.ask_since(account_region, name, refused_at.unwrap_or_default()).await;
+                    self.calls.groups.ask_since(account_region, name, read_after.unwrap_or_default()).await;
                 seen(group.map(|group| group.map(|group| (*group).clone())), &mut faults)
             }
             // In no group and named by none.
@@ -96,10 +99,11 @@ impl Observer {
                 let mut attached = group.known().map_or_else(Vec::new, |group| group.target_groups.clone());
                 // What we deregistered has to be seen even where nothing else leads there any more.
                 attached.extend(deregistered.into_iter().map(|key| key.group));
+                let leaving = group.known().map(|group| &group.leaving);
                 attached.sort();
                 attached.dedup();
                 let (groups, mut unread, missing) =
-                    self.target_groups(job, account_region, &attached, &mut faults).await;
+                    self.target_groups(job, account_region, &attached, leaving, &mut faults).await;
                 // Those that are attached to it. What is configured or recorded does not wait for them.
                 unread += usize::from(group == Seen::Unknown);
                 (groups, unread, missing)
@@ -126,6 +130,7 @@ impl Observer {
         job: &Job,
         account_region: &AccountRegion,
         attached: &[TargetGroupArn],
+        leaving: Option<&BTreeSet<InstanceId>>,
         faults: &mut Vec<Fault>,
     ) -> (Seen<Vec<TargetGroup>>, usize, BTreeSet<TargetGroupArn>) {
         let here = |arn: &&TargetGroupArn| {
@@ -147,7 +152,7 @@ impl Observer {
                     balancer: settings.balancer,
                     cross_zone: settings.cross_zone,
                     deregistration_delay: settings.deregistration_delay,
-                    targets: self.targets(job, &health),
+                    targets: self.targets(job, &health, leaving),
                 }),
                 (Seen::Gone, _) | (_, Seen::Gone) => {
                     missing.insert(arn.clone());
@@ -161,26 +166,36 @@ impl Observer {
     /// The targets of the instance, and while one of them is healthy, those of the others: who could stand
     /// in matters only as long as there is traffic to take over. In a storm most jobs have their target
     /// draining for minutes, and each would look at hundreds of nodes at every change of a pod.
-    fn targets(&self, job: &Job, health: &[TargetState]) -> Vec<Target> {
+    fn targets(
+        &self,
+        job: &Job,
+        health: &[TargetState],
+        leaving: Option<&BTreeSet<InstanceId>>,
+    ) -> Vec<Target> {
         let own = |target: &TargetState| target.instance == job.instance;
         let serves = health.iter().any(|target| own(target) && target.health == TargetHealth::Healthy);
-        health.iter().filter(|target| serves || own(target)).map(|target| self.target(target)).collect()
+        health
+            .iter()
+            .filter(|target| serves || own(target))
+            .map(|target| self.target(target, leaving))
+            .collect()
     }
 
-    /// A target with what the watches know of the node behind it, which the gate counts on.
-    fn target(&self, target: &TargetState) -> Target {
-        let node = self.clusters.0.iter().find_map(|cluster| cluster.summary(&target.instance));
-        let (zone, set_aside, leaving_since) = match node {
-            Some(NodeSummary { zone, set_aside, leaving_since }) => (zone, set_aside, leaving_since),
-            None => (None, false, None),
-        };
+    /// A target with what is known of the node behind it, which the gate counts on: by the watches, by the group, and by
+    /// the other jobs. Where a cluster is out of sync nobody knows what it has done to a node of its own.
+    fn target(&self, target: &TargetState, leaving: Option<&BTreeSet<InstanceId>>) -> Target {
+        let clusters = &self.clusters.0;
+        let node = clusters.iter().find_map(|cluster| cluster.summary(&target.instance));
+        let is_nowhere = node.is_none() && clusters.iter().any(|cluster| !cluster.in_sync());
+        let is_ended = leaving.is_some_and(|leaving| leaving.contains(&target.instance));
+        let node = node.unwrap_or(NodeSummary { zone: None, set_aside: is_nowhere, leaving_since: None });
         Target {
             instance: target.instance.clone(),
             port: target.port,
-            zone: target.zone.clone().or(zone),
+            zone: target.zone.clone().or(node.zone),
             health: target.health,
-            set_aside,
-            leaving_since,
+            set_aside: node.set_aside || is_ended,
+            leaving_since: node.leaving_since.or_else(|| self.departures.since(&target.instance)),
         }
     }
 }

@@ -280,7 +280,8 @@ pub struct NodeSummary {
     pub zone: Option<Zone>,
     /// Cordoned, or excluded from load balancers.
     pub set_aside: bool,
-    /// It has our record, since then.
+    /// It has our record, since then, and has not passed the gate: that is the label's to say, because a record may be older
+    /// than the write that brought it.
     pub leaving_since: Option<Timestamp>,
 }
 
@@ -289,7 +290,7 @@ impl From<&Node> for NodeSummary {
         Self {
             zone: node.zone.clone(),
             set_aside: node.cordoned || node.excluded,
-            leaving_since: node.record.as_ref().map(|record| record.since),
+            leaving_since: node.record.as_ref().filter(|_| !node.excluded).map(|record| record.since),
         }
     }
 }

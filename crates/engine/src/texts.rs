@@ -137,6 +137,9 @@ impl InWords for Reason {
             Self::Served => "everything owed for the interruption is done".to_owned(),
             Self::Over(ended) => ended.in_words(),
             Self::Undone(why) => why.in_words(),
+            Self::NotUndone => {
+                "the node should be back in service, and could not be written: it stays isolated".to_owned()
+            }
             Self::Withdrawn { why, claims } => {
                 format!("{}; the node stays isolated for {}", why.in_words(), counted(*claims, "other claim"))
             }

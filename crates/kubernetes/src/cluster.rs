@@ -102,9 +102,10 @@ impl KubernetesCluster {
             pod_lists: Semaphore::new(POD_LISTS_IN_FLIGHT),
             lists_cheaply: OnceCell::new(),
             announcer,
-            clock,
+            clock: clock.clone(),
             metrics: metrics.clone(),
         };
+        let dates = clock;
         let runs = async move {
             let nodes = Watch {
                 cluster: name.clone(),
@@ -113,7 +114,7 @@ impl KubernetesCluster {
                 metrics: metrics.clone(),
                 connection: Arc::clone(&connection),
                 pace,
-                read: |node| nodes::read(node, selector.as_ref()),
+                read: |node| nodes::read(node, selector.as_ref(), dates.now()),
                 tell: |news| view.on_nodes(news),
                 complaints: Arc::clone(&complaints),
                 progress: Arc::clone(&proofs.nodes),

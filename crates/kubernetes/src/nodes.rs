@@ -17,6 +17,10 @@ pub(crate) struct WatchedNode {
     /// What the machine's firmware says that it is, where it says so.
     pub(crate) hardware: Option<String>,
     pub(crate) created: Timestamp,
+    /// When its kubelet wrote its status for the last time, by the clock of its machine.
+    pub(crate) written_at: Timestamp,
+    /// When this was read, by ours.
+    pub(crate) read_at: Timestamp,
     pub(crate) node: Node,
 }
 
@@ -52,6 +56,16 @@ impl WatchedNode {
     /// The instance that it names.
     pub(crate) fn instance(&self) -> Option<&InstanceId> {
         if let Machine::Instance(instance) = &self.machine { Some(instance) } else { None }
+    }
+
+    /// A status that is new to the watch was written a moment ago, whatever the clock of its machine says: one may be minutes
+    /// ahead (kubernetes#6193). Of what is listed nobody knows for how long it has been there.
+    pub(crate) fn renew(&mut self, before: Option<&Self>, is_listed: bool) {
+        self.node.renewed_at = match before {
+            Some(before) if before.written_at == self.written_at => before.node.renewed_at,
+            Some(_) if !is_listed => self.read_at,
+            Some(_) | None => self.written_at.min(self.read_at),
+        };
     }
 
     /// Nothing has changed that a job could care about. The kubelet writes its node's status every few
@@ -94,6 +108,7 @@ const READINESS: &str = "readiness.k8s.io/";
 pub(crate) fn read(
     node: k8s_openapi::api::core::v1::Node,
     selector: Option<&Selector>,
+    read_at: Timestamp,
 ) -> Option<WatchedNode> {
     let spec = node.spec.unwrap_or_default();
     let created = node.metadata.creation_timestamp.clone();
@@ -103,7 +118,8 @@ pub(crate) fn read(
     let status = node.status.unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-    let renewed = ready.and_then(|ready| ready.last_heartbeat_time.clone());
+    let written = ready.and_then(|ready| ready.last_heartbeat_time.as_ref());
+    let written_at = Timestamp::from_millis(written.map_or(0, |at| at.0.as_millisecond()));
     // A node that has just registered has no condition yet: it is not Ready since it was made.
     let since = ready.and_then(|ready| ready.last_transition_time.clone());
     let since = since.or(node.metadata.creation_timestamp);
@@ -111,6 +127,8 @@ pub(crate) fn read(
         machine: machine_of(spec.provider_id.as_deref().unwrap_or_default()),
         hardware: status.node_info.as_ref().and_then(hardware),
         created: Timestamp::from_millis(created.map_or(0, |at| at.0.as_millisecond())),
+        written_at,
+        read_at,
         node: Node {
             name: NodeName::new(node.metadata.name?),
             zone: labels.get("topology.kubernetes.io/zone").map(|zone| Zone::new(zone.as_str())),
@@ -118,7 +136,7 @@ pub(crate) fn read(
             silent: ready.is_none_or(|ready| ready.status == "Unknown"),
             unready_for_pods: taints.iter().any(|taint| taint.key.starts_with(READINESS)),
             ready_since: Timestamp::from_millis(since.map_or(0, |since| since.0.as_millisecond())),
-            renewed_at: Timestamp::from_millis(renewed.map_or(0, |at| at.0.as_millisecond())),
+            renewed_at: written_at.min(read_at),
             cordoned: spec.unschedulable.unwrap_or(false),
             // The key counts: controllers differ in what they make of a value such as `false`.
             excluded: labels.contains_key(EXCLUDE_LABEL),
@@ -188,7 +206,8 @@ mod tests {
             "spec": spec,
             "status": { "conditions": conditions },
         });
-        read(serde_json::from_value(node).unwrap(), Some(&crate::selector::parse("pool=web").unwrap()))
+        let selector = crate::selector::parse("pool=web").unwrap();
+        read(serde_json::from_value(node).unwrap(), Some(&selector), Timestamp::from_millis(130_000))
     }
 
     #[test]
@@ -219,7 +238,9 @@ mod tests {
         };
         let machine = Machine::Instance(InstanceId::parse("i-0b1c2d3e4f5061728").unwrap());
         let created = Timestamp::from_millis(5_000);
-        assert_eq!(read, Some(WatchedNode { machine, hardware: None, created, node: expect }));
+        let (written_at, read_at) = (Timestamp::from_millis(120_000), Timestamp::from_millis(130_000));
+        let expect = WatchedNode { machine, hardware: None, created, written_at, read_at, node: expect };
+        assert_eq!(read, Some(expect));
     }
 
     #[test]

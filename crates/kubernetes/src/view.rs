@@ -161,15 +161,19 @@ impl View {
         self.update(|state| match news {
             News::Listed(nodes) => {
                 state.synced.nodes = true;
-                state.nodes.clear();
+                let before = std::mem::take(&mut state.nodes);
                 state.by_instance.clear();
                 state.unidentified.clear();
-                for node in nodes {
+                for mut node in nodes {
+                    node.renew(before.get(&node.node.name), true);
                     state.put_node(node);
                 }
                 Touched::Everything
             }
-            News::Changed(node) => state.put_node(node),
+            News::Changed(mut node) => {
+                node.renew(state.nodes.get(&node.node.name), false);
+                state.put_node(node)
+            }
             News::Deleted(node) => state.drop_node(&node.node.name),
             News::Unread { name, .. } => state.drop_node(&NodeName::new(name)),
             News::InSync => turn(&mut state.synced.nodes, true),
@@ -389,7 +393,31 @@ mod tests {
             "metadata": { "name": name, "resourceVersion": version },
             "spec": { "providerID": format!("aws:///a/{}", instance(n)) },
         });
-        crate::nodes::read(serde_json::from_value(node).unwrap(), None).unwrap()
+        crate::nodes::read(serde_json::from_value(node).unwrap(), None, Timestamp::default()).unwrap()
+    }
+
+    /// kubernetes#6193: a kubelet whose clock is ten minutes ahead, or behind.
+    #[test]
+    fn a_status_is_as_old_as_its_sight() {
+        let view = View::default();
+        let read = |written_at: i64, read_at: i64| {
+            let node = node("n1", 1, "1");
+            let [written_at, read_at] = [written_at, read_at].map(Timestamp::from_millis);
+            WatchedNode { written_at, read_at, ..node }
+        };
+        let renewed = || view.node(&instance(1)).known().unwrap().renewed_at.as_millis();
+        view.on_nodes(News::Listed(vec![read(700, 100)]));
+        assert_eq!(renewed(), 100, "not later than now");
+        view.on_nodes(News::Changed(read(700, 300)));
+        assert_eq!(renewed(), 100, "something else has changed");
+        view.on_nodes(News::Listed(vec![read(700, 350)]));
+        assert_eq!(renewed(), 100, "nothing has changed");
+        view.on_nodes(News::Changed(read(1_000, 400)));
+        assert_eq!(renewed(), 400);
+        view.on_nodes(News::Changed(read(90, 500)));
+        assert_eq!(renewed(), 500, "its clock was set right, and is behind now");
+        view.on_nodes(News::Listed(vec![read(95, 900)]));
+        assert_eq!(renewed(), 95, "nobody knows when it was written, but by that");
     }
 
     #[test]

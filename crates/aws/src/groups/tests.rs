@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offramp_engine::Sessions as _;
@@ -116,7 +117,10 @@ fn group_xml(tags: &[(&str, &str)]) -> (u16, String) {
     let result = format!(
         "<AutoScalingGroups><member><AutoScalingGroupName>workers</AutoScalingGroupName><MinSize>1</MinSize>\
          <MaxSize>9</MaxSize><DesiredCapacity>3</DesiredCapacity><DefaultCooldown>300</DefaultCooldown>\
-         <AvailabilityZones><member>eu-west-1b</member></AvailabilityZones><Instances/>\
+         <AvailabilityZones><member>eu-west-1b</member></AvailabilityZones><Instances>\
+         <member><InstanceId>i-0b1c2d3e4f5061728</InstanceId><LifecycleState>Terminating:Wait</LifecycleState></member>\
+         <member><InstanceId>i-0b1c2d3e4f5061729</InstanceId><LifecycleState>InService</LifecycleState></member>\
+         </Instances>\
          <HealthCheckType>EC2</HealthCheckType><CreatedTime>2026-03-01T08:00:00Z</CreatedTime>\
          <CapacityRebalance>true</CapacityRebalance><Tags>{tags}</Tags>\
          <TargetGroupARNs><member>{arn}</member></TargetGroupARNs></member></AutoScalingGroups>"
@@ -170,6 +174,7 @@ async fn a_group_is_read_with_its_terminate_hooks() {
         target_groups: vec![TargetGroupArn::new(
             "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/web/73e2d6bc24d8a067",
         )],
+        leaving: BTreeSet::from([InstanceId::parse("i-0b1c2d3e4f5061728").unwrap()]),
     };
     assert_eq!(group, expect);
     let asked = replay.asked();

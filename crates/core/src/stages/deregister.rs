@@ -72,15 +72,19 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     };
     // The label takes the node out of every balancer: it waits for the target groups that could not be read, too.
     let unknown = if labelled { case.facts.lost_target_groups() } else { case.facts.unread_target_groups() };
-    let since = record.map_or(now, |record| record.since);
+    // Without a record, the other jobs of this worker know it by this.
+    let leaving_since = record.map_or(job.since(), |record| record.since);
+    let shown_at = job.memory.closed_at().unwrap_or(now) + gate::SHOWN;
     let gated = case.acting().filter(|claim| claim.demands.deregister == Deregistration::Gated);
     let until = gated.map(|claim| claim.notice.at).min()? + policy.gate_limit;
     if now < until && unknown > 0 {
         return Some(wait(case.facts.recheck().min(until), Reason::TargetsUnknown));
     }
-    let group = gate::closed_by(&job.instance, since, seen)?;
+    let turn = gate::Turn { instance: &job.instance, leaving_since, is_shown: now >= shown_at };
+    let group = gate::closed_by(&turn, seen)?;
     (now < until).then(|| {
         let reason = Reason::GateClosed { group: group.clone(), left: now.until(until) };
-        wait(case.facts.recheck().min(until), reason)
+        let look_again = if turn.is_shown { case.facts.recheck() } else { shown_at };
+        wait(look_again.min(until), reason)
     })
 }

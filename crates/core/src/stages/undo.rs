@@ -11,7 +11,7 @@ const TRIES: u32 = 3;
 pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     let Facts { job, seen, policy, now } = case.facts;
     // Where that goes on failing, a node in service shall not stay closed for ever.
-    if now >= job.since() + policy.patience * 3 {
+    if now >= job.memory.returning_since.unwrap_or(now) + policy.patience * 2 {
         return Condition::Holds;
     }
     let Some(targets) = taken_out(case) else { return Condition::Holds };

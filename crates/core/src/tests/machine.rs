@@ -166,8 +166,11 @@ fn what_no_source_has_any_more_has_ended() {
     let gone = Observation { node: Seen::Gone, membership: Seen::Gone, pods: Seen::Gone, ..ended() };
     let since = Some(AT + seconds(35));
     let sightings = Sightings { no_node_since: since, no_member_since: since, ..Sightings::default() };
-    let job = job_with(hook(), sightings);
+    let mut job = job_with(hook(), sightings);
     assert_eq!(step_at(&job, &gone, 90).reason, Reason::GroupUndecided);
+    // Nobody has answered its hook.
+    assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::WithoutOurAnswer));
+    job.deliveries.insert(hook().id, Delivery { redelivered: true, ..DELIVERED });
     assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::InstanceEnded));
 }
 

@@ -45,7 +45,7 @@ fn an_instance_that_auto_scaling_does_not_list_yet_is_not_given_up() {
     job.memory.sightings.no_node_since = Some(AT);
     assert_eq!(step_at(&job, &seen, 61).reason, Reason::GroupUndecided, "it was not listed in one reading");
     job.memory.sightings.no_member_since = Some(AT + seconds(1));
-    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::InstanceEnded));
+    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::WithoutOurAnswer));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn late_notices_do_little() {
     check(hook(), member(InService), 30, "cordon and record");
     check(hook(), member(InService), 61, "Undone(InService)");
     check(hook(), member(Terminating), 61, "GroupUndecided");
-    check(hook(), member(TerminatingProceed), 5, "Over(Answered)");
+    check(hook(), member(TerminatingProceed), 5, "Over(WithoutOurAnswer)");
     check(hook(), Seen::Unknown, 60, "cordon and record");
     check(hook(), Seen::Unknown, 61, "GroupUnknown");
     check(spot(), member(InService), 181, "SpotUnproven");
@@ -327,10 +327,13 @@ fn the_gate_lets_one_of_two_go() {
             ..untouched()
         }
     };
+    let mut job = job([hook()]);
+    job.memory.sightings.closed_at = Some(AT + seconds(17));
     let check = |other_since: u64, after: u64, expect: &[&str]| {
-        assert_eq!(words(&step_at(&job([hook()]), &leaving(other_since), after)), expect);
+        assert_eq!(words(&step_at(&job, &leaving(other_since), after)), expect);
     };
-    // We are first: the other one waits for us. The other is first, or as early with a smaller id.
+    // We are first: the other one waits for us, as far as it has seen us. The other is first, or as early with a smaller id.
+    check(9, 19, &[]);
     check(9, 20, &["exclude, recording 1 target"]);
     check(3, 20, &[]);
     check(3, 599, &["heartbeat for hook offramp"]);
@@ -454,9 +457,16 @@ fn a_return_that_cannot_register_comes_to_an_end() {
         target_groups: Seen::Known(vec![target_group(None, &[TargetHealth::Healthy])]),
         ..untouched()
     };
-    let job = job([hook()]);
-    assert_eq!(words(&step_at(&job, &seen, 3 * 3600 - 1)), ["register web:30080"]);
-    assert_eq!(words(&step_at(&job, &seen, 3 * 3600)), ["uncordon and forget"]);
+    let mut job = job([hook()]);
+    // A hook may have held it for a day.
+    assert_eq!(words(&step_at(&job, &seen, 24 * 3600)), ["register web:30080"]);
+    job.memory.returning_since = Some(AT + seconds(100));
+    let at = |hours: u64, less: u64| step_at(&job, &seen, 100 + hours * 3600 - less);
+    assert_eq!(words(&at(2, 1)), ["register web:30080"]);
+    assert_eq!(words(&at(2, 0)), ["uncordon and forget"]);
+    // So does one whose record cannot be taken away.
+    assert_eq!(words(&at(3, 1)), ["uncordon and forget"]);
+    assert_eq!((at(3, 0).stage, at(3, 0).reason), (None, Reason::NotUndone));
 }
 
 #[test]

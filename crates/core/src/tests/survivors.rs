@@ -145,7 +145,9 @@ fn the_gate_counts_on_a_target_that_leaves_later() {
         group.targets[1].leaving_since = Some(since);
         let node = Seen::Known(isolated(&["offramp"], false, &[]));
         let seen = Observation { node, target_groups: Seen::Known(vec![group]), ..untouched() };
-        step_at(&job([hook()]), &seen, 10).reason
+        let mut job = job([hook()]);
+        job.memory.sightings.closed_at = Some(AT);
+        step_at(&job, &seen, 10).reason
     };
     assert!(matches!(leaving(AT - seconds(1)), Reason::GateClosed { .. }));
     assert!(!matches!(leaving(AT + seconds(1)), Reason::GateClosed { .. }));

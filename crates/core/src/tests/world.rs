@@ -188,6 +188,7 @@ pub(crate) fn group(hooks: &[&str]) -> Group {
         managed: false,
         in_scope: true,
         target_groups: Vec::new(),
+        leaving: BTreeSet::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A lifecycle action of the group holds the instance until it is answered. A notice may be a day old, so it
 //! authorises nothing by itself but a fresh cordon: the group has to report the matching Wait state.
 
-use crate::hook_action::{action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of};
+use crate::hook_action::{action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of, without_us};
 use crate::*;
 
 pub(super) const ROW: Row = Row {
@@ -63,12 +63,16 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         (false, false) => Entitlement::Ended(Ended::LeftIsolated),
     };
     match &seen.membership {
-        Seen::Known(_) if is_past(hook.passage, false, seen) => Entitlement::Ended(Ended::Answered),
+        Seen::Known(_) if is_past(hook.passage, false, seen) => {
+            without_us(Ended::Answered, notice, hook, job)
+        }
         Seen::Known(member) if member.state == wait_state => Entitlement::Acts,
         Seen::Known(_) if !fresh && seen.is_in_service() => Entitlement::Undo(UndoReason::InService),
         Seen::Known(_) => undecided,
         // What is described may lag behind the launch, too.
-        Seen::Gone if !fresh && machine::has_ended(facts) => Entitlement::Ended(Ended::InstanceEnded),
+        Seen::Gone if !fresh && machine::has_ended(facts) => {
+            without_us(Ended::InstanceEnded, notice, hook, job)
+        }
         Seen::Gone if !fresh && machine::lives_outside_its_group(notice, facts) => {
             Entitlement::Undo(UndoReason::NotAMember)
         }

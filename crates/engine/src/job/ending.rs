@@ -111,7 +111,7 @@ fn outcome_of(reason: &Reason) -> JobOutcome {
         Reason::Over(Ended::Twins) => JobOutcome::Twins,
         Reason::Over(Ended::Unisolated) => JobOutcome::Unisolated,
         Reason::Over(Ended::WasNotOpen) => JobOutcome::WasNotOpen,
-        Reason::Over(Ended::LeftIsolated) => JobOutcome::LeftIsolated,
+        Reason::Over(Ended::LeftIsolated) | Reason::NotUndone => JobOutcome::LeftIsolated,
         Reason::Undone(why) | Reason::Withdrawn { why, .. } => match why {
             UndoReason::NotAMember => JobOutcome::NotAMember,
             UndoReason::NotOurs => JobOutcome::NotOurs,

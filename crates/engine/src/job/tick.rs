@@ -41,7 +41,12 @@ impl Task {
         let now = self.shared.clock.now();
         learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
         self.ask_for_proof();
-        step(&self.job, seen, &self.shared.policy, now)
+        let step = step(&self.job, seen, &self.shared.policy, now);
+        learning::learn_of_goal(&mut self.job.memory, step.goal, now);
+        // Nothing has to be confirmed: who may leave is not counted on.
+        let leaves = step.goal == Goal::Leave && step.stage.is_some();
+        self.departure.tell(leaves.then(|| self.job.since()));
+        step
     }
 
     /// What refuses evictions is asked again when a pod of its namespace has become ready.

@@ -41,8 +41,15 @@ impl Groups for Sandbox {
 
     async fn group(&self, name: &GroupName) -> Result<Option<Group>, Fault> {
         // Two calls, as on AWS: the hooks are not part of the group.
-        let look = |world: &mut World| world.groups.get(name).map(|group| group.spec.clone());
-        let Some(spec) = self.call("autoscaling.DescribeAutoScalingGroups", false, look).await? else {
+        let look = |world: &mut World| {
+            let (group, now) = (world.groups.get(name)?, world.now());
+            let described = |id| Some((id, membership(world.groups.describe(id, now)?)));
+            let members = group.members.keys().filter_map(described);
+            let leaving = members.filter(|(_, member)| member.state.is_leaving()).map(|(id, _)| id.clone());
+            Some((group.spec.clone(), leaving.collect()))
+        };
+        let read = self.call("autoscaling.DescribeAutoScalingGroups", false, look).await?;
+        let Some((spec, leaving)) = read else {
             return Ok(None);
         };
         let look = |world: &mut World| {
@@ -58,6 +65,7 @@ impl Groups for Sandbox {
             capacity_rebalancing: spec.capacity_rebalancing,
             managed: spec.tags.contains_key("eks:nodegroup-name"),
             target_groups: spec.target_groups,
+            leaving,
         }))
     }
 

@@ -341,7 +341,7 @@ fn on_a_hook_only_in_service_undoes() {
     check(member(LifecycleState::Standby), Some(Goal::Leave), isolated());
     check(member(LifecycleState::Terminating), Some(Goal::Leave), isolated());
     check(Seen::Gone, Some(Goal::Leave), isolated());
-    check(member(LifecycleState::TerminatingProceed), None, Reason::Over(Ended::Answered));
+    check(member(LifecycleState::TerminatingProceed), None, Reason::Over(Ended::WithoutOurAnswer));
 }
 
 #[test]
@@ -353,9 +353,13 @@ fn a_state_that_proves_nothing_is_told_as_such() {
 
 #[test]
 fn an_instance_in_its_warm_pool_is_not_put_back_into_service() {
-    let job = job([hook_of("offramp", Passage::ToWarmPool)]);
-    let step = step_at(&job, &with_state(member(LifecycleState::Warmed)), 61);
-    assert_eq!((step.stage, step.reason), (None, Reason::Over(Ended::Answered)));
+    let mut job = job([hook_of("offramp", Passage::ToWarmPool)]);
+    let warmed = with_state(member(LifecycleState::Warmed));
+    let end = |job: &Job| (step_at(job, &warmed, 61).stage, step_at(job, &warmed, 61).reason);
+    assert_eq!(end(&job), (None, Reason::Over(Ended::WithoutOurAnswer)));
+    // Another worker had its message, and may have answered.
+    job.deliveries.values_mut().for_each(|delivery| delivery.redelivered = true);
+    assert_eq!(end(&job), (None, Reason::Over(Ended::Answered)));
 }
 
 /// Seed 217: a hook's message for an instance in service, of a hook that its group does not have.
