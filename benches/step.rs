@@ -199,6 +199,7 @@ fn group() -> Group {
         managed: false,
         in_scope: true,
         target_groups: Vec::new(),
+        leaving: std::collections::BTreeSet::new(),
     }
 }
 

@@ -120,6 +120,36 @@ async fn the_last_two_targets_do_not_count_on_each_other() {
     assert_eq!(out, 1, "{}", scene.transcript());
 }
 
+/// aws/aws-node-termination-handler#331, kubernetes/kops#17230: a tool empties the node, deletes it, and then ends the
+/// instance through its group. This worker saw the node, and that nothing was left on it: there is nothing to wait ten
+/// minutes for, and nobody to be alarmed.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_emptied_and_deleted_before_its_instance_goes() {
+    let mut scene = Scene::new(workers([App::new("web", 3)]));
+    scene.start_worker();
+    scene.pass(seconds(5)).await;
+    let instance = scene.instances("workers").remove(0);
+    let pods = pods_on(&scene, &instance, "web");
+    let node = scene.sandbox.with(|world| {
+        let node = world.clusters[&"blue".into()].node_of(&instance).unwrap().name.clone();
+        let patch = NodePatch { unschedulable: Some(true), ..NodePatch::default() };
+        world.patch_node(&"blue".into(), &node, patch).unwrap();
+        for pod in &pods {
+            world.delete_pod(&"blue".into(), &pod.namespace, &pod.name, None, None).unwrap();
+        }
+        node
+    });
+    scene.pass(seconds(30)).await;
+    assert_eq!(scene.running_pods_on(&instance), 0, "{}", scene.transcript());
+    scene.sandbox.with(|world| world.delete_node(&"blue".into(), &node));
+    scene.pass(seconds(5)).await;
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(200)).await;
+    let text = scene.transcript();
+    assert_eq!((answers(&mut scene), outcomes(&scene, "answered_unseen")), (1, false), "{text}");
+}
+
 /// The pods of a workload on the node of an instance, in the order in which the API server lists them.
 fn pods_on(scene: &Scene, instance: &InstanceId, app: &str) -> Vec<PodRef> {
     scene.sandbox.peek(|world| {

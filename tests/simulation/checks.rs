@@ -67,8 +67,8 @@ pub(crate) struct Checks {
     pub(crate) mood: Mood,
     /// Messages about instances of others have to stay.
     pub(crate) leaves: bool,
-    /// Nodes whose annotations are full.
-    pub(crate) full: BTreeSet<NodeName>,
+    /// Nodes on which no cordon or no record lasts.
+    pub(crate) unclosed: BTreeSet<NodeName>,
     /// What was asked of others, by instance.
     pub(crate) tallies: BTreeMap<InstanceId, Tally>,
     /// The newest moment of a call, and how many there were.
@@ -101,7 +101,7 @@ impl Checks {
             unheard: Vec::new(),
             mood,
             leaves: false,
-            full: BTreeSet::new(),
+            unclosed: BTreeSet::new(),
             tallies: BTreeMap::new(),
             at_this_moment: (Timestamp::default(), 0),
             garbage: BTreeSet::new(),
@@ -221,9 +221,9 @@ impl Checks {
     /// Its cluster refused changes of nodes for a while.
     pub(crate) fn may_be_unwritten(&self, world: &World, id: &InstanceId) -> bool {
         let cluster = instance(world, id).and_then(|instance| instance.cluster.as_ref());
-        let is_full = |node: &Node| self.full.contains(&node.name);
+        let is_unclosed = |node: &Node| self.unclosed.contains(&node.name);
         cluster.is_some_and(|cluster| self.nodes_refused.contains(cluster))
-            || nodes(world).any(|(_, node)| node.instance == *id && is_full(node))
+            || nodes(world).any(|(_, node)| node.instance == *id && is_unclosed(node))
     }
 
     /// Pods of a machine whose node was deleted under it: they have their grace from then on.
@@ -343,7 +343,7 @@ impl Checks {
     fn saw_eviction(&mut self, world: &World, name: &ClusterName, pod: &PodRef, grace: Option<Duration>) {
         let Some((node, pod)) = pod_in(world, name, pod) else { return };
         let bare = self.nodes_refused.contains(name)
-            || self.full.contains(&node.name)
+            || self.unclosed.contains(&node.name)
             || self.is_just_laid_bare(world, node);
         if !node.unschedulable && !bare {
             let text = format!("node {} takes new pods while {} is evicted", node.name, pod.pod.in_words());

@@ -21,6 +21,8 @@ pub(crate) enum Contradiction {
     KubeletDies,
     /// For so long the API server refuses every change of a node of one cluster.
     NodesRefused(Duration),
+    /// For so long a webhook of one cluster takes every cordon out of the change that brings it.
+    CordonsStripped(Duration),
     /// From its birth a node does not say which machine it is.
     NodeUnidentified,
     /// From its birth a node says that it is another one's machine.
@@ -38,6 +40,7 @@ impl Contradiction {
             Self::NodeDeleted => ("the Node is deleted", "the node was deleted, waiting"),
             Self::KubeletDies => ("the kubelet dies", "is there a minute after its grace"),
             Self::NodesRefused(_) => ("changes of nodes are refused", "the node cannot be cordoned"),
+            Self::CordonsStripped(_) => ("cordons are taken out of changes", "the node cannot be cordoned"),
             Self::NodeUnidentified => ("a node names no instance", "without an instance in their providerID"),
             Self::AnnotationsFull(_) => ("a node's annotations are full", "metadata.annotations: Too long"),
             Self::PodMissed => ("a watch misses a pod", "evict default/missed"),
@@ -74,6 +77,9 @@ pub(crate) fn contradictions(seed: u64) -> Vec<(Duration, Contradiction)> {
     let random = &mut Rng::with_seed(seed ^ 0xf011);
     let full = Contradiction::AnnotationsFull(random.usize(0..1_500));
     draw(random, full);
+    let random = &mut Rng::with_seed(seed ^ 0x57f1);
+    let stripped = Contradiction::CordonsStripped(seconds(random.u64(30..1_800)));
+    draw(random, stripped);
     events
 }
 
@@ -130,11 +136,18 @@ impl Course {
             }
             Contradiction::AnnotationsFull(left) => {
                 let Some((cluster, node)) = self.some_node() else { return };
-                lock(&self.checks).full.insert(node.clone());
+                lock(&self.checks).unclosed.insert(node.clone());
                 self.scene.sandbox.with(|world| {
                     let cluster = world.clusters.get_mut(&cluster);
                     cluster.map(|cluster| cluster.other_annotations.insert(node, ANNOTATIONS - left));
                 });
+            }
+            Contradiction::CordonsStripped(span) => {
+                let Some((cluster, _)) = self.some_node() else { return };
+                self.scene.say(&format!("a webhook takes each cordon out of {cluster} for {span:?}"));
+                self.strip_cordons(&cluster, true);
+                lock(&self.checks).nodes_refused.insert(cluster.clone());
+                self.plan(now + span, Next::CordonsLast(cluster));
             }
             Contradiction::NodesRefused(span) => {
                 let Some((cluster, _)) = self.some_node() else { return };
@@ -150,6 +163,14 @@ impl Course {
         self.scene.sandbox.with(|world| {
             if let Some(cluster) = world.clusters.get_mut(name) {
                 cluster.nodes_vetoed = words;
+            }
+        });
+    }
+
+    pub(crate) fn strip_cordons(&mut self, name: &ClusterName, strips: bool) {
+        self.scene.sandbox.with(|world| {
+            if let Some(cluster) = world.clusters.get_mut(name) {
+                cluster.cordons_stripped = strips;
             }
         });
     }

@@ -90,6 +90,7 @@ pub(crate) enum Next {
     KillWorker,
     NoFaults,
     NodesAllowed(ClusterName),
+    CordonsLast(ClusterName),
     /// Calls of this kind or service work again.
     Works(&'static str),
     Relabel,
@@ -251,6 +252,7 @@ impl Course {
                 self.scene.sandbox.with(|world| world.faults.at_random(0, 0));
             }
             Next::NodesAllowed(cluster) => self.refuse_nodes(&cluster, None),
+            Next::CordonsLast(cluster) => self.strip_cordons(&cluster, false),
             Next::Works(calls) => {
                 self.scene.say(&format!("{calls} works again"));
                 self.scene.sandbox.with(|world| world.faults.always(calls, None));

@@ -241,7 +241,8 @@ impl Course {
         });
         let Some((cluster, node)) = self.random.choice(free) else { return };
         let patch = NodePatch { unschedulable: Some(true), ..NodePatch::default() };
-        let cordoned = self.scene.sandbox.with(|world| world.patch_node(&cluster, &node, patch).is_ok());
+        let patched = self.scene.sandbox.with(|world| world.patch_node(&cluster, &node, patch));
+        let cordoned = patched.is_ok_and(|node| node.unschedulable);
         if cordoned {
             self.scene.say(&format!("somebody cordons {node}"));
             lock(&self.checks).cordoned_by_hand.insert(node);

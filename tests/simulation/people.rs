@@ -27,6 +27,8 @@ pub(crate) enum Hand {
     Register,
     /// A controller does, so many times, and minds no label.
     KeepRegistering(u32),
+    /// A controller takes every cordon off, so many times.
+    KeepUncordoning(u32),
 }
 
 impl Hand {
@@ -37,6 +39,9 @@ impl Hand {
             Self::Register => ("a person registers the targets again", "deregisters again what was put back"),
             Self::KeepRegistering(_) => {
                 ("a controller keeps putting targets back", "deregisters again what was put back")
+            }
+            Self::KeepUncordoning(_) => {
+                ("a controller takes every cordon off", "cordons again what was uncordoned")
             }
         }
     }
@@ -51,6 +56,11 @@ pub(crate) fn hands(seed: u64) -> Vec<(Duration, Hand)> {
         if random.u8(0..24) == 0 {
             events.extend((0..random.usize(1..=3)).map(|_| (at(random), hand)));
         }
+    }
+    // This one came later, and has a source of its own.
+    let random = &mut Rng::with_seed(seed ^ 0x0bed);
+    if random.u8(0..24) == 0 {
+        events.push((at(random), Hand::KeepUncordoning(random.u32(3..40))));
     }
     events
 }
@@ -68,9 +78,11 @@ impl Course {
             Hand::Uncordon => self.uncordon(),
             Hand::Unlabel => self.unlabel(),
             Hand::Register | Hand::KeepRegistering(_) => self.register_again(),
+            Hand::KeepUncordoning(_) => self.uncordon_all(),
         };
         let next = match hand {
             Hand::KeepRegistering(times) if done && times > 1 => Some(Hand::KeepRegistering(times - 1)),
+            Hand::KeepUncordoning(times) if done && times > 1 => Some(Hand::KeepUncordoning(times - 1)),
             _ => (!done).then_some(hand),
         };
         let pause = if done { LOOKS_AGAIN } else { seconds(7) };
@@ -85,6 +97,17 @@ impl Course {
             |node: &Node| node.unschedulable && record(node).is_some() && !by_hand.contains(&node.name);
         let patch = NodePatch { unschedulable: Some(false), ..NodePatch::default() };
         self.patch_some("takes the cordon off", patch, ours)
+    }
+
+    fn uncordon_all(&mut self) -> bool {
+        let mut done = false;
+        while self.uncordon() {
+            done = true;
+        }
+        let mut checks = lock(&self.checks);
+        let Checks { laid_bare, unclosed, .. } = &mut *checks;
+        unclosed.extend(laid_bare.keys().filter(|_| done).cloned());
+        done
     }
 
     fn unlabel(&mut self) -> bool {

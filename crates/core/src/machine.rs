@@ -15,7 +15,12 @@ const PASSED_OVER: Duration = Duration::from_secs(600);
 /// agree, because each is wrong by itself: people delete nodes that serve (autoscaler#6128), a group calls an
 /// instance unhealthy that it ends for its load balancer's health check, and a target that drains was healthy before.
 pub(crate) fn has_ended(facts: Facts<'_>) -> bool {
-    is_given_up(facts) && is_silent(facts, SILENT) && serves_nobody(facts)
+    is_gone(facts) && serves_nobody(facts)
+}
+
+/// The same where no wait is skipped by it: nobody has to ask the balancers.
+pub(crate) fn is_gone(facts: Facts<'_>) -> bool {
+    is_given_up(facts) && is_silent(facts, SILENT)
 }
 
 /// By the balancers: none of its targets was healthy when it was last on its list. Where they cannot be read for ten minutes

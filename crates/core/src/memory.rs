@@ -137,6 +137,8 @@ pub enum Key {
     Node,
     /// That they cannot be written, whatever the node looks like by now.
     Unwritten,
+    /// That somebody else had written the node first.
+    Conflict,
     /// That the node was seen open after it had been closed: somebody takes the cordon off.
     Reopened,
     /// A pod.
@@ -175,6 +177,7 @@ impl Key {
             Self::Budget(namespace, _) | Self::Origin(namespace, _) => Some(namespace),
             Self::Node
             | Self::Unwritten
+            | Self::Conflict
             | Self::Reopened
             | Self::Pod(_)
             | Self::PodList
@@ -245,7 +248,8 @@ impl Memory {
             return None;
         }
         let rests = |key: &Key| Some(self.cooldown(key).until).filter(|until| *until > now);
-        let refused = action.guard().and_then(|_| rests(&Key::Unwritten).max(rests(&Key::Reopened)));
+        let brakes = [Key::Unwritten, Key::Reopened, Key::Conflict];
+        let refused = action.guard().and_then(|_| brakes.iter().filter_map(rests).max());
         let until = rests(&action.key()).or(refused)?;
         match action.guard() {
             Some(_) if refused.is_some() => refused,

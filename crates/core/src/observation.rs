@@ -237,9 +237,14 @@ impl LifecycleState {
         matches!(self, Self::TerminatingWait | Self::WarmedPendingWait) || self.has_left()
     }
 
-    /// The group ends the instance, and no hook holds it any more.
+    /// The group ends the instance, and no hook holds it any more, or not yet.
     pub const fn has_left(&self) -> bool {
-        matches!(self, Self::Terminating | Self::TerminatingProceed | Self::Terminated)
+        matches!(self, Self::Terminating) || self.is_past_hooks()
+    }
+
+    /// The group ends the instance, and every hook is over.
+    pub const fn is_past_hooks(&self) -> bool {
+        matches!(self, Self::TerminatingProceed | Self::Terminated)
     }
 }
 

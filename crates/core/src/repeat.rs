@@ -17,6 +17,8 @@ pub enum Repeat {
 pub enum Pause {
     /// A write to the node that the API server took or refused as out of date: a watch has to show it first.
     NodeUnshown,
+    /// A write to the node that somebody else's came before, again and again.
+    NodeConflict,
     /// A write to the node that was not answered: it may have happened.
     NodeUnanswered,
     /// A write to the node that the API server will not do, or that somebody undoes.

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::departures::Departure;
 use crate::fact::Fact;
 use crate::journal::Journal;
+use crate::learning;
 use crate::lease::Order;
 use crate::metrics::AtWork;
 use crate::observe::Observer;
@@ -292,6 +293,12 @@ impl Task {
         let node = cluster.as_ref().map_or(Seen::Gone, |cluster| cluster.node(&self.job.instance));
         let node = node.known().map(|node| node.name.clone());
         self.node_seen |= node.is_some();
+        if let (None, None, Some(cluster)) = (&self.cluster, &node, &cluster)
+            && let Some(deleted) = cluster.deleted(&self.job.instance)
+        {
+            self.node_seen = true;
+            learning::learn_of_deleted_node(&mut self.job.memory, deleted);
+        }
         if let (None, Some(cluster)) = (&self.cluster, &cluster) {
             self.shared.journal.record(Fact::Routed {
                 instance: self.job.instance.clone(),

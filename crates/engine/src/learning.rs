@@ -10,6 +10,7 @@ use offramp_core::{
     Repeat, Seen, Sightings, TargetHealth, Timestamp, Unwritten,
 };
 
+use crate::ports::DeletedNode;
 use crate::retry;
 
 #[cfg(test)]
@@ -78,6 +79,13 @@ pub fn learn_of_outcome(
     rest(memory, action, outcome, now);
 }
 
+/// Takes in that the node was there before the job was.
+pub(crate) fn learn_of_deleted_node(memory: &mut Memory, DeletedNode { name, longest_grace }: DeletedNode) {
+    let sightings = &mut memory.sightings;
+    sightings.node.get_or_insert(name);
+    sightings.longest_grace = sightings.longest_grace.max(longest_grace);
+}
+
 /// Takes in what the job is for now.
 pub(crate) fn learn_of_goal(memory: &mut Memory, goal: Goal, now: Timestamp) {
     memory.returning_since = (goal == Goal::Return).then(|| memory.returning_since.unwrap_or(now));
@@ -85,6 +93,11 @@ pub(crate) fn learn_of_goal(memory: &mut Memory, goal: Goal, now: Timestamp) {
 
 /// What is taken, or would have been, proves that the node can be written.
 fn learn_of_node_write(memory: &mut Memory, outcome: &ActionResult, now: Timestamp) {
+    if *outcome == Ok(Outcome::Changed) {
+        rest_by(memory, &Repeat::Again(Pause::NodeConflict, Key::Conflict), now);
+    } else {
+        memory.cooldowns.remove(&Key::Conflict);
+    }
     let is_refused = match outcome {
         Ok(Outcome::Done | Outcome::Changed | Outcome::Gone) => {
             memory.unwritten = None;
@@ -106,18 +119,21 @@ fn learn_of_node_write(memory: &mut Memory, outcome: &ActionResult, now: Timesta
 
 /// What was done rests, if it may be done again; what needs no second time is forgotten.
 fn rest(memory: &mut Memory, action: &Action, outcome: &ActionResult, now: Timestamp) {
-    let repeat = action.repeat(outcome);
-    let Repeat::Again(_, key) = &repeat else {
-        memory.cooldowns.remove(&action.key());
-        return;
-    };
+    match action.repeat(outcome) {
+        Repeat::Never => drop(memory.cooldowns.remove(&action.key())),
+        again => rest_by(memory, &again, now),
+    }
+}
+
+fn rest_by(memory: &mut Memory, repeat: &Repeat, now: Timestamp) {
+    let Repeat::Again(_, key) = repeat else { return };
     let cooldown = memory.cooldowns.entry(key.clone()).or_default();
     // What is refused while it rests, such as six pods by one budget in the same moment, is one refusal.
     if now >= cooldown.until {
         cooldown.times += 1;
     }
     cooldown.since = now;
-    cooldown.until = now + retry::pause(&repeat, cooldown.times);
+    cooldown.until = now + retry::pause(repeat, cooldown.times);
 }
 
 /// The namespaces in which evictions are refused.

@@ -61,8 +61,8 @@ pub use metrics::{Call, CallResult, Metrics};
 pub use owner::node_owner;
 pub use place::region_of;
 pub use ports::{
-    Cluster, ClusterCall, Depth, Fault, GroupCall, Groups, Held, Message, MessageId, NodeSummary, Queue,
-    Receipt, Seats, Sessions, TargetCall, TargetGroupSettings, TargetState, Targets,
+    Cluster, ClusterCall, DeletedNode, Depth, Fault, GroupCall, Groups, Held, Message, MessageId,
+    NodeSummary, Queue, Receipt, Seats, Sessions, TargetCall, TargetGroupSettings, TargetState, Targets,
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;

@@ -295,6 +295,15 @@ impl From<&Node> for NodeSummary {
     }
 }
 
+/// The Node of an instance that was deleted: by a person, or by a tool that then ends the instance (kops#17230).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedNode {
+    /// Its name.
+    pub name: NodeName,
+    /// The longest grace of the pods that were on it, DaemonSets' and kubelets' own aside.
+    pub longest_grace: Duration,
+}
+
 /// One Kubernetes cluster. The views are memory reads of a watch; only `perform` and `announce` call.
 #[async_trait]
 pub trait Cluster: Send + Sync {
@@ -324,6 +333,13 @@ pub trait Cluster: Send + Sync {
     /// node would be most of the work of a storm.
     fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {
         self.node(instance).known().map(NodeSummary::from)
+    }
+
+    /// The node that the instance had, while it has none. Known of those that were deleted while the watch was looking, the
+    /// newest of them.
+    fn deleted(&self, instance: &InstanceId) -> Option<DeletedNode> {
+        let _ = instance;
+        None
     }
 
     /// Every node with a record on it; none while the watch is not in sync.

@@ -61,7 +61,9 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
     let grown = |first: Duration, most: u32| first * 2_u32.pow(times.saturating_sub(1).min(most));
     let doubled = |first| grown(first, DOUBLINGS);
     match pause {
-        Pause::NodeUnshown => WATCH_LAG,
+        Pause::NodeUnshown => grown(WATCH_LAG, UNSHOWN_DOUBLINGS),
+        Pause::NodeConflict if times <= CONFLICTS => Duration::ZERO,
+        Pause::NodeConflict => grown(NODE_CONFLICT, CONFLICTS + DOUBLINGS),
         Pause::NodeUnanswered => FIRST,
         Pause::NodeRefused => grown(NODE_REFUSED, REFUSED_DOUBLINGS),
         Pause::Eviction => doubled(EVICTION),
@@ -76,8 +78,14 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
 }
 
 /// A watch was up to 3.4 s late in a storm on a busy API server. Past that, a write that changed nothing
-/// (an admission webhook took it back) is made again.
+/// (an admission webhook took it back) is made again, twice as late each time, up to 80 s: some fifty in the hour of a hook.
 const WATCH_LAG: Duration = Duration::from_secs(5);
+const UNSHOWN_DOUBLINGS: u32 = 4;
+/// A node changes a few times a minute, so that the next try nearly always goes through, as soon as the watch has shown the
+/// change. What somebody writes many times a second is tried again after a second, and then twice as late each time, up
+/// to 8 s.
+const NODE_CONFLICT: Duration = Duration::from_millis(125);
+const CONFLICTS: u32 = 3;
 /// How long a write to the node rests that the API server refuses: a permission may be granted, a webhook come back within
 /// a second. Twice as long each time, up to 64 s: some sixty in the hour of a hook.
 const NODE_REFUSED: Duration = Duration::from_secs(1);
@@ -160,7 +168,8 @@ mod tests {
             let millis = [1, 2, 3, 4, 5].map(|times| super::pause(&repeat, times).as_millis());
             assert_eq!(millis, expect.map(u128::from), "{pause:?}");
         };
-        check(Pause::NodeUnshown, [5_000; 5]);
+        check(Pause::NodeUnshown, [5_000, 10_000, 20_000, 40_000, 80_000]);
+        check(Pause::NodeConflict, [0, 0, 0, 1_000, 2_000]);
         check(Pause::NodeUnanswered, [200; 5]);
         check(Pause::NodeRefused, [1_000, 2_000, 4_000, 8_000, 16_000]);
         check(Pause::Eviction, [5_000, 10_000, 20_000, 40_000, 40_000]);

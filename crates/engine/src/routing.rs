@@ -18,7 +18,7 @@ pub(crate) struct Clusters(pub(crate) Vec<Arc<dyn Cluster>>);
 
 /// Where a job belongs.
 pub(crate) enum Route {
-    /// To this cluster: it has the node, or a hook's metadata names it.
+    /// To this cluster: it has the node, or had it, or a hook's metadata names it.
     Here(Arc<dyn Cluster>),
     /// No cluster knows the instance, and a hook that is ours by its name asks for an answer, naming no cluster:
     /// the instance never joined, its node is gone already, or its cluster is out of sync. The hook is kept
@@ -122,7 +122,9 @@ impl Clusters {
             |cluster: &&Arc<dyn Cluster>| cluster.doubt(&job.instance).is_some_and(|doubt| doubt.is_twins());
         let hinted = self.hinted(job);
         let here = hinted.filter(has_node).or_else(|| self.0.iter().find(has_node)).or(hinted);
-        if let Some(cluster) = here.or_else(|| self.0.iter().find(is_torn)) {
+        let had_node = |cluster: &&Arc<dyn Cluster>| cluster.deleted(&job.instance).is_some();
+        let here = here.or_else(|| self.0.iter().find(is_torn)).or_else(|| self.0.iter().find(had_node));
+        if let Some(cluster) = here {
             return Route::Here(Arc::clone(cluster));
         }
         if job.notices.iter().all(|notice| notice.hook().is_some_and(|hook| !may_be_ours(hook, policy))) {

@@ -13,7 +13,7 @@ use offramp_core::{
     ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Seen, Timestamp,
 };
 use offramp_engine::{
-    Announcement, Call, Clock, Cluster, ClusterCall, Fault, InWords, Metrics, NodeSummary, Seats,
+    Announcement, Call, Clock, Cluster, ClusterCall, DeletedNode, Fault, InWords, Metrics, NodeSummary, Seats,
 };
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore, watch};
@@ -290,6 +290,10 @@ impl Cluster for KubernetesCluster {
 
     fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
         self.view.twins()
+    }
+
+    fn deleted(&self, instance: &InstanceId) -> Option<DeletedNode> {
+        self.view.deleted(instance)
     }
 
     fn summary(&self, instance: &InstanceId) -> Option<NodeSummary> {

@@ -47,9 +47,19 @@ impl Progress {
         }
     }
 
-    /// Whether it shows this version in time. Where not, a list begins, and the question has to be asked again: an API
-    /// server that was restored from a backup never has it.
-    async fn reaches(&self, version: u64) -> bool {
+    fn shown(&self) -> u64 {
+        *self.version.borrow()
+    }
+
+    /// Whether it shows this version in time. Where not, a list begins, and the question has to be asked again. So it is with
+    /// a version from before what it has shown already: the API server was restored from a backup, and a watch from a version
+    /// that is to come shows nothing (kubernetes#107457).
+    async fn reaches(&self, version: u64, shown_before: u64) -> bool {
+        if version < shown_before {
+            self.version.send_replace(0);
+            self.distrusted.notify_one();
+            return false;
+        }
         let mut shown = self.version.subscribe();
         let reached = timeout(PATIENCE, shown.wait_for(|shown| *shown >= version)).await.is_ok();
         if !reached {
@@ -90,8 +100,11 @@ impl Proofs {
         while asked.changed().await.is_ok() {
             loop {
                 let at = *asked.borrow_and_update();
+                let (nodes_shown, pods_shown) = (self.nodes.shown(), self.pods.shown());
                 if let Some((nodes, pods)) = question(connection, metrics, page).await
-                    && tokio::join!(self.nodes.reaches(nodes), self.pods.reaches(pods)) == (true, true)
+                    && let (nodes, pods) =
+                        (self.nodes.reaches(nodes, nodes_shown), self.pods.reaches(pods, pods_shown))
+                    && tokio::join!(nodes, pods) == (true, true)
                 {
                     self.proven.send_replace(at);
                     break;

@@ -5,13 +5,13 @@
 
 mod channels;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use channels::{Channels, Subject, Touched};
 use offramp_core::{InstanceId, Node, NodeDoubt, NodeName, Pod, PodRef, PodUid, Seen, Timestamp};
-use offramp_engine::NodeSummary;
+use offramp_engine::{DeletedNode, NodeSummary};
 use tokio::sync::watch;
 
 use crate::nodes::{Machine, WatchedNode};
@@ -20,6 +20,9 @@ use crate::services::WatchedService;
 
 /// A cloud controller says within seconds which machine a new node is; a busy one within a minute.
 const IDENTIFIED_WITHIN: Duration = Duration::from_secs(300);
+
+/// So many deleted nodes are remembered: a fleet of that size may be replaced between a deletion and its hook. Some 100 KB.
+const DELETED: usize = 1_000;
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ struct State {
     nodes: BTreeMap<NodeName, WatchedNode>,
     /// Nearly always one.
     by_instance: BTreeMap<InstanceId, BTreeSet<NodeName>>,
+    /// The newest last.
+    deleted: VecDeque<(InstanceId, DeletedNode)>,
     unidentified: BTreeSet<NodeName>,
     pods: BTreeMap<NodeName, BTreeMap<PodRef, WatchedPod>>,
     /// Selectors by namespace and name.
@@ -111,6 +116,14 @@ impl View {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let watched = state.node(instance);
         watched.filter(|_| state.synced.nodes).map(|watched| NodeSummary::from(&watched.node))
+    }
+
+    /// The node that the instance had, while it has none.
+    pub(crate) fn deleted(&self, instance: &InstanceId) -> Option<DeletedNode> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let mut of_instance = state.deleted.iter().rev().filter(|(id, _)| id == instance);
+        let has_none = state.synced.nodes && !state.by_instance.contains_key(instance);
+        of_instance.next().filter(|_| has_none).map(|(_, deleted)| deleted.clone())
     }
 
     /// Every node with a record; none while the watch of Nodes is not in sync.
@@ -174,7 +187,10 @@ impl View {
                 node.renew(state.nodes.get(&node.node.name), false);
                 state.put_node(node)
             }
-            News::Deleted(node) => state.drop_node(&node.node.name),
+            News::Deleted(node) => {
+                state.remember(&node.node.name);
+                state.drop_node(&node.node.name)
+            }
             News::Unread { name, .. } => state.drop_node(&NodeName::new(name)),
             News::InSync => turn(&mut state.synced.nodes, true),
             News::OutOfSync => turn(&mut state.synced.nodes, false),
@@ -305,6 +321,16 @@ impl State {
         was.and(is)
     }
 
+    fn remember(&mut self, name: &NodeName) {
+        let Some(instance) = self.nodes.get(name).and_then(WatchedNode::instance).cloned() else { return };
+        let pods = self.pods.get(name).into_iter().flat_map(BTreeMap::values);
+        let leaving = pods.map(|watched| &watched.pod).filter(|pod| pod.must_leave());
+        let longest_grace = leaving.map(|pod| pod.grace).max().unwrap_or_default();
+        self.deleted.push_back((instance, DeletedNode { name: name.clone(), longest_grace }));
+        let surplus = self.deleted.len().saturating_sub(DELETED);
+        self.deleted.drain(..surplus);
+    }
+
     fn drop_node(&mut self, name: &NodeName) -> Touched {
         self.unidentified.remove(name);
         let Some(old) = self.nodes.remove(name) else { return Touched::Nothing };
@@ -394,6 +420,24 @@ mod tests {
             "spec": { "providerID": format!("aws:///a/{}", instance(n)) },
         });
         crate::nodes::read(serde_json::from_value(node).unwrap(), None, Timestamp::default()).unwrap()
+    }
+
+    /// kops#17230: the tool that empties a node deletes it, and then ends its instance.
+    #[test]
+    fn a_deleted_node_is_remembered_until_it_comes_back() {
+        let view = View::default();
+        view.on_nodes(News::Listed(vec![node("n1", 1, "1")]));
+        assert_eq!(view.deleted(&instance(1)), None);
+        view.on_nodes(News::Deleted(node("n1", 1, "2")));
+        let deleted = DeletedNode { name: "n1".into(), longest_grace: Duration::ZERO };
+        assert_eq!(view.deleted(&instance(1)), Some(deleted));
+        view.on_nodes(News::Changed(node("n1", 1, "3")));
+        assert_eq!(view.deleted(&instance(1)), None);
+        for n in 0..2_000 {
+            view.on_nodes(News::Changed(node("other", n + 10, "4")));
+            view.on_nodes(News::Deleted(node("other", n + 10, "5")));
+        }
+        assert_eq!((view.deleted(&instance(10)), view.deleted(&instance(2_009)).is_some()), (None, true));
     }
 
     /// kubernetes#6193: a kubelet whose clock is ten minutes ahead, or behind.

@@ -269,6 +269,29 @@ fn rebalance_is_left_to_groups_that_act_on_it() {
     check(None, Seen::Known(group(&[])), &[]);
 }
 
+/// Seed 660: it had served, so that nothing said that it had ended, and was waited for to the end of its patience.
+#[test]
+fn a_recommendation_is_over_when_the_instance_goes() {
+    let at = |state: Seen<Membership>| {
+        let node = Seen::Known(isolated(&["rebalance"], false, &[]));
+        let seen = Observation { node, membership: state, ..ready_to_drain(vec![]) };
+        step_at(&job([rebalance()]), &seen, 100).reason
+    };
+    assert_eq!(at(member(LifecycleState::TerminatingProceed)), Reason::Over(Ended::InstanceEnded));
+    // Its hook is to come.
+    assert!(matches!(at(member(LifecycleState::Terminating)), Reason::AwaitingInterruption { .. }));
+    let mut job = job([rebalance()]);
+    job.memory.sightings = Sightings {
+        no_node_since: Some(AT + seconds(10)),
+        no_member_since: Some(AT + seconds(20)),
+        served: [target_key()].into(),
+        ..Sightings::default()
+    };
+    let gone = Observation { node: Seen::Gone, membership: Seen::Gone, ..ready_to_drain(vec![]) };
+    assert!(matches!(step_at(&job, &gone, 79).reason, Reason::AwaitingInterruption { .. }));
+    assert_eq!(step_at(&job, &gone, 80).reason, Reason::Over(Ended::InstanceEnded));
+}
+
 #[test]
 fn tiers_leave_in_order_and_local_pods_after_the_traffic() {
     let pods = || {

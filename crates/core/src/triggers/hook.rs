@@ -1,7 +1,7 @@
 //! A lifecycle action of the group holds the instance until it is answered. A notice may be a day old, so it
 //! authorises nothing by itself but a fresh cordon: the group has to report the matching Wait state.
 
-use crate::hook_action::{action_closes_at, after_our_calls, is_past, once_it_is_open, spec_of, without_us};
+use crate::hook_action::*;
 use crate::*;
 
 pub(super) const ROW: Row = Row {

@@ -19,7 +19,8 @@ pub(super) const ROW: Row = Row {
 
 fn entitlement(notice: &Notice, facts: Facts<'_>) -> Entitlement {
     let Facts { seen, policy, now, .. } = facts;
-    if machine::has_ended(facts) {
+    // What was announced has come, by the hook of the group or without it (seed 660).
+    if machine::is_gone(facts) || seen.membership.known().is_some_and(|member| member.state.is_past_hooks()) {
         return Entitlement::Ended(Ended::InstanceEnded);
     }
     if now >= notice.at + policy.patience {

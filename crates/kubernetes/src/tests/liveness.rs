@@ -226,3 +226,20 @@ async fn a_list_that_is_to_come_is_all_that_distrust_asks_for() {
     timeout(SOON, server.watched("nodes", watches + 2)).await.unwrap();
     assert_eq!(server.lists("nodes"), 2);
 }
+
+/// kubernetes/kubernetes#107457: etcd was restored from a backup, its versions went back, and a watch from a version that
+/// is not there yet shows nothing of what came since. That it has "come as far" is no proof.
+#[tokio::test]
+async fn a_version_that_went_back_is_no_proof() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    (0..10).for_each(|_| server.put("services", service("Cluster")));
+    let running = Running::synced(&server).await;
+    server.go_back_to(1);
+    server.put_unseen("nodes", node(2));
+    let mut proven = running.cluster.proven();
+    let at = Timestamp::from_millis(5);
+    running.cluster.prove(at);
+    timeout(SOON, proven.wait_for(|proven| *proven >= at)).await.expect("the proof comes").unwrap();
+    assert!(running.cluster.node(&instance(2)).known().is_some(), "a proof shows what there is");
+}

@@ -107,6 +107,13 @@ impl ApiServer {
         self.world().watchers = watchers;
     }
 
+    /// It is restored from a backup: what came after this version never was, and versions go on from there.
+    pub(crate) fn go_back_to(&self, version: u64) {
+        let mut world = self.world();
+        world.version = version;
+        world.history.retain(|(at, ..)| *at <= version);
+    }
+
     /// Its version, `1.` and this, from now on.
     pub(crate) fn become_minor(&self, minor: &str) {
         self.world().minor = Some(minor.to_owned());

@@ -10,8 +10,8 @@ use offramp_core::{
     Seen, Timestamp,
 };
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, Fault, InWords, RECORD_ANNOTATION, Seats, node_owner, read_record,
-    write_record,
+    Announcement, Cluster, ClusterCall, DeletedNode, Fault, InWords, RECORD_ANNOTATION, Seats, node_owner,
+    read_record, write_record,
 };
 use tokio::sync::watch;
 
@@ -239,6 +239,17 @@ impl Cluster for ClusterDoor {
             Seen::Known(named.into_iter().collect::<Vec<_>>())
         });
         twins.known().cloned().unwrap_or_default()
+    }
+
+    fn deleted(&self, instance: &InstanceId) -> Option<DeletedNode> {
+        let deleted = self.look(|cluster| {
+            let had = cluster.deleted.get(instance).filter(|_| self.claimants(cluster, instance).is_empty());
+            let seen = had.filter(|(version, ..)| *version > self.listed);
+            Seen::Known(
+                seen.map(|(_, name, grace)| DeletedNode { name: name.clone(), longest_grace: *grace }),
+            )
+        });
+        deleted.known().cloned().flatten()
     }
 
     fn recorded(&self) -> Vec<(InstanceId, Node)> {

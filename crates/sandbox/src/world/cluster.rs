@@ -59,10 +59,14 @@ pub struct Cluster {
     pub terminating_namespaces: BTreeSet<String>,
     /// With these words an admission policy refuses every change of a node.
     pub nodes_vetoed: Option<String>,
+    /// A mutating webhook takes each cordon out of a change of a node, and lets the rest pass.
+    pub cordons_stripped: bool,
     /// Bytes of annotations that others have put onto nodes: counted, and not stored.
     pub other_annotations: BTreeMap<NodeName, usize>,
     /// Until when the API server does not answer.
     pub away_until: Option<Timestamp>,
+    /// The nodes that instances had, by instance, each with the version of its deletion and the longest grace of its pods.
+    pub(crate) deleted: BTreeMap<InstanceId, (u64, NodeName, Duration)>,
     /// How late the watches are.
     pub view_lag: ViewLag,
     /// Until when they show nothing new.
@@ -373,6 +377,8 @@ impl Cluster {
             vetoes_deletions: false,
             terminating_namespaces: BTreeSet::new(),
             nodes_vetoed: None,
+            cordons_stripped: false,
+            deleted: BTreeMap::new(),
             other_annotations: BTreeMap::new(),
             away_until: None,
             view_lag: ViewLag::default(),

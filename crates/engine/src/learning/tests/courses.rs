@@ -1,5 +1,7 @@
 //! Steps one after the other, with what is learned in between.
 
+use std::time::Duration;
+
 use offramp_core::*;
 
 use super::world::*;
@@ -72,6 +74,26 @@ fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
     newer.resource_version.push('0');
     let seen = Observation { node: Seen::Known(newer), ..seen };
     assert!(isolates(step_at(&job, &seen, 1)));
+}
+
+/// Somebody writes the node many times a second: each time the watch shows a new version, and it is older than the next.
+#[test]
+fn a_write_that_comes_too_late_each_time_rests_longer() {
+    let mut job = job([hook()]);
+    let isolate = step_at(&job, &untouched(), 0).actions.remove(0);
+    let mut tries = Vec::new();
+    for millis in (0..20_000).step_by(100) {
+        let newer = Node { resource_version: millis.to_string(), ..node() };
+        let seen = Observation { node: Seen::Known(newer), ..untouched() };
+        let now = AT + Duration::from_millis(millis);
+        if step(&job, &seen, &policy(), now).actions.iter().any(|action| action.guard().is_some()) {
+            learning::learn_of_outcome(&mut job.memory, &isolate, &Ok(Outcome::Changed), &seen, now);
+            tries.push(millis);
+        }
+    }
+    assert_eq!(tries, [0, 100, 200, 300, 1_300, 3_300, 7_300, 15_300]);
+    learning::learn_of_outcome(&mut job.memory, &isolate, &Ok(Outcome::Done), &untouched(), AT);
+    assert_eq!(job.memory.cooldown(&Key::Conflict).times, 0);
 }
 
 #[test]

@@ -214,6 +214,12 @@ impl Cluster {
         self.version += 1;
         node.version = self.version;
         self.index.nodes_by_instance.remove(&node.instance);
+        if let Some(named) = node.named_instance() {
+            let daemon = |pod: &&Pod| pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
+            let grace = self.pods_of_node(name).filter(|pod| !daemon(pod)).map(|pod| pod.grace).max();
+            let deleted = (self.version, name.clone(), grace.unwrap_or_default());
+            self.deleted.insert(named.clone(), deleted);
+        }
         self.log(Verb::Deleted, Object::Node(node));
         let instance = before.instance.clone();
         self.node_changed(now, &instance, Some(before))

@@ -76,7 +76,9 @@ impl World {
             )));
         }
         let mut changed = stored.clone();
-        changed.unschedulable = patch.unschedulable.unwrap_or(stored.unschedulable);
+        let strips = self.clusters.get(name).is_some_and(|cluster| cluster.cordons_stripped);
+        let unschedulable = patch.unschedulable.filter(|cordons| !(strips && *cordons));
+        changed.unschedulable = unschedulable.unwrap_or(stored.unschedulable);
         changed.taints = patch.taints.unwrap_or_else(|| stored.taints.clone());
         merge(&mut changed.labels, patch.labels);
         merge(&mut changed.annotations, patch.annotations);
