@@ -27,7 +27,7 @@ VERSION_0_1 := d60ce7e
 # Version 0.1.1, to come from and to go back to.
 VERSION_0_1_1 := 33eed08
 # The worlds of `make simulation`.
-SEEDS ?= 0..20000
+SEEDS ?= 0..100000
 PARTS := fmt clippy unit docs deny clients cloudformation manifests control-plane monitoring walk
 # The binary that the parts in Python run.
 BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
@@ -159,7 +159,7 @@ monitoring:
 # Every seed is a world of its own. Which ones, says SEEDS=0..100000, or SEEDS=17 for one.
 simulation:
 	$(begin) 'random worlds: seeds $(SEEDS)'
-	OFFRAMP_SEEDS=$(SEEDS) cargo test --locked -p offramp --test simulation invariants -- --nocapture
+	OFFRAMP_SEEDS=$(SEEDS) cargo test --locked --profile worlds -p offramp-worlds --test simulation invariants -- --nocapture
 
 # Builds versions 0.1 and 0.1.1 from their commits. In a clone that does not have them, only this version is looked at.
 comparison:

@@ -73,7 +73,7 @@ fn the_invariants_hold_in_random_worlds() {
     if let Some(first) = failed.first() {
         println!("{}\n{}", world_of(first.seed).transcript, first.failure());
         panic!(
-            "{} of {worlds} worlds break an invariant; play the first again with\n  {SEEDS}={} cargo test -p offramp --test simulation invariants -- --nocapture",
+            "{} of {worlds} worlds break an invariant; play the first again with\n  {SEEDS}={} cargo test -p offramp-worlds --test simulation invariants -- --nocapture",
             failed.len(),
             first.seed
         );

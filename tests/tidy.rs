@@ -44,6 +44,7 @@ const RANKS: [(&str, u8); 7] = [
     ("offramp-aws", 3),
     ("offramp-kubernetes", 3),
     ("offramp-sandbox", 3),
+    ("offramp-worlds", 4),
     ("offramp", 4),
 ];
 

@@ -26,32 +26,6 @@ ASKED = {"core", "engine"}
 SLOW = "enumeration"
 # The others are faster to build than to run.
 UNOPTIMISED = {"CARGO_PROFILE_DEV_OPT_LEVEL": "0", "CARGO_PROFILE_DEV_DEBUG": "0"}
-# Scenarios and worlds need neither the adapters nor the program, which take most of the time to build.
-WORLDS = """\
-[package]
-name = "worlds"
-version = "0.0.0"
-edition.workspace = true
-
-[dependencies]
-{dependencies}
-tokio = {{ workspace = true, features = ["net", "io-util", "test-util"] }}
-
-[lib]
-path = "nothing.rs"
-
-[[test]]
-name = "simulation"
-path = "../../tests/simulation.rs"
-
-[[test]]
-name = "scenarios"
-path = "../../tests/scenarios.rs"
-"""
-NEEDED = (
-    "async-trait fastrand futures insta jiff offramp-core offramp-engine offramp-sandbox offramp-wire prometheus "
-    "serde_json tokio-util tracing tracing-subscriber"
-)
 # A mutation may make a test or a world that never ends: seconds.
 TESTS_TAKE = 900
 WORLDS_TAKE = 1200
@@ -74,11 +48,6 @@ class Copy:
         archive = subprocess.run(["git", "-C", ROOT, "archive", "HEAD"], check=True, capture_output=True).stdout
         # Everything counts as changed: the last run may have been stopped with a mutation built.
         subprocess.run(["tar", "-x", "-m", "-C", self.tree], input=archive, check=True)
-        worlds = self.tree / "crates/worlds"
-        worlds.mkdir()
-        dependencies = "\n".join(f"{name}.workspace = true" for name in NEEDED.split())
-        (worlds / "Cargo.toml").write_text(WORLDS.format(dependencies=dependencies))
-        (worlds / "nothing.rs").touch()
 
     def misfits(self, mutation: Mutation) -> list[str]:
         found = []
@@ -132,7 +101,7 @@ def find_by_tests(copy: Copy, crates: set[str]) -> tuple[bool, str]:
 
 def find_by_scenarios(copy: Copy) -> tuple[bool, str]:
     """Whether a scripted world goes wrong, and which."""
-    return judge(*copy.cargo(["test", "--package=worlds", "--test=scenarios"]))
+    return judge(*copy.cargo(["test", "--profile=worlds", "--package=offramp-worlds", "--test=scenarios"]))
 
 
 def judge(code: int, output: str) -> tuple[bool, str]:
@@ -149,7 +118,7 @@ def judge(code: int, output: str) -> tuple[bool, str]:
 
 def simulation_of(copy: Copy) -> str:
     """The program with the simulation, built."""
-    code, output = copy.cargo(["test", "--package=worlds", "--test=simulation", "--no-run"])
+    code, output = copy.cargo(["test", "--profile=worlds", "--package=offramp-worlds", "--test=simulation", "--no-run"])
     program = re.search(r"Executable .*simulation\.rs \((.*)\)", output)
     if code != 0 or program is None:
         sys.exit(f"{output}\nthe simulation cannot be built")

@@ -42,6 +42,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
     let Some((hook, wait_state)) = served else { return Entitlement::Undo(UndoReason::NotServed) };
     let patient = is_patient(notice, facts);
     let fresh = now <= notice.at + FRESH;
+    let over = |ended| without_us(ended, notice, hook, job);
     match after_our_calls(notice, hook, facts) {
         // The instance comes back, whoever answered.
         Some(Entitlement::Ended(_)) if hook.passage == Passage::RootVolume => {
@@ -70,9 +71,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         Seen::Known(_) if !fresh && seen.is_in_service() => Entitlement::Undo(UndoReason::InService),
         Seen::Known(_) => undecided,
         // What is described may lag behind the launch, too.
-        Seen::Gone if !fresh && machine::has_ended(facts) => {
-            without_us(Ended::InstanceEnded, notice, hook, job)
-        }
+        Seen::Gone if !fresh && machine::has_ended(facts) => over(Ended::InstanceEnded),
         Seen::Gone if !fresh && machine::lives_outside_its_group(notice, facts) => {
             Entitlement::Undo(UndoReason::NotAMember)
         }
