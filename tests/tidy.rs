@@ -37,7 +37,7 @@ struct Dependency {
 
 /// The line of dependencies: a package may only use packages of a lower rank, so that those of equal
 /// rank do not know each other.
-const RANKS: [(&str, u8); 7] = [
+const RANKS: [(&str, u8); 8] = [
     ("offramp-core", 0),
     ("offramp-wire", 1),
     ("offramp-engine", 2),
