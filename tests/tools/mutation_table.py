@@ -46,6 +46,12 @@ GAUGES = ENGINE + "gauges.rs"
 SKEW = ENGINE + "skew.rs"
 UNDO = CORE + "stages/undo.rs"
 ENDING = ENGINE + "job/ending.rs"
+PORTS = ENGINE + "ports.rs"
+OBSERVE = ENGINE + "observe.rs"
+GOALS = CORE + "goals.rs"
+REBALANCE = CORE + "triggers/rebalance.rs"
+NODES = "crates/kubernetes/src/nodes.rs"
+PROOF = "crates/kubernetes/src/proof.rs"
 CLUSTER_DOOR = "crates/sandbox/src/doors/ports_kubernetes.rs"
 # The replicas of the simulation look through the sandbox's own port, which decides about twins as the adapter does.
 VIEW = "crates/kubernetes/src/view.rs"
@@ -53,7 +59,7 @@ VIEW = "crates/kubernetes/src/view.rs"
 TABLE = (
     # 014: the machine has ended.
     mutation("machine ended: the group is not asked", MACHINE, "is_given_up(facts) && ", ""),
-    mutation("machine ended: the node is not asked", MACHINE, "is_silent(facts, SILENT) && ", ""),
+    mutation("machine ended: the node is not asked", MACHINE, " && is_silent(facts, SILENT)", ""),
     mutation("machine ended: the balancers are not asked", MACHINE, " && serves_nobody(facts)", ""),
     mutation(
         "machine ended: unhealthy from the beginning counts",
@@ -255,8 +261,20 @@ TABLE = (
     mutation(
         "brake: writes that no watch has shown, without a pause",
         RETRY,
-        "Pause::NodeUnshown => WATCH_LAG",
+        "Pause::NodeUnshown => grown(WATCH_LAG, UNSHOWN_DOUBLINGS)",
         "Pause::NodeUnshown => Duration::ZERO",
+    ),
+    mutation(
+        "brake: writes that no watch has shown, always as soon",
+        RETRY,
+        "Pause::NodeUnshown => grown(WATCH_LAG, UNSHOWN_DOUBLINGS)",
+        "Pause::NodeUnshown => WATCH_LAG",
+    ),
+    mutation(
+        "brake: writes that come too late, without a pause",
+        RETRY,
+        "Pause::NodeConflict if times <= CONFLICTS => ",
+        "Pause::NodeConflict if times < u32::MAX => ",
     ),
     mutation("brake: pods that look older, without end", PODS, "ends.accepted >= NODEFUL", "false"),
     mutation(
@@ -282,15 +300,44 @@ TABLE = (
     mutation(
         "gate: always open",
         DEREGISTER,
-        "gate::closed_by(&job.instance, since, seen)?",
-        "gate::closed_by(&job.instance, since, seen).filter(|_| false)?",
+        "gate::closed_by(&turn, seen)?",
+        "gate::closed_by(&turn, seen).filter(|_| false)?",
     ),
     mutation(
         "gate: whoever leaves is counted on",
         GATE,
-        "(since, &other.instance) > (leaving_since, instance)",
-        "since >= leaving_since || since < leaving_since",
+        "self.is_shown && (since, &other.instance) > (self.leaving_since, self.instance)",
+        "since >= self.leaving_since || since < self.leaving_since",
     ),
+    mutation("gate: before its own cordon shows", GATE, "self.is_shown && ", ""),
+    mutation(
+        "gate: whoever has passed it is counted on",
+        PORTS,
+        "node.record.as_ref().filter(|_| !node.excluded)",
+        "node.record.as_ref()",
+    ),
+    mutation("gate: whom the group ends is counted on", OBSERVE, "node.set_aside || is_ended", "node.set_aside"),
+    mutation(
+        "gate: whose job is here is counted on",
+        OBSERVE,
+        "node.leaving_since.or_else(|| self.departures.since(&target.instance))",
+        "node.leaving_since",
+    ),
+    mutation("gate: nodes out of sync are counted on", OBSERVE, "set_aside: is_nowhere,", "set_aside: false,"),
+    # 5: every job ends, and says how.
+    mutation(
+        "outcome: a hook that ended without us is left",
+        HOOK_ACTION,
+        "Entitlement::Ended(if may_be_ours(notice, hook, job) { ended } else { Ended::WithoutOurAnswer })",
+        "Entitlement::Ended(if may_be_ours(notice, hook, job) { ended } else { Ended::Answered })",
+    ),
+    mutation("undo: without end", GOALS, "since + policy.patience * 3", "since + policy.patience * 3_000"),
+    mutation("undo: its time begins with the event", UNDO, "job.memory.returning_since.unwrap_or(now)", "job.since()"),
+    mutation("recommendation: served instances are waited for", REBALANCE, "machine::is_gone(facts)", "false"),
+    # 21: what a view shows.
+    mutation("view: the clock of a kubelet is believed", NODES, "Some(_) if !is_listed => self.read_at,", ""),
+    mutation("view: versions that go back are believed", PROOF, "version < shown_before", "false"),
+    mutation("view: deleted nodes are forgotten", JOB, "self.node_seen = true;\n            learning", "learning"),
     # 5.1 "Time": the clock is moved by answers that agree, and not under a removal.
     mutation("clock: answers that differ", SKEW, "spread <= AGREEMENT_MILLIS", "spread >= 0"),
     mutation("clock: never moved", SKEW, "(behind.abs_diff(offset) > ", "(behind.abs_diff(offset) > u64::MAX - "),
