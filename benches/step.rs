@@ -219,6 +219,7 @@ fn target_group(number: usize, own: TargetHealth) -> TargetGroup {
         )),
         balancer: BalancerKind::Application,
         cross_zone: true,
+        fails_open: false,
         deregistration_delay: Duration::from_secs(300),
         targets: (0..20).map(target).collect(),
     }

@@ -1,11 +1,15 @@
 //! Public bug reports that nobody had tried here. Each names its report; the right value stands in the assertions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{InstanceId, NodeName, PodRef};
+use offramp_core::{InstanceId, NodeName, PodRef, RebalancePolicy};
+use offramp_engine::RECORD_ANNOTATION;
 use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{Ending, NodePatch, Pod, WorkloadKind};
+use offramp_sandbox::world::balancers::TargetState;
+use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, Ending, NodePatch, Pod, WorkloadKind};
+use offramp_sandbox::world::groups::Hook;
 use offramp_sandbox::{Delays, Fleet, World};
 
 use super::reports::{answers, outcomes, scale_in, told, workers};
@@ -99,10 +103,7 @@ async fn a_controller_that_takes_every_cordon_off() {
 /// balancer before that is no witness that the second still serves.
 #[tokio::test(start_paused = true)]
 async fn the_last_two_targets_do_not_count_on_each_other() {
-    let web = App { entrance: Some(Entrance::new(30_080, 20.0)), ..App::new("web", 2) };
-    let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(Pool::new("workers", 2)).app(web);
-    let mut scene = Scene::new(fleet);
-    scene.pass(seconds(60)).await;
+    let mut scene = two_serve(Pool::new("workers", 2)).await;
     let slow = Injected::Delay(Duration::from_millis(1_500));
     scene.sandbox.with(|world| world.faults.inject("kubernetes.PATCH node", 1, slow));
     scene.start_worker();
@@ -112,12 +113,7 @@ async fn the_last_two_targets_do_not_count_on_each_other() {
         scene.pass(Duration::from_millis(500)).await;
     }
     scene.pass(seconds(30)).await;
-    let is_out = |id: &&InstanceId| {
-        let line = format!("{id} is deregistered from blue-web");
-        scene.sandbox.peek(|world| told(world, &line)).is_some()
-    };
-    let out = members.iter().filter(is_out).count();
-    assert_eq!(out, 1, "{}", scene.transcript());
+    assert_eq!(taken_out(&scene, &members), 1, "{}", scene.transcript());
 }
 
 /// aws/aws-node-termination-handler#331, kubernetes/kops#17230: a tool empties the node, deletes it, and then ends the
@@ -148,6 +144,112 @@ async fn a_node_that_was_emptied_and_deleted_before_its_instance_goes() {
     scene.until_done(seconds(200)).await;
     let text = scene.transcript();
     assert_eq!((answers(&mut scene), outcomes(&scene, "answered_unseen")), (1, false), "{text}");
+}
+
+/// aws/aws-node-termination-handler#272: nobody was there for eleven minutes. Both hooks are older than the gate's limit
+/// when they are received, and the gate has held neither of them back for a moment.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_is_older_than_the_gate_is_still_asked() {
+    let hook = Hook { heartbeat_timeout: seconds(1_800), ..Hook::terminating("offramp") };
+    let mut scene = two_serve(Pool { hooks: vec![hook], ..Pool::new("workers", 2) }).await;
+    let members = scene.instances("workers");
+    for id in &members {
+        scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
+        scene.pass(seconds(5)).await;
+    }
+    scene.pass(seconds(660)).await;
+    scene.start_worker();
+    scene.pass(seconds(60)).await;
+    assert_eq!(taken_out(&scene, &members), 1, "{}", scene.transcript());
+}
+
+/// awslabs/aws-secure-environment-accelerator#772: no target is healthy, so that the balancer sends to all of them. The last one
+/// that is registered is the last one that serves.
+#[tokio::test(start_paused = true)]
+async fn the_last_target_of_a_group_that_fails_open() {
+    let mut scene = two_serve(Pool::new("workers", 2)).await;
+    let arn = scene.settings.target_groups[0].clone();
+    scene.sandbox.with(|world| {
+        let group = world.target_group_mut(&arn).unwrap();
+        group.targets.values_mut().for_each(|target| target.state = TargetState::Unhealthy);
+    });
+    scene.start_worker();
+    let members = scene.instances("workers");
+    for id in &members {
+        scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
+        scene.pass(Duration::from_millis(500)).await;
+    }
+    scene.pass(seconds(60)).await;
+    assert_eq!(taken_out(&scene, &members), 1, "{}", scene.transcript());
+}
+
+/// kubeovn/kube-ovn#376: a controller replaces all annotations of a node. That the cordon is ours is not forgotten with them.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_wiped_off_leaves_no_cordon_behind() {
+    for wiped_at in [60, 1_195] {
+        let pool = Pool::spot("workers", 3);
+        let mut scene = Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool));
+        scene.policy.rebalance = RebalancePolicy::Isolate;
+        scene.policy.patience = seconds(1_200);
+        scene.start_worker();
+        let instance = scene.instances("workers").remove(0);
+        scene.sandbox.with(|world| world.rebalance_recommend(&instance));
+        scene.pass(seconds(wiped_at)).await;
+        let node = scene.sandbox.peek(|world| cordoned(world, &instance)).expect("it is cordoned");
+        scene.sandbox.with(|world| {
+            let annotations = BTreeMap::from([(RECORD_ANNOTATION.to_owned(), None)]);
+            let patch = NodePatch { annotations, ..NodePatch::default() };
+            world.patch_node(&"blue".into(), &node, patch).unwrap();
+        });
+        scene.until_done(seconds(1_400)).await;
+        let text = scene.transcript();
+        let after =
+            scene.sandbox.peek(|world| world.clusters[&"blue".into()].node_of(&instance).unwrap().clone());
+        assert!(!after.unschedulable && after.annotations.is_empty(), "wiped at {wiped_at}: {text}");
+    }
+}
+
+/// deckhouse/deckhouse#1218: a controller takes the exclude label off each time, and leaves the cordon and the record.
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_takes_the_label_off() {
+    let mut scene = Scene::new(workers([App::new("web", 3)]));
+    scene.policy.hook_limit = seconds(600);
+    scene.start_worker();
+    let instance = scale_in(&mut scene);
+    for _ in 0..200 {
+        scene.pass(seconds(1)).await;
+        let labelled = scene.sandbox.peek(|world| {
+            let node = world.clusters[&"blue".into()].node_of(&instance)?;
+            node.labels.contains_key(EXCLUDE_LABEL).then(|| node.name.clone())
+        });
+        if let Some(node) = labelled {
+            let labels = BTreeMap::from([(EXCLUDE_LABEL.to_owned(), None)]);
+            let patch = NodePatch { labels, ..NodePatch::default() };
+            scene.sandbox.with(|world| world.patch_node(&"blue".into(), &node, patch)).unwrap();
+        }
+    }
+    let text = scene.transcript();
+    let patches = scene.sandbox.peek(|world| world.calls["kubernetes.PATCH node"]);
+    assert!(patches <= 20, "{patches} patches: {text}");
+    assert_eq!(answers(&mut scene), 1, "not at the limit: {text}");
+    assert!(!text.contains("the deadline has come") && !text.contains("has timed out"), "{text}");
+}
+
+/// A pool of two nodes behind one balancer, a minute later.
+async fn two_serve(pool: Pool) -> Scene {
+    let web = App { entrance: Some(Entrance::new(30_080, 20.0)), ..App::new("web", 2) };
+    let mut scene = Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(web));
+    scene.pass(seconds(60)).await;
+    scene
+}
+
+/// How many of the instances were taken out of their target group.
+fn taken_out(scene: &Scene, members: &[InstanceId]) -> usize {
+    let is_out = |id: &&InstanceId| {
+        let line = format!("{id} is deregistered from blue-web");
+        scene.sandbox.peek(|world| told(world, &line)).is_some()
+    };
+    members.iter().filter(is_out).count()
 }
 
 /// The pods of a workload on the node of an instance, in the order in which the API server lists them.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use offramp_core::{ClusterName, InstanceId, NodeName, TargetGroupArn, TargetKey};
-use offramp_engine::ClusterCall;
+use offramp_engine::{ClusterCall, RECORD_ANNOTATION};
 use offramp_sandbox::World;
 use offramp_sandbox::world::balancers::TargetState;
 use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, Node, NodePatch, Pod};
@@ -29,6 +29,10 @@ pub(crate) enum Hand {
     KeepRegistering(u32),
     /// A controller takes every cordon off, so many times.
     KeepUncordoning(u32),
+    /// A controller takes every label off, so many times.
+    KeepUnlabelling(u32),
+    /// A network plugin that is installed replaces the annotations of a node.
+    Wipe,
 }
 
 impl Hand {
@@ -43,6 +47,10 @@ impl Hand {
             Self::KeepUncordoning(_) => {
                 ("a controller takes every cordon off", "cordons again what was uncordoned")
             }
+            Self::KeepUnlabelling(_) => {
+                ("a controller takes every label off", "labels again what had lost its label")
+            }
+            Self::Wipe => ("the annotations of a node are replaced", "records again what was wiped off"),
         }
     }
 }
@@ -62,6 +70,13 @@ pub(crate) fn hands(seed: u64) -> Vec<(Duration, Hand)> {
     if random.u8(0..24) == 0 {
         events.push((at(random), Hand::KeepUncordoning(random.u32(3..40))));
     }
+    let random = &mut Rng::with_seed(seed ^ 0x1abe);
+    if random.u8(0..24) == 0 {
+        events.push((at(random), Hand::KeepUnlabelling(random.u32(3..40))));
+    }
+    if random.u8(0..24) == 0 {
+        events.extend((0..random.usize(1..=3)).map(|_| (at(random), Hand::Wipe)));
+    }
     events
 }
 
@@ -78,11 +93,14 @@ impl Course {
             Hand::Uncordon => self.uncordon(),
             Hand::Unlabel => self.unlabel(),
             Hand::Register | Hand::KeepRegistering(_) => self.register_again(),
-            Hand::KeepUncordoning(_) => self.uncordon_all(),
+            Hand::KeepUncordoning(_) => self.take_off_all(Self::uncordon),
+            Hand::KeepUnlabelling(_) => self.take_off_all(Self::unlabel),
+            Hand::Wipe => self.wipe(),
         };
         let next = match hand {
             Hand::KeepRegistering(times) if done && times > 1 => Some(Hand::KeepRegistering(times - 1)),
             Hand::KeepUncordoning(times) if done && times > 1 => Some(Hand::KeepUncordoning(times - 1)),
+            Hand::KeepUnlabelling(times) if done && times > 1 => Some(Hand::KeepUnlabelling(times - 1)),
             _ => (!done).then_some(hand),
         };
         let pause = if done { LOOKS_AGAIN } else { seconds(7) };
@@ -99,9 +117,9 @@ impl Course {
         self.patch_some("takes the cordon off", patch, ours)
     }
 
-    fn uncordon_all(&mut self) -> bool {
+    fn take_off_all(&mut self, take_off: impl Fn(&mut Self) -> bool) -> bool {
         let mut done = false;
-        while self.uncordon() {
+        while take_off(self) {
             done = true;
         }
         let mut checks = lock(&self.checks);
@@ -115,6 +133,12 @@ impl Course {
         let patch = NodePatch { labels, ..NodePatch::default() };
         let ours = |node: &Node| node.labels.contains_key(EXCLUDE_LABEL) && record(node).is_some();
         self.patch_some("takes the label off", patch, ours)
+    }
+
+    fn wipe(&mut self) -> bool {
+        let annotations = BTreeMap::from([(RECORD_ANNOTATION.to_owned(), None)]);
+        let patch = NodePatch { annotations, ..NodePatch::default() };
+        self.patch_some("replaces the annotations of", patch, |node| record(node).is_some())
     }
 
     fn patch_some(&mut self, what: &str, patch: NodePatch, of: impl Fn(&Node) -> bool) -> bool {
@@ -192,6 +216,9 @@ impl Checks {
         let stored = world.clusters.get(name).and_then(|cluster| cluster.nodes.get(node));
         let Some(stored) = stored.filter(|_| self.laid_bare.contains_key(node)) else { return };
         let now = world.now();
+        if record(stored).is_none() {
+            self.notes.push((now, format!("the worker records again what was wiped off: {node}")));
+        }
         if cordons && !stored.unschedulable {
             self.notes.push((now, format!("the worker cordons again what was uncordoned: {node}")));
         }

@@ -99,9 +99,22 @@ impl<'a> Case<'a> {
         self.claims.iter().filter(|claim| claim.isolates()).map(|claim| claim.notice)
     }
 
+    /// Our record, or what it said before somebody took it off, as far as that is still there: a network plugin that is
+    /// installed replaces all annotations (kube-ovn#376), and the cordon would be nobody's.
+    pub(crate) fn own_record(&self, node: &Node) -> Option<Record> {
+        let lost = || self.facts.job.memory.sightings.recorded.clone();
+        node.record.clone().or_else(|| {
+            lost().map(|record| Record {
+                cordoned: record.cordoned && node.cordoned,
+                excluded: record.excluded && node.excluded,
+                ..record
+            })
+        })
+    }
+
     /// The node's record with this job's claims in it.
     pub(crate) fn record(&self, node: &Node) -> Record {
-        let mut record = node.record.clone().unwrap_or_else(|| Record::new(self.facts.now));
+        let mut record = self.own_record(node).unwrap_or_else(|| Record::new(self.facts.now));
         self.isolating().for_each(|notice| record.add(notice, self.facts.policy));
         record
     }
@@ -125,7 +138,7 @@ impl<'a> Case<'a> {
         let mut with_ends = record.clone();
         for claim in &self.claims {
             let Entitlement::Ended(outcome) = claim.entitlement else { continue };
-            if outcome == Ended::LeftIsolated || state.is_some_and(|state| !state.has_left()) {
+            if outcome == Ended::LeftIsolated || state.is_some_and(|state| !state.is_unheld()) {
                 let end = EntryEnd { outcome, state: state.cloned(), at: self.facts.now };
                 with_ends.end(claim.notice, &end, self.facts);
             }
@@ -208,7 +221,8 @@ fn is_unwritable(Facts { job, seen, now, .. }: Facts<'_>, presses: bool) -> bool
     let is_refused = unwritten.is_some_and(|Unwritten { since, newest, refused: refusals }| {
         newest >= since + FAILED || refusals.is_some_and(|(first, last)| last >= first + refused)
     });
-    // A webhook takes out what the API server then says is done; a controller takes every cordon off (gpu-operator#536).
+    // A webhook takes out what the API server then says is done; a controller takes every cordon off (gpu-operator#536), or
+    // every label (deckhouse#1218).
     let is_undone = sightings.open_since.is_some_and(|since| {
         let unseen = if presses { UNSEEN_IN_A_HURRY } else { FAILED };
         now >= since + unseen || job.memory.cooldown(&Key::Reopened).times >= REOPENED

@@ -83,8 +83,9 @@ pub(crate) fn course(case: &Case<'_>) -> Course {
 
 /// What was done is undone, as far as nobody else claims the node.
 fn undone(case: &Case<'_>) -> Reason {
-    let record = case.facts.seen.node.known().and_then(|node| node.record.as_ref());
-    let claims = |record| case.others(record).entries.values().filter(|entry| entry.ended.is_none()).count();
+    let record = case.facts.seen.node.known().and_then(|node| case.own_record(node));
+    let claims =
+        |record: Record| case.others(&record).entries.values().filter(|entry| entry.ended.is_none()).count();
     match record.map(claims) {
         Some(claims) if claims > 0 => Reason::Withdrawn { why: case.undo_reason(), claims },
         Some(_) | None => Reason::Undone(case.undo_reason()),
@@ -162,7 +163,8 @@ fn undo(case: &Case<'_>) -> Option<Course> {
         age.is_some_and(|age| age < UNSEEN)
     };
     // There may be something to undo: an hour more than the longest patience, then the sweep.
-    let patient = now < job.since() + policy.patience * 2;
+    let taken_up = job.deliveries.values().map(|delivery| delivery.at).max().unwrap_or_default();
+    let patient = now < job.since().max(taken_up) + policy.patience * 2;
     // The record stays, and the sweep finds it.
     let gives_up = job.memory.returning_since.is_some_and(|since| now >= since + policy.patience * 3);
     match &seen.node {
@@ -181,7 +183,7 @@ fn undo(case: &Case<'_>) -> Option<Course> {
 
 /// Some of its record is this job's, or nobody's; or its targets were taken out while it could not be written.
 fn has_ours(node: &Node, case: &Case<'_>) -> bool {
-    let Some(record) = &node.record else { return !case.facts.job.memory.deregistered.is_empty() };
-    let others = case.others(record).entries.len();
+    let Some(record) = case.own_record(node) else { return !case.facts.job.memory.deregistered.is_empty() };
+    let others = case.others(&record).entries.len();
     record.foreign.is_none() && (others == 0 || others < record.entries.len())
 }

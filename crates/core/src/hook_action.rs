@@ -50,9 +50,17 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     Some(Entitlement::Ended(if ended == Ended::Answered && continued { as_answered(facts) } else { ended }))
 }
 
-/// The action is over, and this job has given it no answer: the calls were denied, or nobody was there to make them.
-pub(crate) fn without_us(ended: Ended, notice: &Notice, hook: &Hook, job: &Job) -> Entitlement {
-    Entitlement::Ended(if may_be_ours(notice, hook, job) { ended } else { Ended::WithoutOurAnswer })
+/// The action is over, and this job has given it no answer: the calls were denied, or nobody was there to make them. Where
+/// the job has never seen it open, and it need not have timed out, the message is a late copy of one that was served.
+pub(crate) fn without_us(ended: Ended, notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Entitlement {
+    let Facts { job, .. } = facts;
+    let timeout = spec_of(hook, facts).map_or(LONGEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
+    let was_open = job.memory.sightings.held || job.memory.hook(&hook.key).heard.is_some();
+    Entitlement::Ended(match may_be_ours(notice, hook, job) {
+        true => ended,
+        false if was_open || job.delivery_of(notice).at >= notice.at + timeout => Ended::WithoutOurAnswer,
+        false => Ended::WasNotOpen,
+    })
 }
 
 /// Another worker may have given the answer, before it went away, or we did for a newer action of this hook.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::*;
 
-/// Losing it costs a repeated call or a repeated wait: what a conclusion needs is seen anew, mostly after the time that it took
-/// before. Not recovered is what nobody can see any more, such as the grace of pods whose node has gone: there the hook
-/// is held for longer, and ends under another name.
+/// Losing it costs a repeated call or a repeated wait: what a conclusion needs is seen anew, usually after the same wait again.
+/// What nobody can see any more is not recovered, such as the grace of pods whose node has gone: there the hook is held for
+/// longer, and ends under another name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// What came of our calls, by hook.
@@ -60,9 +60,15 @@ pub struct Memory {
 pub struct Sightings {
     /// The node was there, under this name.
     pub node: Option<NodeName>,
+    /// Our newest record on the node: somebody may have taken it off since.
+    pub recorded: Option<Record>,
+    /// We have put the label on, and have not taken it off.
+    pub labelled: bool,
+    /// What we have written was there when the node was seen for the last time after that.
+    pub lasts: bool,
     /// Since when the node is seen to take no new pods: it has our cordon, or is gone.
     pub closed_at: Option<Timestamp>,
-    /// Since when the node is seen open to new pods although we have written, or tried to write, that it is closed.
+    /// Since when the node is seen without what we have written to it, or tried to write.
     pub open_since: Option<Timestamp>,
     /// Since when it is sure that there is no node.
     pub no_node_since: Option<Timestamp>,
@@ -82,6 +88,8 @@ pub struct Sightings {
     pub missing_hooks: BTreeMap<HookKey, Timestamp>,
     /// The newest that the group said of the instance is that it ends in the warm pool.
     pub pooled: bool,
+    /// The group said that a hook holds the instance.
+    pub held: bool,
     /// The targets that were healthy when they were last on the list of their target group.
     pub served: BTreeSet<TargetKey>,
 }
@@ -102,6 +110,8 @@ pub struct NodeWrite {
     pub over: String,
     /// When.
     pub at: Timestamp,
+    /// The API server said that a cordon or a label is on, and no watch has come as far yet.
+    pub has_to_last: bool,
 }
 
 /// Writes to a node in a row that came to nothing.
@@ -139,7 +149,7 @@ pub enum Key {
     Unwritten,
     /// That somebody else had written the node first.
     Conflict,
-    /// That the node was seen open after it had been closed: somebody takes the cordon off.
+    /// That the node was seen without what had been on it: somebody takes the cordon or the label off.
     Reopened,
     /// A pod.
     Pod(PodUid),

@@ -232,13 +232,18 @@ pub enum LifecycleState {
 }
 
 impl LifecycleState {
-    /// The group ends the instance, or moves it into its warm pool.
-    pub const fn is_leaving(&self) -> bool {
-        matches!(self, Self::TerminatingWait | Self::WarmedPendingWait) || self.has_left()
+    /// A hook holds the instance.
+    pub const fn is_held(&self) -> bool {
+        matches!(self, Self::TerminatingWait | Self::WarmedPendingWait | Self::ReplacingRootVolumeWait)
     }
 
-    /// The group ends the instance, and no hook holds it any more, or not yet.
-    pub const fn has_left(&self) -> bool {
+    /// The group ends the instance, or moves it into its warm pool.
+    pub const fn is_leaving(&self) -> bool {
+        matches!(self, Self::TerminatingWait | Self::WarmedPendingWait) || self.is_unheld()
+    }
+
+    /// The group ends the instance, and no hook holds it at this moment.
+    pub const fn is_unheld(&self) -> bool {
         matches!(self, Self::Terminating) || self.is_past_hooks()
     }
 
@@ -263,7 +268,7 @@ pub struct Group {
     pub in_scope: bool,
     /// The target groups attached to it.
     pub target_groups: Vec<TargetGroupArn>,
-    /// Its members that it ends.
+    /// Members that it terminates or moves into its warm pool.
     pub leaving: BTreeSet<InstanceId>,
 }
 
@@ -291,11 +296,19 @@ pub struct TargetGroup {
     pub cross_zone: bool,
     /// How long a target drains after its deregistration.
     pub deregistration_delay: Duration,
-    /// The targets of the instance, and the others too while one of its own is healthy.
+    /// None of its targets is healthy, so that the balancer sends to all that are registered.
+    pub fails_open: bool,
+    /// The targets of the instance, and the others too while one of its own serves.
     pub targets: Vec<Target>,
 }
 
 impl TargetGroup {
+    /// The balancer sends new requests to this target of it.
+    pub fn sends_to(&self, health: TargetHealth) -> bool {
+        use TargetHealth::{Healthy, Initial, Unavailable, Unhealthy};
+        health == Healthy || self.fails_open && matches!(health, Unhealthy | Initial | Unavailable)
+    }
+
     /// The targets of one instance with their keys: one for each port.
     pub fn targets_of(&self, instance: &InstanceId) -> impl Iterator<Item = (TargetKey, &Target)> {
         self.targets.iter().filter(move |target| target.instance == *instance).map(|target| {
@@ -326,7 +339,7 @@ pub struct Target {
     pub zone: Option<Zone>,
     /// Its health.
     pub health: TargetHealth,
-    /// The node behind it is cordoned or labelled, its group ends it, or its cluster is out of sync: nobody counts on it.
+    /// The node behind it is cordoned or labelled, its group ends it, or the watch of its cluster is out of sync: nobody counts on it.
     pub set_aside: bool,
     /// The node behind it has our record, or its job is here, since then; and it has not passed the gate.
     pub leaving_since: Option<Timestamp>,

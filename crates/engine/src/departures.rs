@@ -1,4 +1,4 @@
-//! Which instances the jobs of this worker take away. The gate counts on none of them, whose node may carry no record: it is
+//! Which instances the jobs of this worker take away. The gate has to know of them where no record says so: a node that was
 //! deleted, or cannot be written.
 
 use std::collections::BTreeMap;

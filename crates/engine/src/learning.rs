@@ -33,14 +33,17 @@ pub fn learn_of_outcome(
     let worked = has_worked(outcome);
     let may_have_written = matches!(outcome, Ok(Outcome::Done | Outcome::Changed) | Err(Failure::Retry));
     if let Some(guard) = action.guard().filter(|_| may_have_written) {
-        memory.node_write = Some(NodeWrite { over: guard.to_owned(), at: now });
+        let lasts = matches!(action, Action::Isolate { .. } | Action::Exclude { .. });
+        let has_to_last = lasts && *outcome == Ok(Outcome::Done);
+        memory.node_write = Some(NodeWrite { over: guard.to_owned(), at: now, has_to_last });
     }
     if action.guard().is_some() {
         learn_of_node_write(memory, outcome, now);
     }
     match action {
-        Action::Isolate { .. } => {
+        Action::Isolate { exclude, .. } => {
             memory.isolation_failed = !worked && *outcome != Ok(Outcome::Changed);
+            memory.sightings.labelled |= *exclude && *outcome == Ok(Outcome::Done);
             memory.isolation_tried.get_or_insert(now);
         }
         Action::WriteRecord { .. } => memory.record_writes += 1,
@@ -68,13 +71,12 @@ pub fn learn_of_outcome(
         }
         // We have opened it ourselves.
         Action::Release { .. } if worked => {
-            (memory.isolation_tried, memory.sightings.open_since) = (None, None);
+            memory.isolation_tried = None;
+            let Sightings { open_since, recorded, labelled, lasts, .. } = &mut memory.sightings;
+            (*open_since, *recorded, *labelled, *lasts) = (None, None, false, false);
         }
-        Action::Exclude { .. }
-        | Action::Release { .. }
-        | Action::ListPods { .. }
-        | Action::Deregister(_)
-        | Action::Register(_) => {}
+        Action::Exclude { .. } => memory.sightings.labelled |= *outcome == Ok(Outcome::Done),
+        Action::Release { .. } | Action::ListPods { .. } | Action::Deregister(_) | Action::Register(_) => {}
     }
     rest(memory, action, outcome, now);
 }
@@ -83,12 +85,17 @@ pub fn learn_of_outcome(
 pub(crate) fn learn_of_deleted_node(memory: &mut Memory, DeletedNode { name, longest_grace }: DeletedNode) {
     let sightings = &mut memory.sightings;
     sightings.node.get_or_insert(name);
-    sightings.longest_grace = sightings.longest_grace.max(longest_grace);
+    sightings.longest_grace = longest_grace;
 }
 
-/// Takes in what the job is for now.
-pub(crate) fn learn_of_goal(memory: &mut Memory, goal: Goal, now: Timestamp) {
-    memory.returning_since = (goal == Goal::Return).then(|| memory.returning_since.unwrap_or(now));
+/// Takes in what the job is for now. What could not be read does not begin an undo anew.
+pub(crate) fn learn_of_goal(memory: &mut Memory, goal: Goal, seen: &Observation, now: Timestamp) {
+    let is_read = seen.node != Seen::Unknown && seen.membership != Seen::Unknown;
+    match goal {
+        Goal::Return => drop(memory.returning_since.get_or_insert(now)),
+        Goal::Leave if is_read => memory.returning_since = None,
+        Goal::Leave => {}
+    }
 }
 
 /// What is taken, or would have been, proves that the node can be written.
@@ -251,10 +258,16 @@ fn learn_of_hook(calls: &mut HookCalls, completes: bool, outcome: &ActionResult,
 pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &Observation, now: Timestamp) {
     if let Seen::Known(member) = &seen.membership {
         memory.last_state = Some(member.state.clone());
+        memory.sightings.held |= member.state.is_held();
     }
     let was_closed = memory.sightings.closed_at.is_some();
     learn_of_machine(&mut memory.sightings, instance, seen, now);
-    learn_of_opening(memory, was_closed, seen, now);
+    learn_of_lasting(memory, seen, now);
+    // It is on again: what came in between is no more than any other pod. Where that goes on, pods come back all the time.
+    let is_closed = memory.sightings.closed_at.is_some();
+    if !was_closed && is_closed && memory.cooldown(&Key::Reopened).times <= 1 {
+        memory.evicted.clear();
+    }
     memory.selected |= seen.node.known().is_some_and(|node| node.selected);
     // A reading of the hooks may be empty once. What is known of their timeouts is not forgotten for that.
     let says_less = |group: &Group| group.terminate_hooks.is_empty() && memory.group.is_some();
@@ -297,29 +310,35 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
 }
 
 /// Takes in whether what was written to the node lasts.
-fn learn_of_opening(memory: &mut Memory, was_closed: bool, seen: &Observation, now: Timestamp) {
+fn learn_of_lasting(memory: &mut Memory, seen: &Observation, now: Timestamp) {
     let tried = memory.isolation_tried.is_some();
-    let is_closed = memory.sightings.closed_at.is_some();
-    let open_since = &mut memory.sightings.open_since;
+    let sightings = &mut memory.sightings;
+    let mut lasted = sightings.lasts;
     match &seen.node {
-        Seen::Known(_) if !is_closed && tried => {
-            open_since.get_or_insert(now);
+        Seen::Known(node) => {
+            let write = memory.node_write.as_mut();
+            // A watch that has not come as far as our newest write says nothing about it.
+            if write.as_ref().is_none_or(|write| write.over != node.resource_version) {
+                lasted |= write.is_some_and(|write| std::mem::take(&mut write.has_to_last));
+                memory.cooldowns.remove(&Key::Node);
+                let labelled = node.excluded || !sightings.labelled;
+                sightings.lasts = node.cordoned && node.record.is_some() && labelled;
+                sightings.recorded = node.record.clone().or_else(|| sightings.recorded.take());
+            }
+            sightings.open_since = (tried && !sightings.lasts).then(|| sightings.open_since.unwrap_or(now));
         }
-        Seen::Known(_) | Seen::Gone => *open_since = None,
+        Seen::Gone => {
+            (sightings.open_since, sightings.recorded, sightings.labelled) = (None, None, false);
+        }
         Seen::Unknown => {}
     }
-    let reopened = memory.cooldown(&Key::Reopened).times;
-    match (was_closed, is_closed) {
-        // It is on again: what came in between is no more than any other pod. Where that goes on, pods come back all the time.
-        (false, true) if reopened <= 1 => memory.evicted.clear(),
-        (true, false) if tried => {
-            // The first time it is closed again at once.
-            let again = Repeat::Again(Pause::NodeRefused, Key::Reopened);
-            let pause = if reopened == 0 { Duration::ZERO } else { retry::pause(&again, reopened) };
-            let cooldown = Cooldown { times: reopened + 1, since: now, until: now + pause };
-            memory.cooldowns.insert(Key::Reopened, cooldown);
-        }
-        _ => {}
+    if lasted && !memory.sightings.lasts && tried {
+        // The first time it is written again at once.
+        let times = memory.cooldown(&Key::Reopened).times;
+        let again = Repeat::Again(Pause::NodeRefused, Key::Reopened);
+        let pause = if times == 0 { Duration::ZERO } else { retry::pause(&again, times) };
+        let cooldown = Cooldown { times: times + 1, since: now, until: now + pause };
+        memory.cooldowns.insert(Key::Reopened, cooldown);
     }
 }
 

@@ -23,6 +23,15 @@ pub(crate) struct Observer {
     pub(crate) departures: Departures,
 }
 
+/// For whom a target group is read, and who knows about the nodes behind its targets.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    job: &'a Job,
+    cluster: Option<&'a Arc<dyn Cluster>>,
+    /// Members that the group of the job ends.
+    leaving: Option<&'a BTreeSet<InstanceId>>,
+}
+
 impl Observer {
     /// What the watches know, without a call: enough to isolate. `absence_is_proven` says that "not there" is to be
     /// believed: no other cluster may have the node, and it will not join a little later.
@@ -100,10 +109,11 @@ impl Observer {
                 // What we deregistered has to be seen even where nothing else leads there any more.
                 attached.extend(deregistered.into_iter().map(|key| key.group));
                 let leaving = group.known().map(|group| &group.leaving);
+                let context = Context { job, cluster, leaving };
                 attached.sort();
                 attached.dedup();
                 let (groups, mut unread, missing) =
-                    self.target_groups(job, account_region, &attached, leaving, &mut faults).await;
+                    self.target_groups(context, account_region, &attached, &mut faults).await;
                 // Those that are attached to it. What is configured or recorded does not wait for them.
                 unread += usize::from(group == Seen::Unknown);
                 (groups, unread, missing)
@@ -127,10 +137,9 @@ impl Observer {
 
     async fn target_groups(
         &self,
-        job: &Job,
+        context: Context<'_>,
         account_region: &AccountRegion,
         attached: &[TargetGroupArn],
-        leaving: Option<&BTreeSet<InstanceId>>,
         faults: &mut Vec<Fault>,
     ) -> (Seen<Vec<TargetGroup>>, usize, BTreeSet<TargetGroupArn>) {
         let here = |arn: &&TargetGroupArn| {
@@ -147,13 +156,18 @@ impl Observer {
         let (mut groups, mut unread, mut missing) = (Vec::new(), 0, BTreeSet::new());
         for (arn, settings, health) in futures::future::join_all(reads).await {
             match (seen(settings, faults), seen(health, faults)) {
-                (Seen::Known(settings), Seen::Known(health)) => groups.push(TargetGroup {
-                    arn: arn.clone(),
-                    balancer: settings.balancer,
-                    cross_zone: settings.cross_zone,
-                    deregistration_delay: settings.deregistration_delay,
-                    targets: self.targets(job, &health, leaving),
-                }),
+                (Seen::Known(settings), Seen::Known(health)) => {
+                    let mut group = TargetGroup {
+                        arn: arn.clone(),
+                        balancer: settings.balancer,
+                        cross_zone: settings.cross_zone,
+                        deregistration_delay: settings.deregistration_delay,
+                        fails_open: !health.iter().any(|target| target.health == TargetHealth::Healthy),
+                        targets: Vec::new(),
+                    };
+                    group.targets = self.targets(context, &group, &health);
+                    groups.push(group);
+                }
                 (Seen::Gone, _) | (_, Seen::Gone) => {
                     missing.insert(arn.clone());
                 }
@@ -163,39 +177,37 @@ impl Observer {
         (Seen::Known(groups), unread, missing)
     }
 
-    /// The targets of the instance, and while one of them is healthy, those of the others: who could stand
+    /// The targets of the instance, and while one of them serves, those of the others: who could stand
     /// in matters only as long as there is traffic to take over. In a storm most jobs have their target
     /// draining for minutes, and each would look at hundreds of nodes at every change of a pod.
-    fn targets(
-        &self,
-        job: &Job,
-        health: &[TargetState],
-        leaving: Option<&BTreeSet<InstanceId>>,
-    ) -> Vec<Target> {
-        let own = |target: &TargetState| target.instance == job.instance;
-        let serves = health.iter().any(|target| own(target) && target.health == TargetHealth::Healthy);
-        health
-            .iter()
-            .filter(|target| serves || own(target))
-            .map(|target| self.target(target, leaving))
-            .collect()
+    fn targets(&self, context: Context<'_>, group: &TargetGroup, health: &[TargetState]) -> Vec<Target> {
+        let own = |target: &TargetState| target.instance == context.job.instance;
+        let serves = health.iter().any(|target| own(target) && group.sends_to(target.health));
+        let listed = health.iter().filter(|target| serves || own(target));
+        listed.map(|target| self.target(context, target)).collect()
     }
 
     /// A target with what is known of the node behind it, which the gate counts on: by the watches, by the group, and by
-    /// the other jobs. Where a cluster is out of sync nobody knows what it has done to a node of its own.
-    fn target(&self, target: &TargetState, leaving: Option<&BTreeSet<InstanceId>>) -> Target {
+    /// the other jobs. Where the watch of its cluster is out of sync, nobody knows.
+    fn target(&self, Context { cluster, leaving, .. }: Context<'_>, target: &TargetState) -> Target {
         let clusters = &self.clusters.0;
-        let node = clusters.iter().find_map(|cluster| cluster.summary(&target.instance));
-        let is_nowhere = node.is_none() && clusters.iter().any(|cluster| !cluster.in_sync());
+        let is_unknown = |cluster: &Arc<dyn Cluster>| cluster.node(&target.instance) == Seen::Unknown;
         let is_ended = leaving.is_some_and(|leaving| leaving.contains(&target.instance));
-        let node = node.unwrap_or(NodeSummary { zone: None, set_aside: is_nowhere, leaving_since: None });
+        let node = clusters.iter().find_map(|cluster| cluster.summary(&target.instance));
+        let node = node.unwrap_or_else(|| NodeSummary {
+            zone: None,
+            set_aside: cluster.map_or_else(|| clusters.iter().any(is_unknown), is_unknown),
+            leaving_since: None,
+        });
+        // Whoever has its label on has passed the gate.
+        let departure = || self.departures.since(&target.instance).filter(|_| !node.set_aside);
         Target {
             instance: target.instance.clone(),
             port: target.port,
             zone: target.zone.clone().or(node.zone),
             health: target.health,
             set_aside: node.set_aside || is_ended,
-            leaving_since: node.leaving_since.or_else(|| self.departures.since(&target.instance)),
+            leaving_since: node.leaving_since.or_else(departure),
         }
     }
 }

@@ -335,8 +335,7 @@ pub trait Cluster: Send + Sync {
         self.node(instance).known().map(NodeSummary::from)
     }
 
-    /// The node that the instance had, while it has none. Known of those that were deleted while the watch was looking, the
-    /// newest of them.
+    /// The node that the instance had, while it has none. Only deletions that the watch saw are known, and only the newest.
     fn deleted(&self, instance: &InstanceId) -> Option<DeletedNode> {
         let _ = instance;
         None

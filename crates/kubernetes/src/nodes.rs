@@ -17,6 +17,8 @@ pub(crate) struct WatchedNode {
     /// What the machine's firmware says that it is, where it says so.
     pub(crate) hardware: Option<String>,
     pub(crate) created: Timestamp,
+    /// Another machine has taken it over, with the providerID of the one before, which cannot be changed.
+    pub(crate) is_reused: bool,
     /// When its kubelet wrote its status for the last time, by the clock of its machine.
     pub(crate) written_at: Timestamp,
     /// When this was read, by ours.
@@ -59,11 +61,18 @@ impl WatchedNode {
     }
 
     /// A status that is new to the watch was written a moment ago, whatever the clock of its machine says: one may be minutes
-    /// ahead (kubernetes#6193). Of what is listed nobody knows for how long it has been there.
-    pub(crate) fn renew(&mut self, before: Option<&Self>, is_listed: bool) {
+    /// ahead (kubernetes#6193). Of what is listed, or shown by a watch that was cut off, nobody knows for how long it has been
+    /// there.
+    ///
+    /// A machine that gets the name of one which has ended may get its Node, too (machine-controller-manager#633).
+    pub(crate) fn renew(&mut self, before: Option<&Self>, may_be_old: bool) {
+        let is_other =
+            |before: &Self| before.hardware.as_ref().zip(self.hardware.as_ref()).is_some_and(|(a, b)| a != b);
+        let same_node = before.filter(|before| before.created == self.created);
+        self.is_reused = same_node.is_some_and(|before| before.is_reused || is_other(before));
         self.node.renewed_at = match before {
             Some(before) if before.written_at == self.written_at => before.node.renewed_at,
-            Some(_) if !is_listed => self.read_at,
+            Some(_) if !may_be_old => self.read_at,
             Some(_) | None => self.written_at.min(self.read_at),
         };
     }
@@ -74,7 +83,8 @@ impl WatchedNode {
         let never = Timestamp::default();
         let unversioned =
             |node: &Node| Node { resource_version: String::new(), renewed_at: never, ..node.clone() };
-        let same = self.machine == other.machine && self.hardware == other.hardware;
+        let machine = |node: &Self| (node.machine.clone(), node.hardware.clone(), node.is_reused);
+        let same = machine(self) == machine(other);
         same && unversioned(&self.node) == unversioned(&other.node)
     }
 }
@@ -127,6 +137,7 @@ pub(crate) fn read(
         machine: machine_of(spec.provider_id.as_deref().unwrap_or_default()),
         hardware: status.node_info.as_ref().and_then(hardware),
         created: Timestamp::from_millis(created.map_or(0, |at| at.0.as_millisecond())),
+        is_reused: false,
         written_at,
         read_at,
         node: Node {
@@ -239,7 +250,9 @@ mod tests {
         let machine = Machine::Instance(InstanceId::parse("i-0b1c2d3e4f5061728").unwrap());
         let created = Timestamp::from_millis(5_000);
         let (written_at, read_at) = (Timestamp::from_millis(120_000), Timestamp::from_millis(130_000));
-        let expect = WatchedNode { machine, hardware: None, created, written_at, read_at, node: expect };
+        let is_reused = false;
+        let expect =
+            WatchedNode { machine, hardware: None, created, is_reused, written_at, read_at, node: expect };
         assert_eq!(read, Some(expect));
     }
 

@@ -51,8 +51,8 @@ impl Progress {
         *self.version.borrow()
     }
 
-    /// Whether it shows this version in time. Where not, a list begins, and the question has to be asked again. So it is with
-    /// a version from before what it has shown already: the API server was restored from a backup, and a watch from a version
+    /// Whether it shows this version in time. Where not, a list begins, and the question has to be asked again. The same
+    /// goes for a version older than one it has already shown: the API server was restored from a backup, and a watch from a version
     /// that is to come shows nothing (kubernetes#107457).
     async fn reaches(&self, version: u64, shown_before: u64) -> bool {
         if version < shown_before {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use channels::{Channels, Subject, Touched};
-use offramp_core::{InstanceId, Node, NodeDoubt, NodeName, Pod, PodRef, PodUid, Seen, Timestamp};
+use offramp_core::{InstanceId, Node, NodeDoubt, NodeName, NodeOwner, Pod, PodRef, PodUid, Seen, Timestamp};
 use offramp_engine::{DeletedNode, NodeSummary};
 use tokio::sync::watch;
 
@@ -181,14 +181,19 @@ impl View {
                     node.renew(before.get(&node.node.name), true);
                     state.put_node(node);
                 }
+                let gone = before.into_values().filter(|before| !state.nodes.contains_key(&before.node.name));
+                gone.collect::<Vec<_>>().iter().for_each(|gone| state.remember(gone));
                 Touched::Everything
             }
             News::Changed(mut node) => {
-                node.renew(state.nodes.get(&node.node.name), false);
+                // Until the watch has caught up after it was cut off, what it shows may be old.
+                node.renew(state.nodes.get(&node.node.name), !state.synced.nodes);
                 state.put_node(node)
             }
             News::Deleted(node) => {
-                state.remember(&node.node.name);
+                if let Some(known) = state.nodes.get(&node.node.name).cloned() {
+                    state.remember(&known);
+                }
                 state.drop_node(&node.node.name)
             }
             News::Unread { name, .. } => state.drop_node(&NodeName::new(name)),
@@ -306,8 +311,13 @@ impl State {
         }
         // A node object can come back under its name for another instance, or tell a little later which it is.
         let was = self.drop_node(&name);
+        // Whoever it names, it may be any instance.
+        if node.is_reused {
+            self.unidentified.insert(name.clone());
+        }
         let is = match &node.machine {
             Machine::Instance(instance) => {
+                self.deleted.retain(|(deleted, _)| deleted != instance);
                 self.by_instance.entry(instance.clone()).or_default().insert(name.clone());
                 Touched::of(Subject::Instance(instance.clone()))
             }
@@ -321,8 +331,14 @@ impl State {
         was.and(is)
     }
 
-    fn remember(&mut self, name: &NodeName) {
-        let Some(instance) = self.nodes.get(name).and_then(WatchedNode::instance).cloned() else { return };
+    fn remember(&mut self, node: &WatchedNode) {
+        let ours = node.node.selected
+            && matches!(node.node.owner, NodeOwner::SelfManaged | NodeOwner::ManagedNodeGroup);
+        let (Some(instance), name) = (node.instance().cloned(), &node.node.name) else { return };
+        // Of what is left alone nothing is concluded later, and pods that were not listed yet have a grace, too.
+        if !(ours && self.synced.pods) {
+            return;
+        }
         let pods = self.pods.get(name).into_iter().flat_map(BTreeMap::values);
         let leaving = pods.map(|watched| &watched.pod).filter(|pod| pod.must_leave());
         let longest_grace = leaving.map(|pod| pod.grace).max().unwrap_or_default();
@@ -422,17 +438,49 @@ mod tests {
         crate::nodes::read(serde_json::from_value(node).unwrap(), None, Timestamp::default()).unwrap()
     }
 
+    /// machine-controller-manager#633: a new machine takes over the Node of one that has ended, with its providerID.
+    #[test]
+    fn a_node_whose_machine_has_changed_may_be_any_instance() {
+        let read = |hardware: &str, version: &str| {
+            let mut watched = node("n1", 1, version);
+            watched.node.ready = true;
+            watched.hardware = Some(hardware.to_owned());
+            watched
+        };
+        let (view, now) = (View::default(), Timestamp::from_millis(1_000_000));
+        view.on_nodes(News::Listed(vec![read("ec2a", "1")]));
+        assert_eq!(view.doubt(&instance(2), now), None);
+        view.on_nodes(News::Changed(read("ec2b", "2")));
+        let doubt = Some(NodeDoubt::Unidentified { nodes: 1 });
+        assert_eq!(view.doubt(&instance(2), now), doubt);
+        view.on_nodes(News::Changed(read("ec2b", "3")));
+        view.on_nodes(News::Listed(vec![read("ec2b", "4")]));
+        assert_eq!(view.doubt(&instance(2), now), doubt, "it is not forgotten");
+        assert!(view.node(&instance(1)).known().is_some(), "what was done to it can still be undone");
+        view.on_nodes(News::Deleted(read("ec2b", "5")));
+        assert_eq!(view.doubt(&instance(2), now), None);
+    }
+
     /// kops#17230: the tool that empties a node deletes it, and then ends its instance.
     #[test]
     fn a_deleted_node_is_remembered_until_it_comes_back() {
         let view = View::default();
         view.on_nodes(News::Listed(vec![node("n1", 1, "1")]));
-        assert_eq!(view.deleted(&instance(1)), None);
+        view.on_nodes(News::Deleted(node("n1", 1, "1")));
+        assert_eq!(view.deleted(&instance(1)), None, "nobody knows its pods");
+        view.on_pods(News::Listed(Vec::new()));
+        let mut others = node("n0", 0, "1");
+        others.node.selected = false;
+        view.on_nodes(News::Listed(vec![node("n1", 1, "1"), others.clone()]));
+        view.on_nodes(News::Deleted(others));
+        assert_eq!(view.deleted(&instance(0)), None, "it was not ours");
         view.on_nodes(News::Deleted(node("n1", 1, "2")));
         let deleted = DeletedNode { name: "n1".into(), longest_grace: Duration::ZERO };
         assert_eq!(view.deleted(&instance(1)), Some(deleted));
         view.on_nodes(News::Changed(node("n1", 1, "3")));
         assert_eq!(view.deleted(&instance(1)), None);
+        view.on_nodes(News::Listed(vec![]));
+        assert!(view.deleted(&instance(1)).is_some(), "it was deleted while the watch was cut off");
         for n in 0..2_000 {
             view.on_nodes(News::Changed(node("other", n + 10, "4")));
             view.on_nodes(News::Deleted(node("other", n + 10, "5")));

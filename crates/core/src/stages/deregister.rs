@@ -74,9 +74,15 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     let unknown = if labelled { case.facts.lost_target_groups() } else { case.facts.unread_target_groups() };
     // Without a record, the other jobs of this worker know it by this.
     let leaving_since = record.map_or(job.since(), |record| record.since);
-    let shown_at = job.memory.closed_at().unwrap_or(now) + gate::SHOWN;
+    // A node whose cordon does not last is never closed.
+    let shown_at = job.memory.closed_at().or(job.memory.isolation_tried).unwrap_or(now) + gate::SHOWN;
     let gated = case.acting().filter(|claim| claim.demands.deregister == Deregistration::Gated);
-    let until = gated.map(|claim| claim.notice.at).min()? + policy.gate_limit;
+    let first = gated.map(|claim| claim.notice.at).min()?;
+    // A backlog is older than the limit, and makes many leave at once (aws-node-termination-handler#272): it has its time from
+    // when it was taken up, as far as the propagation at the end leaves any.
+    let taken_up = first.max(leaving_since) + policy.gate_limit;
+    let latest = case.deadline.map_or(taken_up, |deadline| deadline.answer - policy.propagation.network);
+    let until = taken_up.min(latest).max(first + policy.gate_limit);
     if now < until && unknown > 0 {
         return Some(wait(case.facts.recheck().min(until), Reason::TargetsUnknown));
     }

@@ -39,30 +39,30 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
 /// recorded because the node could not be written.
 fn taken_out(case: &Case<'_>) -> Option<BTreeSet<TargetKey>> {
     let Facts { job, seen, .. } = case.facts;
-    let record = seen.node.known()?.record.as_ref();
-    if record.is_some_and(|record| !case.others(record).entries.is_empty()) {
+    let record = case.own_record(seen.node.known()?);
+    if record.as_ref().is_some_and(|record| !case.others(record).entries.is_empty()) {
         return None;
     }
-    let recorded = record.into_iter().flat_map(|record| &record.targets);
-    let targets: BTreeSet<TargetKey> = recorded.chain(&job.memory.deregistered).cloned().collect();
+    let recorded = record.map_or_else(BTreeSet::new, |record| record.targets);
+    let targets: BTreeSet<TargetKey> = recorded.union(&job.memory.deregistered).cloned().collect();
     (!targets.is_empty()).then_some(targets)
 }
 
 /// Label, cordon and record are taken away: last, because the record is all that says what has to be undone. While
 /// others are in it, our claims alone are taken out.
 pub(crate) fn release(case: &Case<'_>, open: &[Stage]) -> Condition {
-    match &case.facts.seen.node {
-        _ if open.contains(&Stage::Register) => Condition::Holds,
-        Seen::Gone | Seen::Known(Node { record: None, .. }) => Condition::Holds,
-        Seen::Unknown => wait(case.facts.recheck(), case.facts.node_unknown()),
-        Seen::Known(Node { record: Some(record), resource_version, .. }) => {
-            let (others, guard) = (case.others(record), resource_version.clone());
-            let action = if others.entries.is_empty() {
-                Action::Release { record: record.clone(), guard }
-            } else {
-                Action::WriteRecord { record: others, guard }
-            };
-            todo(vec![action], Reason::Returning(case.undo_reason()))
-        }
-    }
+    let node = match &case.facts.seen.node {
+        _ if open.contains(&Stage::Register) => return Condition::Holds,
+        Seen::Gone => return Condition::Holds,
+        Seen::Unknown => return wait(case.facts.recheck(), case.facts.node_unknown()),
+        Seen::Known(node) => node,
+    };
+    let Some(record) = case.own_record(node) else { return Condition::Holds };
+    let (others, guard) = (case.others(&record), node.resource_version.clone());
+    let action = if others.entries.is_empty() {
+        Action::Release { record, guard }
+    } else {
+        Action::WriteRecord { record: others, guard }
+    };
+    todo(vec![action], Reason::Returning(case.undo_reason()))
 }

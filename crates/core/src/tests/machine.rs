@@ -168,8 +168,13 @@ fn what_no_source_has_any_more_has_ended() {
     let sightings = Sightings { no_node_since: since, no_member_since: since, ..Sightings::default() };
     let mut job = job_with(hook(), sightings);
     assert_eq!(step_at(&job, &gone, 90).reason, Reason::GroupUndecided);
-    // Nobody has answered its hook.
+    // Nobody has answered its hook. It was open, or its timeout was over when the message came for the first time.
+    assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::WasNotOpen));
+    job.memory.sightings.held = true;
     assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::WithoutOurAnswer));
+    job.memory.sightings.held = false;
+    job.deliveries.insert(hook().id, Delivery { at: AT + seconds(300), redelivered: false });
+    assert_eq!(step_at(&job, &gone, 300).reason, Reason::Over(Ended::WithoutOurAnswer));
     job.deliveries.insert(hook().id, Delivery { redelivered: true, ..DELIVERED });
     assert_eq!(step_at(&job, &gone, 95).reason, Reason::Over(Ended::InstanceEnded));
 }

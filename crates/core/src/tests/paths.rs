@@ -45,7 +45,7 @@ fn an_instance_that_auto_scaling_does_not_list_yet_is_not_given_up() {
     job.memory.sightings.no_node_since = Some(AT);
     assert_eq!(step_at(&job, &seen, 61).reason, Reason::GroupUndecided, "it was not listed in one reading");
     job.memory.sightings.no_member_since = Some(AT + seconds(1));
-    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::WithoutOurAnswer));
+    assert_eq!(step_at(&job, &seen, 61).reason, Reason::Over(Ended::WasNotOpen));
 }
 
 #[test]
@@ -243,7 +243,8 @@ fn late_notices_do_little() {
     check(hook(), member(InService), 30, "cordon and record");
     check(hook(), member(InService), 61, "Undone(InService)");
     check(hook(), member(Terminating), 61, "GroupUndecided");
-    check(hook(), member(TerminatingProceed), 5, "Over(WithoutOurAnswer)");
+    // A late copy, of one that was served.
+    check(hook(), member(TerminatingProceed), 5, "Over(WasNotOpen)");
     check(hook(), Seen::Unknown, 60, "cordon and record");
     check(hook(), Seen::Unknown, 61, "GroupUnknown");
     check(spot(), member(InService), 181, "SpotUnproven");
@@ -356,12 +357,55 @@ fn the_gate_lets_one_of_two_go() {
         assert_eq!(words(&step_at(&job, &leaving(other_since), after)), expect);
     };
     // We are first: the other one waits for us, as far as it has seen us. The other is first, or as early with a smaller id.
-    check(9, 19, &[]);
-    check(9, 20, &["exclude, recording 1 target"]);
-    check(3, 20, &[]);
-    check(3, 599, &["heartbeat for hook offramp"]);
-    check(3, 600, &["exclude, recording 1 target", "heartbeat for hook offramp"]);
-    check(5, 20, &["exclude, recording 1 target"]);
+    check(9, 31, &[]);
+    check(9, 32, &["exclude, recording 1 target"]);
+    check(3, 32, &[]);
+    // The limit counts from when this one was taken up.
+    check(3, 604, &["heartbeat for hook offramp"]);
+    check(3, 605, &["exclude, recording 1 target", "heartbeat for hook offramp"]);
+    check(5, 32, &["exclude, recording 1 target"]);
+}
+
+/// Its record is there, and somebody takes the cordon off each time.
+#[test]
+fn a_node_that_stays_open_has_its_turn_at_the_gate() {
+    let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
+    group.targets[1].leaving_since = Some(AT + seconds(100));
+    let node = Seen::Known(Node { cordoned: false, ..isolated(&["offramp"], false, &[]) });
+    let seen = Observation {
+        node,
+        pods: Seen::Known(vec![]),
+        target_groups: Seen::Known(vec![group]),
+        ..untouched()
+    };
+    let mut job = job([hook()]);
+    job.memory.isolation_tried = Some(AT);
+    job.memory.sightings.open_since = Some(AT);
+    assert!(words(&step_at(&job, &seen, 301)).contains(&"deregister web:30080".to_owned()));
+}
+
+/// aws-secure-environment-accelerator#772: none is healthy, and the balancer sends to all that are registered.
+#[test]
+fn the_last_target_of_a_group_that_fails_open_is_held_back() {
+    let closed = |fails_open: bool, other: TargetHealth| {
+        let group = target_group(Some(TargetHealth::Unhealthy), &[other]);
+        let groups = Seen::Known(vec![TargetGroup { fails_open, ..group }]);
+        let node = Seen::Known(isolated(&["offramp"], false, &[]));
+        let seen = Observation { node, target_groups: groups, ..ready_to_drain(vec![]) };
+        matches!(step_at(&job([hook()]), &seen, 10).reason, Reason::GateClosed { .. })
+    };
+    assert!(closed(true, TargetHealth::Draining));
+    assert!(!closed(true, TargetHealth::Unhealthy), "the other one serves, too");
+    assert!(!closed(false, TargetHealth::Draining), "it has nothing to lose");
+}
+
+#[test]
+fn an_old_notice_is_not_called_undone_while_the_node_is_unknown() {
+    let mut job = job([hook()]);
+    job.deliveries.insert(hook().id, Delivery { at: AT + seconds(3 * 3_600), redelivered: false });
+    let seen =
+        Observation { node: Seen::Unknown, membership: member(LifecycleState::InService), ..untouched() };
+    assert!(step_at(&job, &seen, 3 * 3_600 + 61).stage.is_some());
 }
 
 #[test]

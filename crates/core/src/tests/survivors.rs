@@ -109,7 +109,7 @@ fn a_record_that_is_gone_says_whether_we_took_it_away() {
     // Whatever the group says.
     let unread = Observation { membership: Seen::Unknown, ..seen.clone() };
     assert_eq!(step_at(&job, &unread, 10).reason, Reason::Undone(UndoReason::LookedAfter));
-    job.memory.node_write = Some(NodeWrite { over: "6".to_owned(), at: AT + seconds(5) });
+    job.memory.node_write = Some(NodeWrite { over: "6".to_owned(), at: AT + seconds(5), has_to_last: false });
     assert_eq!(step_at(&job, &seen, 10).reason, Reason::Undone(UndoReason::Overdue));
 }
 
@@ -147,7 +147,7 @@ fn the_gate_counts_on_a_target_that_leaves_later() {
         let seen = Observation { node, target_groups: Seen::Known(vec![group]), ..untouched() };
         let mut job = job([hook()]);
         job.memory.sightings.closed_at = Some(AT);
-        step_at(&job, &seen, 10).reason
+        step_at(&job, &seen, 15).reason
     };
     assert!(matches!(leaving(AT - seconds(1)), Reason::GateClosed { .. }));
     assert!(!matches!(leaving(AT + seconds(1)), Reason::GateClosed { .. }));

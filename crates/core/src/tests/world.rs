@@ -217,6 +217,7 @@ pub(crate) fn target_group(own_health: Option<TargetHealth>, others: &[TargetHea
         balancer: BalancerKind::Application,
         cross_zone: true,
         deregistration_delay: seconds(300),
+        fails_open: false,
         targets: own.into_iter().chain(others.iter().map(|health| target(other(), *health))).collect(),
     }
 }

@@ -42,7 +42,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
     let Some((hook, wait_state)) = served else { return Entitlement::Undo(UndoReason::NotServed) };
     let patient = is_patient(notice, facts);
     let fresh = now <= notice.at + FRESH;
-    let over = |ended| without_us(ended, notice, hook, job);
+    let over = |ended| without_us(ended, notice, hook, facts);
     match after_our_calls(notice, hook, facts) {
         // The instance comes back, whoever answered.
         Some(Entitlement::Ended(_)) if hook.passage == Passage::RootVolume => {
@@ -64,9 +64,7 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         (false, false) => Entitlement::Ended(Ended::LeftIsolated),
     };
     match &seen.membership {
-        Seen::Known(_) if is_past(hook.passage, false, seen) => {
-            without_us(Ended::Answered, notice, hook, job)
-        }
+        Seen::Known(_) if is_past(hook.passage, false, seen) => over(Ended::Answered),
         Seen::Known(member) if member.state == wait_state => Entitlement::Acts,
         Seen::Known(_) if !fresh && seen.is_in_service() => Entitlement::Undo(UndoReason::InService),
         Seen::Known(_) => undecided,
@@ -128,13 +126,12 @@ fn until(notice: &Notice, facts: Facts<'_>) -> Option<Deadline> {
 
 /// One read that fails does not take back what the group said before: the end would jump into the past.
 fn is_in_wait_state(Facts { job, seen, .. }: Facts<'_>) -> bool {
-    use LifecycleState::{ReplacingRootVolumeWait, TerminatingWait, WarmedPendingWait};
     let state = match &seen.membership {
         Seen::Known(member) => Some(&member.state),
         Seen::Unknown => job.memory.last_state.as_ref(),
         Seen::Gone => None,
     };
-    matches!(state, Some(TerminatingWait | WarmedPendingWait | ReplacingRootVolumeWait))
+    state.is_some_and(LifecycleState::is_held)
 }
 
 /// When the next heartbeat is due, or nothing where the hook's settings are not known, and it has been sent one:

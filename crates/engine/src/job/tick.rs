@@ -42,7 +42,7 @@ impl Task {
         learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
         self.ask_for_proof();
         let step = step(&self.job, seen, &self.shared.policy, now);
-        learning::learn_of_goal(&mut self.job.memory, step.goal, now);
+        learning::learn_of_goal(&mut self.job.memory, step.goal, seen, now);
         // Nothing has to be confirmed: who may leave is not counted on.
         let leaves = step.goal == Goal::Leave && step.stage.is_some();
         self.departure.tell(leaves.then(|| self.job.since()));

@@ -76,6 +76,41 @@ fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
     assert!(isolates(step_at(&job, &seen, 1)));
 }
 
+#[test]
+fn a_read_that_fails_does_not_begin_an_undo_anew() {
+    let mut job = job([hook()]);
+    let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
+    let back = Observation { node, membership: member(LifecycleState::InService), ..ready_to_drain(vec![]) };
+    let unread = Observation { membership: Seen::Unknown, ..back.clone() };
+    for (seen, after) in [(&back, 100), (&unread, 3_600), (&back, 3_610)] {
+        let now = AT + seconds(after);
+        learning::learn_of_observation(&mut job.memory, &own(), seen, now);
+        let goal = step_at(&job, seen, after).goal;
+        learning::learn_of_goal(&mut job.memory, goal, seen, now);
+    }
+    assert_eq!(job.memory.returning_since, Some(AT + seconds(100)));
+}
+
+/// A webhook lets the record pass and takes the cordon out, and each answer is another version of the node.
+#[test]
+fn a_cordon_that_is_taken_out_each_time_is_tried_less_often() {
+    let mut job = job([hook()]);
+    let mut tries = Vec::new();
+    for millis in (0..20_000).step_by(100) {
+        let record = isolated(&["offramp"], false, &[]).record;
+        let newer = Node { resource_version: tries.len().to_string(), record, ..node() };
+        let seen = Observation { node: Seen::Known(newer), ..untouched() };
+        let now = AT + Duration::from_millis(millis);
+        learning::learn_of_observation(&mut job.memory, &own(), &seen, now);
+        let step = step(&job, &seen, &policy(), now);
+        if let Some(write) = step.actions.iter().find(|action| action.guard().is_some()) {
+            learning::learn_of_outcome(&mut job.memory, write, &Ok(Outcome::Done), &seen, now);
+            tries.push(millis);
+        }
+    }
+    assert_eq!(tries, [0, 100, 1_200, 3_300, 7_400, 15_500]);
+}
+
 /// Somebody writes the node many times a second: each time the watch shows a new version, and it is older than the next.
 #[test]
 fn a_write_that_comes_too_late_each_time_rests_longer() {

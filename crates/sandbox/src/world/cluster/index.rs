@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use offramp_core::{InstanceId, NodeName, PodUid, Timestamp};
+use offramp_core::{InstanceId, NodeName, NodeOwner, PodUid, Timestamp};
+use offramp_engine::node_owner;
 use tokio::sync::watch;
 
 use super::endpoints::Endpoints;
 use super::{Budget, Change, Cluster, Key, Node, Object, Phase, Pod, Service, Verb};
+use crate::world::OUT_OF_SCOPE;
 
 /// Watches that are further behind than this start over (410 Gone).
 const CHANGES_KEPT: usize = 20_000;
@@ -214,7 +216,10 @@ impl Cluster {
         self.version += 1;
         node.version = self.version;
         self.index.nodes_by_instance.remove(&node.instance);
-        if let Some(named) = node.named_instance() {
+        let owner = node_owner(&node.labels);
+        let ours = matches!(owner, NodeOwner::SelfManaged | NodeOwner::ManagedNodeGroup)
+            && !node.labels.contains_key(OUT_OF_SCOPE);
+        if let Some(named) = node.named_instance().filter(|_| ours) {
             let daemon = |pod: &&Pod| pod.owner.as_ref().is_some_and(|owner| owner.kind == "DaemonSet");
             let grace = self.pods_of_node(name).filter(|pod| !daemon(pod)).map(|pod| pod.grace).max();
             let deleted = (self.version, name.clone(), grace.unwrap_or_default());
