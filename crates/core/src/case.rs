@@ -102,14 +102,9 @@ impl<'a> Case<'a> {
     /// Our record, or what it said before somebody took it off, as far as that is still there: a network plugin that is
     /// installed replaces all annotations (kube-ovn#376), and the cordon would be nobody's.
     pub(crate) fn own_record(&self, node: &Node) -> Option<Record> {
-        let lost = || self.facts.job.memory.sightings.recorded.clone();
-        node.record.clone().or_else(|| {
-            lost().map(|record| Record {
-                cordoned: record.cordoned && node.cordoned,
-                excluded: record.excluded && node.excluded,
-                ..record
-            })
-        })
+        let newest = node.record.as_ref().or(self.facts.job.memory.sightings.recorded.as_ref())?;
+        let (cordoned, excluded) = (newest.cordoned && node.cordoned, newest.excluded && node.excluded);
+        Some(Record { cordoned, excluded, ..newest.clone() })
     }
 
     /// The node's record with this job's claims in it.

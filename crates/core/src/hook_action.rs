@@ -34,7 +34,7 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
     if !continued && (!refused || seen.is_in_service()) {
         return None;
     }
-    let redelivered = is_redelivered(notice, job);
+    let redelivered = job.is_redelivered(notice);
     let ended = if is_past(hook.passage, continued, seen) || is_refused_beside_others(hook, &calls, seen) {
         // Refused each time: it was not our answer.
         if may_be_ours(notice, hook, job) { Ended::Answered } else { Ended::WithoutOurAnswer }
@@ -66,12 +66,7 @@ pub(crate) fn without_us(ended: Ended, notice: &Notice, hook: &Hook, facts: Fact
 /// Another worker may have given the answer, before it went away, or we did for a newer action of this hook.
 fn may_be_ours(notice: &Notice, hook: &Hook, job: &Job) -> bool {
     let answered = calls_of_hook(&hook.key, job).any(|calls| calls.continued.is_some() || calls.lost);
-    answered || is_redelivered(notice, job)
-}
-
-/// What was seen may have been served before, by a worker that had its message.
-fn is_redelivered(notice: &Notice, job: &Job) -> bool {
-    job.delivery_of(notice).redelivered || notice.is_seen()
+    answered || job.is_redelivered(notice)
 }
 
 /// What our answer was worth: nobody knows what ran on a living instance that we know no node of.

@@ -64,8 +64,12 @@ impl Job {
 
     /// How a notice of this job reached this worker.
     pub(crate) fn delivery_of(&self, notice: &Notice) -> Delivery {
-        let known = self.deliveries.get(&notice.id).copied();
-        known.unwrap_or(Delivery { at: notice.at, redelivered: false })
+        self.deliveries.get(&notice.id).copied().unwrap_or(Delivery { at: notice.at, redelivered: false })
+    }
+
+    /// A worker may have served it before: it had the message, or saw what this one has seen.
+    pub(crate) fn is_redelivered(&self, notice: &Notice) -> bool {
+        self.delivery_of(notice).redelivered || notice.is_seen()
     }
 
     /// The hooks among the notices.

@@ -183,18 +183,10 @@ pub struct Cooldown {
 impl Key {
     /// Where evictions are refused by this: a pod there that becomes ready may change it.
     pub fn refusing_namespace(&self) -> Option<&str> {
-        match self {
-            Self::Budget(namespace, _) | Self::Origin(namespace, _) => Some(namespace),
-            Self::Node
-            | Self::Unwritten
-            | Self::Conflict
-            | Self::Reopened
-            | Self::Pod(_)
-            | Self::PodList
-            | Self::Hook(_)
-            | Self::Deregistration(_)
-            | Self::Registration(_)
-            | Self::Membership(_) => None,
+        if let Self::Budget(namespace, _) | Self::Origin(namespace, _) = self {
+            Some(namespace)
+        } else {
+            None
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Our hooks are answered, and what was announced has happened.
 
+use crate::Entitlement::*;
 use crate::hook_action::SHORTEST_HEARTBEAT;
 use crate::triggers::hook::next_heartbeat;
 use crate::*;
@@ -28,13 +29,9 @@ pub(crate) fn keep_open(case: &Case<'_>, _: &[Stage]) -> Condition {
     let in_scope = job.memory.in_scope || !policy.scoped;
     let is_due = |notice: &Notice| now >= notice.at + SHORTEST_HEARTBEAT / 2;
     let asks = |claim: &&Claim<'_>| match claim.entitlement {
-        Entitlement::Asks => true,
-        Entitlement::Waits | Entitlement::Isolates => unread && in_scope && is_due(claim.notice),
-        Entitlement::Acts
-        | Entitlement::Confirms
-        | Entitlement::Returns
-        | Entitlement::Ended(_)
-        | Entitlement::Undo(_) => false,
+        Asks => true,
+        Waits | Isolates => unread && in_scope && is_due(claim.notice),
+        Acts | Confirms | Returns | Ended(_) | Undo(_) => false,
     };
     let hooks = case.claims.iter().filter(asks).filter_map(|claim| Some((claim.notice, claim.hook()?)));
     match heartbeats(hooks, case.facts) {
@@ -86,12 +83,8 @@ pub(crate) fn confirm(case: &Case<'_>, _: &[Stage]) -> Condition {
 /// instance that comes back is waited for.
 pub(crate) fn await_others(case: &Case<'_>, _: &[Stage]) -> Condition {
     let unsettled = case.claims.iter().any(|claim| match claim.entitlement {
-        Entitlement::Isolates
-        | Entitlement::Asks
-        | Entitlement::Confirms
-        | Entitlement::Waits
-        | Entitlement::Returns => true,
-        Entitlement::Acts | Entitlement::Ended(_) | Entitlement::Undo(_) => false,
+        Isolates | Asks | Confirms | Waits | Returns => true,
+        Acts | Ended(_) | Undo(_) => false,
     });
     if unsettled {
         wait(case.facts.recheck(), Reason::Unsettled)

@@ -86,11 +86,10 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     if now < until && unknown > 0 {
         return Some(wait(case.facts.recheck().min(until), Reason::TargetsUnknown));
     }
-    let turn = gate::Turn { instance: &job.instance, leaving_since, is_shown: now >= shown_at };
-    let group = gate::closed_by(&turn, seen)?;
+    let group = gate::closed_by((leaving_since, &job.instance), now >= shown_at, seen)?;
     (now < until).then(|| {
         let reason = Reason::GateClosed { group: group.clone(), left: now.until(until) };
-        let look_again = if turn.is_shown { case.facts.recheck() } else { shown_at };
+        let look_again = if now >= shown_at { case.facts.recheck() } else { shown_at };
         wait(look_again.min(until), reason)
     })
 }
