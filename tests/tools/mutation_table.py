@@ -98,7 +98,12 @@ TABLE = (
         "Seen::Gone => return continued,",
         "Seen::Gone => return true,",
     ),
-    mutation("hook: a repeat that is refused at once is the end", HOOK_ACTION, "no >= taken + REPEAT", "no >= taken"),
+    mutation(
+        "hook: a repeat that is refused at once is the end",
+        HOOK_ACTION,
+        "no >= taken + REPEAT",
+        "no >= taken",
+    ),
     mutation("hook: a refused repeat ends the only hook, too", HOOK_ACTION, "repeated && !alone", "repeated"),
     mutation(
         "hook: its time is never over",
@@ -196,7 +201,12 @@ TABLE = (
         "[first, ..] => Seen::Known(node(first, now)),",
     ),
     mutation("twins: the first of two is taken (adapter)", VIEW, " || state.ready_nodes(instance) > 1", ""),
-    mutation("twins: the first of two clusters is taken", ROUTING, "if self.is_claimed_twice(job) {", "if false {"),
+    mutation(
+        "twins: the first of two clusters is taken",
+        ROUTING,
+        "if self.is_claimed_twice(job) {",
+        "if false {",
+    ),
     # 5.1: a target group is gone, time.
     mutation(
         "target group gone: after one reading",
@@ -211,7 +221,12 @@ TABLE = (
         "notice.at",
     ),
     # What is done again rests before that.
-    mutation("brake: answers that are taken, without growing pauses", RETRY, "doubled(CONFIRMATION)", "CONFIRMATION"),
+    mutation(
+        "brake: answers that are taken, without growing pauses",
+        RETRY,
+        "doubled(CONFIRMATION)",
+        "CONFIRMATION",
+    ),
     mutation("brake: calls about a hook, without growing pauses", RETRY, "doubled(HOOK)", "HOOK"),
     mutation("brake: calls about a hook, without a pause", RETRY, "doubled(HOOK)", "Duration::ZERO"),
     mutation(
@@ -257,7 +272,12 @@ TABLE = (
     ),
     mutation("brake: nothing ends the rest of a budget", LEARNING, ".max(now + COUNTED)", ".max(cooldown.until)"),
     mutation("brake: refused deletions, without a pause", RETRY, "doubled(DELETION)", "Duration::ZERO"),
-    mutation("brake: lists of pods, without a pause", RETRY, "grown(POD_LIST, REFUSED_DOUBLINGS)", "Duration::ZERO"),
+    mutation(
+        "brake: lists of pods, without a pause",
+        RETRY,
+        "grown(POD_LIST, REFUSED_DOUBLINGS)",
+        "Duration::ZERO",
+    ),
     mutation(
         "brake: writes that no watch has shown, without a pause",
         RETRY,
@@ -323,7 +343,12 @@ TABLE = (
         "node.leaving_since.or_else(departure)",
         "node.leaving_since",
     ),
-    mutation("gate: nodes out of sync are counted on", OBSERVE, "cluster.map_or_else(|| clusters.iter().any(is_unknown), is_unknown)", "false"),
+    mutation(
+        "gate: nodes out of sync are counted on",
+        OBSERVE,
+        "cluster.map_or_else(|| clusters.iter().any(is_unknown), is_unknown)",
+        "false",
+    ),
     # 5: every job ends, and says how.
     mutation(
         "outcome: a hook that ended without us is left",
@@ -338,14 +363,49 @@ TABLE = (
         "false if true || was_open || ",
     ),
     mutation("undo: without end", GOALS, "since + policy.patience * 3", "since + policy.patience * 3_000"),
-    mutation("undo: one unread source begins it anew", LEARNING, "Goal::Leave if is_read =>", "Goal::Leave if true || is_read =>"),
-    mutation("undo: a record that is wiped off is forgotten", CASE, ".or(self.facts.job.memory.sightings.recorded.as_ref())?", "?"),
+    mutation(
+        "undo: one unread source begins it anew",
+        LEARNING,
+        "Goal::Leave if is_read =>",
+        "Goal::Leave if true || is_read =>",
+    ),
+    mutation(
+        "undo: a record that is wiped off is forgotten",
+        CASE,
+        ".or(self.facts.job.memory.sightings.recorded.as_ref())?",
+        "?",
+    ),
     mutation("brake: a label that is taken off", LEARNING, "node.excluded || !sightings.labelled", "true"),
-    mutation("gate: a backlog is not held", DEREGISTER, "first.max(leaving_since) + policy.gate_limit", "first + policy.gate_limit"),
-    mutation("gate: a group that fails open is not held", "crates/core/src/observation.rs", "health == Healthy || self.fails_open &&", "health == Healthy || false &&"),
-    mutation("view: a machine that takes a Node over is the old one", VIEW, "if node.is_reused {", "if false && node.is_reused {"),
-    mutation("view: deleted nodes of others are remembered", VIEW, "if !(ours && self.synced.pods) {", "if !ours && false {"),
-    mutation("undo: its time begins with the event", UNDO, "job.memory.returning_since.unwrap_or(now)", "job.since()"),
+    mutation(
+        "gate: a backlog is not held",
+        DEREGISTER,
+        "first.max(leaving_since) + policy.gate_limit",
+        "first + policy.gate_limit",
+    ),
+    mutation(
+        "gate: a group that fails open is not held",
+        "crates/core/src/observation.rs",
+        "health == Healthy || self.fails_open &&",
+        "health == Healthy || false &&",
+    ),
+    mutation(
+        "view: a machine that takes a Node over is the old one",
+        VIEW,
+        "if node.is_reused {",
+        "if false && node.is_reused {",
+    ),
+    mutation(
+        "view: deleted nodes of others are remembered",
+        VIEW,
+        "if !(ours && self.synced.pods) {",
+        "if !ours && false {",
+    ),
+    mutation(
+        "undo: its time begins with the event",
+        UNDO,
+        "job.memory.returning_since.unwrap_or(now)",
+        "job.since()",
+    ),
     mutation("recommendation: served instances are waited for", REBALANCE, "machine::is_gone(facts)", "false"),
     # 21: what a view shows.
     mutation("view: the clock of a kubelet is believed", NODES, "Some(_) if !may_be_old => self.read_at,", ""),
@@ -354,7 +414,12 @@ TABLE = (
     # 5.1 "Time": the clock is moved by answers that agree, and not under a removal.
     mutation("clock: answers that differ", SKEW, "spread <= AGREEMENT_MILLIS", "spread >= 0"),
     mutation("clock: never moved", SKEW, "(behind.abs_diff(offset) > ", "(behind.abs_diff(offset) > u64::MAX - "),
-    mutation("clock: moved under a removal", GAUGES, "(self.agreed || self.handle.jobs().await.is_empty())", "true"),
+    mutation(
+        "clock: moved under a removal",
+        GAUGES,
+        "(self.agreed || self.handle.jobs().await.is_empty())",
+        "true",
+    ),
     mutation(
         "undo: targets of a node that does not serve",
         UNDO,
