@@ -27,7 +27,7 @@ SLOW = "enumeration"
 # The others are faster to build than to run.
 UNOPTIMISED = {"CARGO_PROFILE_DEV_OPT_LEVEL": "0", "CARGO_PROFILE_DEV_DEBUG": "0"}
 # A mutation may make a test or a world that never ends: seconds.
-TESTS_TAKE = 900
+TESTS_TAKE = 1800
 WORLDS_TAKE = 1200
 
 # Who found it: tests, scenarios, worlds, each with what it was.
