@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use offramp_core::{ClusterName, HookKey, HookName, InstanceId, PodRef, Record, Timestamp};
+use offramp_core::{ClusterName, HookKey, HookName, HookToken, InstanceId, PodRef, Record, Timestamp};
 use offramp_engine::{ClusterCall, GroupCall, TargetCall, write_record};
 use offramp_sandbox::World;
 use offramp_sandbox::witness::WorkerCall;
 use offramp_sandbox::world::cluster::{Budget, Cluster, Phase};
 
 use super::checks::Checks;
-use super::lookups::{is_daemon, pod_in};
+use super::lookups::{is_daemon, member, pod_in};
 use super::plan::Mood;
 use super::script::seconds;
 
@@ -63,7 +63,16 @@ impl Checks {
         match call {
             WorkerCall::Group(GroupCall::Heartbeat(id, key)) => {
                 let tally = self.tallies.entry(id.clone()).or_default();
-                tally.heartbeats.entry(key.clone()).or_default().push(now);
+                // What AWS refuses keeps nothing open (seed 11188: a hook of another token).
+                let is_open = member(world, id).is_some_and(|(_, member)| {
+                    let is_it = |token: &HookToken| key.token.as_ref().is_none_or(|asked| asked == token);
+                    member.actions.iter().any(|action| action.hook == key.name && is_it(&action.token))
+                });
+                if is_open {
+                    tally.heartbeats.entry(key.clone()).or_default().push(now);
+                } else {
+                    tally.aws.push(now);
+                }
             }
             WorkerCall::Group(
                 GroupCall::CompleteHook(id, _)
@@ -158,14 +167,14 @@ impl Checks {
         figures
     }
 
-    /// The last heartbeat but one that may have been heard of: the answer to the last one got lost perhaps.
-    pub(crate) fn surely_heard(&self, id: &InstanceId, hook: &HookName) -> Option<Timestamp> {
-        let heartbeats = self.tallies.get(id)?.heartbeats.iter();
+    /// The last two heartbeats that may have been heard of: the answer to the last one got lost perhaps.
+    pub(crate) fn may_be_last_heard(&self, id: &InstanceId, hook: &HookName) -> Vec<Timestamp> {
+        let heartbeats = self.tallies.get(id).into_iter().flat_map(|tally| &tally.heartbeats);
         let of_hook = heartbeats.filter(|(key, _)| key.name == *hook).flat_map(|(_, times)| times);
         let is_lost = |at: &&Timestamp| self.unheard.iter().any(|(from, until)| from <= *at && *at < until);
         let mut heard: Vec<Timestamp> = of_hook.filter(|at| !is_lost(at)).copied().collect();
         heard.sort_unstable();
-        heard.into_iter().nth_back(1)
+        heard.split_off(heard.len().saturating_sub(2))
     }
 
     /// While no timeout could be read there is one every 15 s, half of the shortest (seed 1109).

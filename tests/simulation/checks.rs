@@ -53,6 +53,8 @@ pub(crate) struct Checks {
     pub(crate) lost_messages: bool,
     /// When Node objects were deleted under a machine that goes on.
     pub(crate) deleted_nodes: BTreeMap<NodeName, Timestamp>,
+    /// Clusters whose API server was away.
+    pub(crate) were_away: BTreeSet<ClusterName>,
     /// Clusters whose API server refused changes of nodes.
     pub(crate) nodes_refused: BTreeSet<ClusterName>,
     /// When somebody took a cordon or a label off a node.
@@ -67,8 +69,10 @@ pub(crate) struct Checks {
     pub(crate) mood: Mood,
     /// Messages about instances of others have to stay.
     pub(crate) leaves: bool,
-    /// Nodes on which no cordon or no record lasts.
+    /// Nodes on which no cordon, label or record lasts.
     pub(crate) unclosed: BTreeSet<NodeName>,
+    /// Nodes whose record somebody has taken off: a worker that was not there does not know of it.
+    pub(crate) wiped: BTreeSet<NodeName>,
     /// What was asked of others, by instance.
     pub(crate) tallies: BTreeMap<InstanceId, Tally>,
     /// The newest moment of a call, and how many there were.
@@ -94,6 +98,7 @@ impl Checks {
             lost_events: false,
             lost_messages: false,
             deleted_nodes: BTreeMap::new(),
+            were_away: BTreeSet::new(),
             nodes_refused: BTreeSet::new(),
             laid_bare: BTreeMap::new(),
             put_back: BTreeMap::new(),
@@ -102,6 +107,7 @@ impl Checks {
             mood,
             leaves: false,
             unclosed: BTreeSet::new(),
+            wiped: BTreeSet::new(),
             tallies: BTreeMap::new(),
             at_this_moment: (Timestamp::default(), 0),
             garbage: BTreeSet::new(),
@@ -203,7 +209,10 @@ impl Checks {
         let opened = member.actions.iter().filter_map(|action| opened(group, action));
         let made_before =
             opened.chain(warned).min().filter(|_| self.may_be_unwritten(world, id)).unwrap_or(now);
-        let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
+        // Another node that names it may be the one that is Ready.
+        let is_sure =
+            is_shown(world, id) && !nodes(world).any(|(_, node)| node.instance != *id && node.claims(id));
+        let mut pods = if is_sure { pods_left(world, id, made_before) } else { Vec::new() };
         pods.extend(self.pods_without_node(world, id));
         // Behind a controller that puts targets back nothing stays as it was read.
         let moving = self.may_be_unwritten(world, id) || self.is_just_put_back(world, id);
@@ -251,10 +260,15 @@ impl Checks {
             let first = whole_seconds(opened) + hook.map_or(Duration::ZERO, |hook| hook.heartbeat_timeout);
             let limits = whole_seconds(opened) + self.policy.hook_limit;
             let end = limits.min(whole_seconds(action.global_until)).min(whole_seconds(action.until));
-            // AWS took a heartbeat, and the worker never heard of it: it counts on the one before, or on the first timeout.
-            let heard = self.surely_heard(id, &action.hook).map(|at| at + first.since(whole_seconds(opened)));
-            let known = heard.unwrap_or(first).max(first);
-            if self.faulty && world.now() < known { end.min(known) } else { end }
+            // AWS took a heartbeat, and the worker never heard of it: it counts on one before, or on the first timeout. Which one
+            // it heard last nobody knows: the earliest end that is ahead, or where none is, the latest.
+            let timeout = first.since(whole_seconds(opened));
+            let heard =
+                self.may_be_last_heard(id, &action.hook).into_iter().map(|at| (at + timeout).max(first));
+            let (ahead, past): (Vec<_>, Vec<_>) =
+                heard.chain([first]).partition(|known| world.now() < *known);
+            let known = ahead.into_iter().min().or(past.into_iter().max()).unwrap_or(first);
+            if self.faulty || !self.unheard.is_empty() { end.min(known) } else { end }
         });
         // The worker has no margin before the answer at a spot instance's end.
         let spot = instance(world, id)
@@ -278,7 +292,11 @@ impl Checks {
     /// Invariant 14: an instance of another cluster is never touched.
     fn is_ours(&mut self, world: &World, id: &InstanceId, what: &str) {
         let cluster = instance(world, id).and_then(|instance| instance.cluster.clone());
-        if let Some(cluster) = cluster.filter(|cluster| !self.policy.clusters.contains(cluster)) {
+        // A node of ours may name it (seed 6429).
+        let is_named =
+            nodes(world).any(|(of, node)| self.policy.clusters.contains(&of.name) && node.claims(id));
+        if let Some(cluster) = cluster.filter(|cluster| !is_named && !self.policy.clusters.contains(cluster))
+        {
             let text = format!("the worker {what} {id} of cluster {cluster}");
             self.break_it(world, "14 only what is ours is touched", text);
         }
@@ -371,6 +389,10 @@ impl Checks {
         else {
             return;
         };
+        // Its hook timed out a moment ago: it ends, whatever anybody does.
+        if member.state == MemberState::TerminatingProceed {
+            return;
+        }
         let Some(deadline) = self.deadline(world, id, group, member) else {
             let text = format!("{} of {id} is forced, and there is no deadline", pod.pod.in_words());
             self.break_it(world, "5 nothing is forced before its time", text);

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::checks::QUEUE;
 use super::course::{Course, HIDDEN, Next, lock};
-use super::lookups::{bodies, members};
+use super::lookups::{bodies, members, record};
 use super::plan::Event;
 use super::script::seconds;
 
@@ -65,7 +65,11 @@ impl Course {
                 self.scene.say(&format!("{per_mille} of 1000 calls fail"));
                 let seed = self.random.u64(..);
                 self.scene.sandbox.with(|world| world.faults.at_random(per_mille, seed));
-                lock(&self.checks).faulty = true;
+                let mut checks = lock(&self.checks);
+                checks.faulty = true;
+                // Some answers are lost, and nobody knows which.
+                checks.unheard.push((now, now + span));
+                drop(checks);
                 self.faulty.push((now, now + span));
                 self.plan(now + span, Next::NoFaults);
             }
@@ -236,7 +240,8 @@ impl Course {
                 .clusters
                 .values()
                 .flat_map(|cluster| cluster.nodes.values().map(move |node| (cluster.name.clone(), node)));
-            let free = nodes.filter(|(_, node)| !node.unschedulable && node.ready);
+            // Of a cordon that takes the place of ours nobody can tell whose it is (seed 19277).
+            let free = nodes.filter(|(_, node)| !node.unschedulable && node.ready && record(node).is_none());
             free.map(|(cluster, node)| (cluster, node.name.clone())).collect()
         });
         let Some((cluster, node)) = self.random.choice(free) else { return };
@@ -282,6 +287,7 @@ impl Course {
         let Some(name) = self.random.choice(names) else { return };
         self.scene.say(&format!("the API server of {name} is away for {span:?}"));
         self.scene.sandbox.with(|world| world.take_api_server_away(&name, span));
+        lock(&self.checks).were_away.insert(name);
     }
 
     /// Whoever owns the other hooks answers them some day.

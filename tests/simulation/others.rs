@@ -8,6 +8,7 @@ use offramp_sandbox::witness::WorkerCall;
 use offramp_sandbox::world::OUT_OF_SCOPE;
 use offramp_sandbox::world::cluster::{Cluster, Node};
 use offramp_sandbox::world::groups::Group;
+use offramp_sandbox::world::instances::Instance;
 use offramp_sandbox::world::queue::Stored;
 use offramp_wire::{Parsed, parse};
 
@@ -54,12 +55,16 @@ pub(crate) fn is_of_others(group: &Group) -> bool {
 /// It belongs to others. Nothing but its node says so, unless it is its group: while a watch shows none that is this
 /// instance's, a hook that names a cluster of ours is ours.
 pub(crate) fn belongs_to_others(world: &World, id: &InstanceId) -> bool {
-    let Some(instance) = instance(world, id).filter(|it| it.labels.contains_key(OTHERS)) else {
-        return false;
-    };
+    let Some(instance) = instance(world, id).filter(|it| has_label_of_others(it)) else { return false };
     let group = instance.group.as_ref().and_then(|name| world.groups.get(name));
     let by_group = group.is_some_and(|group| !group.spec.is_in_scope());
-    by_group || is_shown(world, id)
+    // Of a cluster that is away nobody knows (seed 9241).
+    let cluster = instance.cluster.as_ref().and_then(|name| world.clusters.get(name));
+    by_group || is_shown(world, id) && cluster.is_some_and(|cluster| !cluster.is_away(world.now()))
+}
+
+pub(crate) fn has_label_of_others(instance: &Instance) -> bool {
+    instance.labels.contains_key(OTHERS)
 }
 
 impl Checks {

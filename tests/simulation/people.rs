@@ -1,6 +1,6 @@
 //! What people and controllers do to a node that a worker has taken out of service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -138,7 +138,15 @@ impl Course {
     fn wipe(&mut self) -> bool {
         let annotations = BTreeMap::from([(RECORD_ANNOTATION.to_owned(), None)]);
         let patch = NodePatch { annotations, ..NodePatch::default() };
-        self.patch_some("replaces the annotations of", patch, |node| record(node).is_some())
+        let recorded = |world: &World| -> BTreeSet<NodeName> {
+            let recorded = nodes(world).filter(|(_, node)| record(node).is_some());
+            recorded.map(|(_, node)| node.name.clone()).collect()
+        };
+        let before = self.scene.sandbox.peek(recorded);
+        let done = self.patch_some("replaces the annotations of", patch, |node| record(node).is_some());
+        let after = self.scene.sandbox.peek(recorded);
+        lock(&self.checks).wiped.extend(before.difference(&after).cloned());
+        done
     }
 
     fn patch_some(&mut self, what: &str, patch: NodePatch, of: impl Fn(&Node) -> bool) -> bool {
@@ -150,7 +158,11 @@ impl Course {
         let done = self.scene.sandbox.with(|world| world.patch_node(&cluster, &node, patch).is_ok());
         if done {
             self.scene.say(&format!("somebody {what} {node}"));
-            lock(&self.checks).laid_bare.insert(node, self.scene.sandbox.now());
+            let mut checks = lock(&self.checks);
+            // Whoever does it again counts as a controller.
+            if checks.laid_bare.insert(node.clone(), self.scene.sandbox.now()).is_some() {
+                checks.unclosed.insert(node);
+            }
         }
         done
     }

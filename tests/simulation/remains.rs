@@ -17,7 +17,7 @@ use super::lookups::{
     RECORD, bodies, instance, is_shown, member, node_of, nodes, pods_left, record, stays_in_service,
     targets_left,
 };
-use super::others::belongs_to_others;
+use super::others::has_label_of_others;
 use super::script::seconds;
 
 /// So long a recommendation is kept for a cluster that cannot say whether it has the instance.
@@ -68,7 +68,7 @@ impl Checks {
     /// What is still owed for a notice.
     fn owed(&self, world: &World, notice: &Notice) -> Option<String> {
         let id = &notice.instance;
-        let known = instance(world, id).filter(|_| !belongs_to_others(world, id))?;
+        let known = instance(world, id).filter(|known| !has_label_of_others(known))?;
         let served = known.cluster.as_ref().is_some_and(|cluster| self.policy.clusters.contains(cluster));
         if !served || known.state != InstanceState::Running {
             let open =
@@ -146,6 +146,14 @@ impl Checks {
         }
     }
 
+    /// The API server was away, and after ten minutes a recommendation is waited for no longer (seed 8279).
+    fn is_left_to_the_sweep(&self, cluster: &Cluster, node: &Node) -> bool {
+        let kinds = node.annotations.get(RECORD).map_or("", String::as_str).split("\"kind\":\"").skip(1);
+        self.were_away.contains(&cluster.name)
+            && kinds.clone().count() > 0
+            && kinds.clone().all(|kind| kind.starts_with("rebalance"))
+    }
+
     /// Invariant 8: a node that stays is as it was.
     pub(crate) fn look_at_node(&mut self, world: &World, cluster: &Cluster, node: &Node) {
         let id = &node.instance;
@@ -158,6 +166,11 @@ impl Checks {
             return;
         };
         let Some((group, Member { state: MemberState::InService, .. })) = member(world, id) else { return };
+        if self.wiped.contains(&node.name) && record(node).is_none()
+            || self.is_left_to_the_sweep(cluster, node)
+        {
+            return;
+        }
         let by_hand = self.cordoned_by_hand.contains(&node.name);
         let labelled = node.labels.contains_key(EXCLUDE_LABEL);
         if record(node).is_some() || labelled || node.unschedulable != by_hand {

@@ -375,7 +375,7 @@ TABLE = (
         ".or(self.facts.job.memory.sightings.recorded.as_ref())?",
         "?",
     ),
-    mutation("brake: a label that is taken off", LEARNING, "node.excluded || !sightings.labelled", "true"),
+    mutation("brake: a label that is taken off", LEARNING, "node.excluded || !record.excluded", "true"),
     mutation(
         "gate: a backlog is not held",
         DEREGISTER,

@@ -84,7 +84,7 @@ impl<'a> Case<'a> {
         let policy = self.facts.policy;
         let holds = |record: &Record| self.isolating().all(|notice| record.holds(notice, policy));
         let labelled = self.demands.isolate == Isolation::Cordon || node.excluded;
-        node.cordoned && node.record.as_ref().is_some_and(holds) && labelled
+        node.cordoned && node.record.as_ref().is_some_and(holds) && labelled && !self.is_released(node)
     }
 
     /// No new pod comes, and the record says for which of this job's acting claims. A notice that joins waits for a PATCH
@@ -92,7 +92,14 @@ impl<'a> Case<'a> {
     pub(crate) fn is_closed(&self, node: &Node) -> bool {
         let names =
             |record: &Record| self.acting().any(|claim| record.holds(claim.notice, self.facts.policy));
-        node.cordoned && node.record.as_ref().is_some_and(names)
+        node.cordoned && node.record.as_ref().is_some_and(names) && !self.is_released(node)
+    }
+
+    /// What a watch still shows is ours no more: we have just taken it away (seed 8568).
+    fn is_released(&self, node: &Node) -> bool {
+        let Facts { job: Job { memory, .. }, now, .. } = self.facts;
+        let is_gone = node.record.is_some() && memory.sightings.recorded.is_none();
+        is_gone && memory.written_over(&node.resource_version, now).is_some()
     }
 
     fn isolating(&self) -> impl Iterator<Item = &'a Notice> {
@@ -133,7 +140,8 @@ impl<'a> Case<'a> {
         let mut with_ends = record.clone();
         for claim in &self.claims {
             let Entitlement::Ended(outcome) = claim.entitlement else { continue };
-            if outcome == Ended::LeftIsolated || state.is_some_and(|state| !state.is_unheld()) {
+            let nobody_knows = self.facts.seen.membership == Seen::Unknown;
+            if outcome == Ended::LeftIsolated || state.map_or(nobody_knows, |state| !state.is_unheld()) {
                 let end = EntryEnd { outcome, state: state.cloned(), at: self.facts.now };
                 with_ends.end(claim.notice, &end, self.facts);
             }

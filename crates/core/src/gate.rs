@@ -15,8 +15,7 @@ pub(crate) fn closed_by<'a>(
     is_shown: bool,
     seen: &'a Observation,
 ) -> Option<&'a TargetGroupArn> {
-    let Seen::Known(groups) = &seen.target_groups else { return None };
-    groups.iter().find(|group| is_last(turn, is_shown, group)).map(|group| &group.arn)
+    seen.target_groups.known()?.iter().find(|group| is_last(turn, is_shown, group)).map(|group| &group.arn)
 }
 
 /// Whoever did not see the record of this node when it passed the gate has put its label on by then, and that is seen: a

@@ -84,8 +84,7 @@ pub(crate) fn course(case: &Case<'_>) -> Course {
 /// What was done is undone, as far as nobody else claims the node.
 fn undone(case: &Case<'_>) -> Reason {
     let record = case.facts.seen.node.known().and_then(|node| case.own_record(node));
-    let claims =
-        |record: Record| case.others(&record).entries.values().filter(|entry| entry.ended.is_none()).count();
+    let claims = |record| case.others(&record).entries.values().filter(|entry| entry.ended.is_none()).count();
     match record.map(claims) {
         Some(claims) if claims > 0 => Reason::Withdrawn { why: case.undo_reason(), claims },
         Some(_) | None => Reason::Undone(case.undo_reason()),

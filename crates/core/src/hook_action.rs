@@ -40,7 +40,7 @@ pub(crate) fn after_our_calls(notice: &Notice, hook: &Hook, facts: Facts<'_>) ->
         if may_be_ours(notice, hook, job) { Ended::Answered } else { Ended::WithoutOurAnswer }
     } else if refused && is_superseded(&hook.key, job) {
         Ended::WasNotOpen
-    } else if refused && is_deleted(hook, facts) {
+    } else if refused && seen.membership != Seen::Unknown && is_deleted(hook, facts) {
         if continued { Ended::Answered } else { Ended::WithoutOurAnswer }
     } else if now >= action_closes_at(notice, hook, facts) {
         if redelivered { Ended::WasNotOpen } else { Ended::WithoutOurAnswer }
@@ -147,13 +147,14 @@ fn is_deleted(hook: &Hook, Facts { job, now, .. }: Facts<'_>) -> bool {
         && missing_since.is_some_and(|since| now >= *since + REPEAT)
 }
 
-/// Heartbeats that fail rest longer each time, but for no more than a half of what is left: of a hook of 30 s the pauses
-/// of 6 and 12 s would miss the moment in which AWS answers again. What is refused, or over, has no end to meet.
+/// Calls that fail rest longer each time, but for no more than a half of what is left: of a hook of 30 s the pauses
+/// of 6 and 12 s would miss the moment in which AWS answers again. What is refused, and not held any more, has no end to meet.
 pub(crate) fn rests_until(hook: &Hook, open_since: Timestamp, facts: Facts<'_>) -> Timestamp {
     let Cooldown { since, until, .. } = facts.job.memory.cooldown(&Key::Hook(hook.key.clone()));
     let timeout = spec_of(hook, facts).map_or(SHORTEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
     let left = since.until(open_since + timeout);
-    let hurries = !left.is_zero() && facts.job.memory.hook(&hook.key).refused.is_none();
+    let is_held = facts.seen.membership.known().is_some_and(|member| member.state.is_held());
+    let hurries = !left.is_zero() && (is_held || facts.job.memory.hook(&hook.key).refused.is_none());
     if hurries { until.min(since + (left / 2).max(SOON)) } else { until }
 }
 

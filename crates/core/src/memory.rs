@@ -62,8 +62,6 @@ pub struct Sightings {
     pub node: Option<NodeName>,
     /// Our newest record on the node: somebody may have taken it off since.
     pub recorded: Option<Record>,
-    /// We have put the label on, and have not taken it off.
-    pub labelled: bool,
     /// What we have written was there when the node was seen for the last time after that.
     pub lasts: bool,
     /// Since when the node is seen to take no new pods: it has our cordon, or is gone.
@@ -219,8 +217,9 @@ impl Memory {
 
     /// What was bound to the node by then has to have been shown before the node counts as empty.
     pub fn closed_at(&self) -> Option<Timestamp> {
-        // A node that cannot be written is never closed.
-        self.sightings.closed_at.or(self.unwritten.map(|unwritten| unwritten.since))
+        // A node that cannot be written is never closed, and neither is one on which no cordon lasts.
+        let tried = (self.cooldown(&Key::Reopened).times > 0).then_some(self.isolation_tried).flatten();
+        self.sightings.closed_at.or(self.unwritten.map(|unwritten| unwritten.since)).or(tried)
     }
 
     /// The newest answer about a pod.
@@ -231,10 +230,8 @@ impl Memory {
     /// Until when the pod rests, whatever else does. Nearly always none has been asked yet: that spares every pod of every
     /// tick a key of its own.
     pub(crate) fn pod_rests_until(&self, pod: &Pod) -> Timestamp {
-        if self.pods.is_empty() {
-            return Timestamp::default();
-        }
-        self.cooldown(&Key::Pod(pod.pod.uid.clone())).until
+        let asked = (!self.pods.is_empty()).then(|| self.cooldown(&Key::Pod(pod.pod.uid.clone())).until);
+        asked.unwrap_or_default()
     }
 
     /// How this rests, if it does.
@@ -245,8 +242,11 @@ impl Memory {
     /// Until when an action has to wait that failed a moment ago, or that would write over a state of the
     /// node that has changed since, by ourselves or by others, as the watch is about to show.
     pub(crate) fn held_until(&self, action: &Action, now: Timestamp) -> Option<Timestamp> {
-        // What is refused as an eviction may go further, to a deletion: the drain asks by itself. Heartbeats rest by what is left.
-        if let Action::Evict { .. } | Action::Delete { .. } | Action::Heartbeat(_) = action {
+        // What is refused as an eviction may go further, to a deletion: the drain asks by itself. Calls about hooks rest by
+        // what is left of them.
+        if let Action::Evict { .. } | Action::Delete { .. } | Action::Heartbeat(_) | Action::CompleteHook(_) =
+            action
+        {
             return None;
         }
         let rests = |key: &Key| Some(self.cooldown(key).until).filter(|until| *until > now);

@@ -76,10 +76,6 @@ impl Memory {
     /// It was made after an accepted end of a pod of the same origin. One that tolerates the cordon will come back each
     /// time, so that once is enough. Any other was put there by somebody who may stop, hence twice.
     fn came_back(&self, pod: &Pod) -> bool {
-        // Nearly always: it spares every pod of every tick the search.
-        if self.evicted.is_empty() {
-            return false;
-        }
         let Some(ends) = self.evicted.get(&pod.origin) else { return false };
         let once = pod.tolerates_cordon && ends.first.is_surely_before(pod);
         once || ends.accepted >= NODEFUL || ends.again.as_ref().is_some_and(|end| end.is_before(pod))

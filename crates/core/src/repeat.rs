@@ -59,20 +59,14 @@ impl Action {
 
     /// Of a write to the node: the resourceVersion that it may go over.
     pub fn guard(&self) -> Option<&str> {
-        match self {
-            Self::Isolate { guard, .. }
-            | Self::Exclude { guard, .. }
-            | Self::WriteRecord { guard, .. }
-            | Self::Release { guard, .. } => Some(guard),
-            Self::Deregister(_)
-            | Self::Register(_)
-            | Self::Evict { .. }
-            | Self::Delete { .. }
-            | Self::ListPods { .. }
-            | Self::Heartbeat(_)
-            | Self::CompleteHook(_)
-            | Self::Detach { .. }
-            | Self::TerminateThroughGroup { .. } => None,
+        if let Self::Isolate { guard, .. }
+        | Self::Exclude { guard, .. }
+        | Self::WriteRecord { guard, .. }
+        | Self::Release { guard, .. } = self
+        {
+            Some(guard)
+        } else {
+            None
         }
     }
 

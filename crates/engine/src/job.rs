@@ -205,6 +205,7 @@ impl Task {
                             &place,
                             self.cluster.as_ref(),
                             absence_is_proven,
+                            now,
                         );
                         let (seen, faults) = tokio::select! {
                             biased;

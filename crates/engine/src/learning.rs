@@ -7,7 +7,7 @@ use std::time::Duration;
 use offramp_core::{
     AcceptedEnd, Action, ActionResult, Cooldown, Ending, Evictions, Failure, Goal, Group, HookCalls,
     InstanceId, Key, Memory, NodeDoubt, NodeWrite, Observation, Outcome, Pause, Pod, PodAnswer, PodUid,
-    Repeat, Seen, Sightings, TargetHealth, Timestamp, Unwritten,
+    Record, Repeat, Seen, Sightings, TargetHealth, Timestamp, Unwritten,
 };
 
 use crate::ports::DeletedNode;
@@ -41,9 +41,8 @@ pub fn learn_of_outcome(
         learn_of_node_write(memory, outcome, now);
     }
     match action {
-        Action::Isolate { exclude, .. } => {
+        Action::Isolate { .. } => {
             memory.isolation_failed = !worked && *outcome != Ok(Outcome::Changed);
-            memory.sightings.labelled |= *exclude && *outcome == Ok(Outcome::Done);
             memory.isolation_tried.get_or_insert(now);
         }
         Action::WriteRecord { .. } => memory.record_writes += 1,
@@ -72,11 +71,14 @@ pub fn learn_of_outcome(
         // We have opened it ourselves.
         Action::Release { .. } if worked => {
             memory.isolation_tried = None;
-            let Sightings { open_since, recorded, labelled, lasts, .. } = &mut memory.sightings;
-            (*open_since, *recorded, *labelled, *lasts) = (None, None, false, false);
+            let Sightings { open_since, recorded, lasts, .. } = &mut memory.sightings;
+            (*open_since, *recorded, *lasts) = (None, None, false);
         }
-        Action::Exclude { .. } => memory.sightings.labelled |= *outcome == Ok(Outcome::Done),
-        Action::Release { .. } | Action::ListPods { .. } | Action::Deregister(_) | Action::Register(_) => {}
+        Action::Exclude { .. }
+        | Action::Release { .. }
+        | Action::ListPods { .. }
+        | Action::Deregister(_)
+        | Action::Register(_) => {}
     }
     rest(memory, action, outcome, now);
 }
@@ -321,14 +323,14 @@ fn learn_of_lasting(memory: &mut Memory, seen: &Observation, now: Timestamp) {
             if write.as_ref().is_none_or(|write| write.over != node.resource_version) {
                 lasted |= write.is_some_and(|write| std::mem::take(&mut write.has_to_last));
                 memory.cooldowns.remove(&Key::Node);
-                let labelled = node.excluded || !sightings.labelled;
-                sightings.lasts = node.cordoned && node.record.is_some() && labelled;
+                let is_labelled = |record: &Record| node.excluded || !record.excluded;
+                sightings.lasts = node.cordoned && node.record.as_ref().is_some_and(is_labelled);
                 sightings.recorded = node.record.clone().or_else(|| sightings.recorded.take());
             }
             sightings.open_since = (tried && !sightings.lasts).then(|| sightings.open_since.unwrap_or(now));
         }
         Seen::Gone => {
-            (sightings.open_since, sightings.recorded, sightings.labelled) = (None, None, false);
+            (sightings.open_since, sightings.recorded) = (None, None);
         }
         Seen::Unknown => {}
     }

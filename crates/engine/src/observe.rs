@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use offramp_core::{
     AccountRegion, Deregistration, GroupName, InstanceId, Job, Node, Observation, Seen, Target, TargetGroup,
@@ -13,6 +14,9 @@ use crate::departures::Departures;
 use crate::place::region_of;
 use crate::ports::{Cluster, Fault, NodeSummary, TargetState};
 use crate::routing::Clusters;
+
+/// A reading may be empty once, and lives for a minute.
+const SECOND_READING: Duration = Duration::from_secs(5);
 
 /// What an observation needs beside the job.
 pub(crate) struct Observer {
@@ -72,6 +76,7 @@ impl Observer {
         account_region: &AccountRegion,
         cluster: Option<&Arc<dyn Cluster>>,
         absence_is_proven: bool,
+        now: Timestamp,
     ) -> (Observation, Vec<Fault>) {
         let mut faults = Vec::new();
         // What a notice says has to be confirmed by what was read after it, and so has what came of our calls.
@@ -90,7 +95,11 @@ impl Observer {
             Some(name) => {
                 // Whether a hook whose call was refused is still there, and who else leaves: no older reading tells.
                 let refused = job.memory.hooks.values().filter_map(|calls| calls.refused);
-                let read_after = refused.chain(job.hooks().map(|(notice, _)| notice.at)).max();
+                // A hook that is missing has to be missing in a second reading.
+                let missing =
+                    job.memory.sightings.missing_hooks.values().map(|since| *since + SECOND_READING);
+                let missing = missing.filter(|again| *again <= now);
+                let read_after = refused.chain(missing).chain(job.hooks().map(|(notice, _)| notice.at)).max();
                 let group =
                     self.calls.groups.ask_since(account_region, name, read_after.unwrap_or_default()).await;
                 seen(group.map(|group| group.map(|group| (*group).clone())), &mut faults)

@@ -65,7 +65,7 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
         Pause::NodeConflict if times <= CONFLICTS => Duration::ZERO,
         Pause::NodeConflict => grown(NODE_CONFLICT, CONFLICTS + DOUBLINGS),
         Pause::NodeUnanswered => FIRST,
-        Pause::NodeRefused => grown(NODE_REFUSED, REFUSED_DOUBLINGS),
+        Pause::NodeRefused => grown(NODE_REFUSED, NODE_REFUSED_DOUBLINGS),
         Pause::Eviction => doubled(EVICTION),
         Pause::Deletion => doubled(DELETION),
         Pause::PodList => grown(POD_LIST, REFUSED_DOUBLINGS),
@@ -87,8 +87,9 @@ const UNSHOWN_DOUBLINGS: u32 = 4;
 const NODE_CONFLICT: Duration = Duration::from_millis(125);
 const CONFLICTS: u32 = 3;
 /// How long a write to the node rests that the API server refuses: a permission may be granted, a webhook come back within
-/// a second. Twice as long each time, up to 64 s: some sixty in the hour of a hook.
+/// a second. Twice as long each time, up to 128 s: some thirty-five in the hour of a hook.
 const NODE_REFUSED: Duration = Duration::from_secs(1);
+const NODE_REFUSED_DOUBLINGS: u32 = 7;
 /// How long an eviction rests at first. kubectl drain and the Eviction API's own advice are 5 s; after a success this covers
 /// the time until a watch shows it. Twice as long each time, up to 40 s: some ninety refusals of one budget in the hour of a
 /// hook. A pod that becomes ready ends the rest (`learning::learn_of_readiness`); a budget that somebody edits is seen within

@@ -1,7 +1,7 @@
 //! Our hooks are answered, and what was announced has happened.
 
 use crate::Entitlement::*;
-use crate::hook_action::SHORTEST_HEARTBEAT;
+use crate::hook_action::{SHORTEST_HEARTBEAT, rests_until};
 use crate::triggers::hook::next_heartbeat;
 use crate::*;
 
@@ -16,7 +16,7 @@ pub(crate) fn complete(case: &Case<'_>, open: &[Stage]) -> Condition {
     if open.is_empty() || case.deadline.is_some_and(|deadline| deadline.answer <= now) {
         return answer(case, open.is_empty());
     }
-    let (actions, due) = heartbeats(case.hooks(), case.facts);
+    let (actions, due) = due_of(heartbeats(case.hooks(), case.facts), now);
     let wake_at = case.deadline.map(|deadline| deadline.answer).into_iter().chain(due).min();
     Condition::Open { actions, wake_at, reason: Reason::Completing { not_waited_for: 0 } }
 }
@@ -34,36 +34,47 @@ pub(crate) fn keep_open(case: &Case<'_>, _: &[Stage]) -> Condition {
         Acts | Confirms | Returns | Ended(_) | Undo(_) => false,
     };
     let hooks = case.claims.iter().filter(asks).filter_map(|claim| Some((claim.notice, claim.hook()?)));
-    match heartbeats(hooks, case.facts) {
-        (actions, None) if actions.is_empty() => Condition::Holds,
-        (actions, wake_at) => Condition::Open { actions, wake_at, reason: Reason::Unsettled },
-    }
+    when_due(heartbeats(hooks, case.facts), now, Reason::Unsettled)
 }
 
-/// The heartbeats that are due, and when the next one is.
+/// The next heartbeats, and when they are due.
 fn heartbeats<'a>(
     hooks: impl Iterator<Item = (&'a Notice, &'a Hook)>,
     facts: Facts<'_>,
-) -> (Vec<Action>, Option<Timestamp>) {
-    let (mut actions, mut next) = (Vec::new(), None);
-    for (notice, hook) in hooks {
-        match next_heartbeat(notice, hook, facts) {
-            Some(due) if due <= facts.now => actions.push(Action::Heartbeat(hook.key.clone())),
-            Some(due) => next = Some(next.map_or(due, |at: Timestamp| at.min(due))),
-            None => {}
-        }
+) -> Vec<(Timestamp, Action)> {
+    let due =
+        |(notice, hook)| Some((next_heartbeat(notice, hook, facts)?, Action::Heartbeat(hook.key.clone())));
+    hooks.filter_map(due).collect()
+}
+
+/// The calls that are due, and when the next one is.
+fn due_of(calls: Vec<(Timestamp, Action)>, now: Timestamp) -> (Vec<Action>, Option<Timestamp>) {
+    let (due, later): (Vec<_>, Vec<_>) = calls.into_iter().partition(|(at, _)| *at <= now);
+    (due.into_iter().map(|(_, action)| action).collect(), later.into_iter().map(|(at, _)| at).min())
+}
+
+fn when_due(calls: Vec<(Timestamp, Action)>, now: Timestamp, reason: Reason) -> Condition {
+    match due_of(calls, now) {
+        (actions, None) if actions.is_empty() => Condition::Holds,
+        (actions, wake_at) => Condition::Open { actions, wake_at, reason },
     }
-    (actions, next)
 }
 
 fn answer(case: &Case<'_>, everything_else: bool) -> Condition {
-    let is_refused = |hook: &Hook| case.facts.job.memory.hook(&hook.key).refused.is_some();
+    let Facts { job, now, .. } = case.facts;
+    let calls = |hook: &Hook| job.memory.hook(&hook.key);
     let reason = match everything_else {
-        true if case.hooks().any(|(_, hook)| is_refused(hook)) => Reason::AnswerRefused,
+        true if case.hooks().any(|(_, hook)| calls(hook).refused.is_some()) => Reason::AnswerRefused,
         true => Reason::Completing { not_waited_for: eviction::left_behind(case.facts) },
         false => Reason::DeadlineReached(case.remainder()),
     };
-    todo(case.hooks().map(|(_, hook)| Action::CompleteHook(hook.key.clone())).collect(), reason)
+    let answers = case.hooks().map(|(notice, hook)| {
+        let open_since = calls(hook).heard.unwrap_or(notice.at);
+        (rests_until(hook, open_since, case.facts), Action::CompleteHook(hook.key.clone()))
+    });
+    // While answers hang the hook is kept open (seed 5914).
+    let lost = case.hooks().filter(|(_, hook)| everything_else && calls(hook).lost);
+    when_due(answers.chain(heartbeats(lost, case.facts)).collect(), now, reason)
 }
 
 fn await_interruption(case: &Case<'_>) -> Condition {
@@ -74,9 +85,9 @@ fn await_interruption(case: &Case<'_>) -> Condition {
 
 /// The answers that AWS took are seen in the group, or given again until they are.
 pub(crate) fn confirm(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let answers = case.answered_hooks().map(|hook| Action::CompleteHook(hook.key.clone()));
-    let actions: Vec<Action> = answers.collect();
-    if actions.is_empty() { Condition::Holds } else { todo(actions, Reason::Confirming) }
+    let rests = |hook: &Hook| case.facts.job.memory.cooldown(&Key::Hook(hook.key.clone())).until;
+    let answers = case.answered_hooks().map(|hook| (rests(hook), Action::CompleteHook(hook.key.clone())));
+    when_due(answers.collect(), case.facts.now, Reason::Confirming)
 }
 
 /// What is served does not take along a claim that has nothing to say yet: its hook may be open. And an

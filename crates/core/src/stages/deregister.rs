@@ -74,8 +74,7 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     let unknown = if labelled { case.facts.lost_target_groups() } else { case.facts.unread_target_groups() };
     // Without a record, the other jobs of this worker know it by this.
     let leaving_since = record.map_or(job.since(), |record| record.since);
-    // A node whose cordon does not last is never closed.
-    let shown_at = job.memory.closed_at().or(job.memory.isolation_tried).unwrap_or(now) + gate::SHOWN;
+    let shown_at = job.memory.closed_at().unwrap_or(now) + gate::SHOWN;
     let gated = case.acting().filter(|claim| claim.demands.deregister == Deregistration::Gated);
     let first = gated.map(|claim| claim.notice.at).min()?;
     // A backlog is older than the limit, and makes many leave at once (aws-node-termination-handler#272): it has its time from
@@ -89,7 +88,6 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     let group = gate::closed_by((leaving_since, &job.instance), now >= shown_at, seen)?;
     (now < until).then(|| {
         let reason = Reason::GateClosed { group: group.clone(), left: now.until(until) };
-        let look_again = if now >= shown_at { case.facts.recheck() } else { shown_at };
-        wait(look_again.min(until), reason)
+        wait(case.facts.recheck().min(until), reason)
     })
 }

@@ -381,6 +381,8 @@ fn a_node_that_stays_open_has_its_turn_at_the_gate() {
     let mut job = job([hook()]);
     job.memory.isolation_tried = Some(AT);
     job.memory.sightings.open_since = Some(AT);
+    let often = Cooldown { times: 3, ..Cooldown::default() };
+    job.memory.cooldowns.insert(Key::Reopened, often);
     assert!(words(&step_at(&job, &seen, 301)).contains(&"deregister web:30080".to_owned()));
 }
 
