@@ -68,7 +68,9 @@ impl Checks {
                     let is_it = |token: &HookToken| key.token.as_ref().is_none_or(|asked| asked == token);
                     member.actions.iter().any(|action| action.hook == key.name && is_it(&action.token))
                 });
-                if is_open {
+                // What is lost is repeated.
+                let is_lost = self.unheard.iter().any(|(from, until)| *from <= now && now < *until);
+                if is_open && !is_lost {
                     tally.heartbeats.entry(key.clone()).or_default().push(now);
                 } else {
                     tally.aws.push(now);

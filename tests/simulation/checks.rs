@@ -71,6 +71,8 @@ pub(crate) struct Checks {
     pub(crate) leaves: bool,
     /// Nodes on which no cordon, label or record lasts.
     pub(crate) unclosed: BTreeSet<NodeName>,
+    /// Instances for which a message came of a hook that did not hold them.
+    pub(crate) false_hooks: BTreeSet<InstanceId>,
     /// Nodes whose record somebody has taken off: a worker that was not there does not know of it.
     pub(crate) wiped: BTreeSet<NodeName>,
     /// What was asked of others, by instance.
@@ -107,6 +109,7 @@ impl Checks {
             mood,
             leaves: false,
             unclosed: BTreeSet::new(),
+            false_hooks: BTreeSet::new(),
             wiped: BTreeSet::new(),
             tallies: BTreeMap::new(),
             at_this_moment: (Timestamp::default(), 0),
@@ -213,7 +216,9 @@ impl Checks {
         let is_sure =
             is_shown(world, id) && !nodes(world).any(|(_, node)| node.instance != *id && node.claims(id));
         let mut pods = if is_sure { pods_left(world, id, made_before) } else { Vec::new() };
-        pods.extend(self.pods_without_node(world, id));
+        pods.extend(
+            self.pods_without_node(world, id).into_iter().filter(|_| is_sure || !is_shown(world, id)),
+        );
         // Behind a controller that puts targets back nothing stays as it was read.
         let moving = self.may_be_unwritten(world, id) || self.is_just_put_back(world, id);
         let targets = if moving { Vec::new() } else { targets_left(world, id) };
@@ -389,8 +394,9 @@ impl Checks {
         else {
             return;
         };
-        // Its hook timed out a moment ago: it ends, whatever anybody does.
-        if member.state == MemberState::TerminatingProceed {
+        // Its hook timed out a moment ago: it ends, whatever anybody does, or only somebody else's hook holds it.
+        let is_ours = member.actions.iter().any(|action| self.action_is_ours(group, action));
+        if !is_ours && member.state != MemberState::InService {
             return;
         }
         let Some(deadline) = self.deadline(world, id, group, member) else {

@@ -213,6 +213,7 @@ impl Course {
         });
         let Some((group, id, cluster)) = found else { return };
         self.scene.say(&format!("a hook message for {id}, which is in service"));
+        lock(&self.checks).false_hooks.insert(id.clone());
         let detail = self.hook_detail(id.as_str(), group.as_str(), "offramp", cluster.as_str());
         self.scene.sandbox.with(|world| {
             world.emit_event("aws.autoscaling", TERMINATE_ACTION, &[], &detail);

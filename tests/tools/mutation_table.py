@@ -300,7 +300,7 @@ TABLE = (
     mutation(
         "hook: deleted in one reading",
         HOOK_ACTION,
-        "missing_since.is_some_and(|since| now >= *since + REPEAT)",
+        "missing_since.is_some_and(|since| now >= *since + FRESH)",
         "missing_since.is_some()",
     ),
     mutation(

@@ -128,6 +128,8 @@ impl Leases {
     pub(crate) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut extend_at = self.clock.now() + self.times.extend_every;
         loop {
+            // It may have been set before the clock was moved back (seed 19679).
+            self.delete_at = self.delete_at.min(self.clock.now() + DELETE_DISTANCE);
             tokio::select! {
                 biased;
                 Some(returned) = self.in_flight.next(), if !self.in_flight.is_empty() => {

@@ -15,8 +15,8 @@ use crate::place::region_of;
 use crate::ports::{Cluster, Fault, NodeSummary, TargetState};
 use crate::routing::Clusters;
 
-/// A reading may be empty once, and lives for a minute.
-const SECOND_READING: Duration = Duration::from_secs(5);
+/// A reading may be empty, and lives for a minute: core wants one from the end of that.
+const SECOND_READING: Duration = Duration::from_secs(55);
 
 /// What an observation needs beside the job.
 pub(crate) struct Observer {

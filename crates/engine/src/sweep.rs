@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use offramp_core::{AccountRegion, ClusterName, InstanceId, Node, Policy, Timestamp};
+use offramp_core::{AccountRegion, ClusterName, GroupName, HookName, InstanceId, Node, Policy, Timestamp};
 use tokio::sync::watch;
 
 use crate::Handle;
@@ -61,12 +61,15 @@ struct ClusterNode {
     node: Node,
 }
 
+type AtWork = BTreeMap<InstanceId, BTreeSet<(GroupName, HookName)>>;
+
 /// One look at everything.
 struct Look<'a> {
     sweep: &'a Sweep,
     now: Timestamp,
     /// Instances that a job here works on.
-    at_work: BTreeSet<InstanceId>,
+    /// What jobs here work on, with the hooks that they know.
+    at_work: AtWork,
 }
 
 /// What one look brought, and what could not be read.
@@ -96,7 +99,7 @@ impl Sweep {
 
     async fn sweep(&mut self) {
         let now = self.clock.now();
-        let at_work = self.handle.jobs().await.into_iter().map(|job| job.instance).collect();
+        let at_work = self.handle.jobs().await.into_iter().map(|job| (job.instance, job.hooks)).collect();
         let look = Look { sweep: self, now, at_work };
         let recorded = look.recorded();
         let mut unfinished: Vec<Unfinished> =
@@ -126,12 +129,7 @@ impl Sweep {
     }
 
     /// What is in a place or in a cluster that could not be read is there as before.
-    fn publish(
-        &self,
-        mut unfinished: Vec<Unfinished>,
-        unread: &BTreeSet<AccountRegion>,
-        at_work: &BTreeSet<InstanceId>,
-    ) {
+    fn publish(&self, mut unfinished: Vec<Unfinished>, unread: &BTreeSet<AccountRegion>, at_work: &AtWork) {
         let away: BTreeSet<&ClusterName> = self
             .clusters
             .0
@@ -148,7 +146,9 @@ impl Sweep {
         known.retain(|old| {
             let is_unread = unread.contains(&old.account_region)
                 || old.cluster.as_ref().is_some_and(|cluster| away.contains(cluster));
-            is_unread && !at_work.contains(&old.instance) && !unfinished.iter().any(|one| one.is_same(old))
+            is_unread
+                && !at_work.contains_key(&old.instance)
+                && !unfinished.iter().any(|one| one.is_same(old))
         });
         unfinished.extend(known);
         self.journal.metrics().swept(unread.is_empty() && away.is_empty(), &unfinished);

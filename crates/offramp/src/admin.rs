@@ -116,8 +116,19 @@ impl Admin {
 
 impl From<JobStatus> for JobView {
     fn from(status: JobStatus) -> Self {
-        let JobStatus { instance, cluster, node, triggers, goal, stage, reason, since, wake_at, deadline } =
-            status;
+        let JobStatus {
+            instance,
+            cluster,
+            node,
+            triggers,
+            hooks: _,
+            goal,
+            stage,
+            reason,
+            since,
+            wake_at,
+            deadline,
+        } = status;
         Self {
             instance: instance.to_string(),
             node: node.map(|node| node.to_string()),

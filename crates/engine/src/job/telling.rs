@@ -1,8 +1,10 @@
 //! What a job tells: its status for people, and to the journal what is new in a step.
 
+use std::collections::BTreeSet;
+
 use offramp_core::{
-    Action, ActionResult, ClusterName, Goal, InstanceId, NodeName, Observation, Outcome, Stage, Step,
-    Timestamp, Trigger, not_waited_for,
+    Action, ActionResult, ClusterName, Goal, GroupName, HookName, InstanceId, NodeName, Observation, Outcome,
+    Stage, Step, Timestamp, Trigger, not_waited_for,
 };
 
 use super::{Task, Why};
@@ -24,6 +26,8 @@ pub struct JobStatus {
     pub node: Option<NodeName>,
     /// What asked for it.
     pub triggers: Vec<Trigger>,
+    /// The hooks among that, by group and name.
+    pub hooks: BTreeSet<(GroupName, HookName)>,
     /// What the job is for.
     pub goal: Goal,
     /// The first unfinished stage.
@@ -45,6 +49,7 @@ impl JobStatus {
             cluster: None,
             node: None,
             triggers: vec![Trigger::of(&first.notice.kind)],
+            hooks: BTreeSet::new(),
             goal: Goal::Leave,
             stage: None,
             reason: "new".to_owned(),
@@ -75,6 +80,8 @@ impl Task {
     pub(super) fn tell(&mut self, step: &Step, now: Timestamp) {
         self.status.send_modify(|status| {
             status.triggers = self.job.notices.iter().map(|notice| Trigger::of(&notice.kind)).collect();
+            let hooks = self.job.hooks().map(|(_, hook)| (hook.key.group.clone(), hook.key.name.clone()));
+            status.hooks = hooks.collect();
             status.goal = step.goal;
             status.stage = step.stage;
             status.reason = step.reason.in_words();
@@ -204,6 +211,7 @@ mod tests {
                 cluster: None,
                 node: None,
                 triggers: triggers.to_vec(),
+                hooks: BTreeSet::new(),
                 goal: Goal::Leave,
                 stage: None,
                 reason: String::new(),

@@ -36,7 +36,7 @@ impl Look<'_> {
         };
         let mut held: BTreeMap<GroupName, Vec<(InstanceId, Membership)>> = BTreeMap::new();
         for (instance, member) in members {
-            if Passage::held_in(&member.state).is_some() && !self.at_work.contains(&instance) {
+            if Passage::held_in(&member.state).is_some() {
                 held.entry(member.group.clone()).or_default().push((instance, member));
             }
         }
@@ -69,7 +69,10 @@ impl Look<'_> {
             for hook in &hooks {
                 let looks_after =
                     |record: &Record| record.looks_after(name, &hook.name, &member.state, self.now);
-                if !record.is_some_and(looks_after) {
+                // A job may be at work for another hook, or a recommendation, while the event of this one is lost (seed 9034).
+                let known = (name.clone(), hook.name.clone());
+                let is_known = self.at_work.get(instance).is_some_and(|hooks| hooks.contains(&known));
+                if !is_known && !record.is_some_and(looks_after) {
                     unattended.push((instance, member, *hook, node.clone()));
                 }
             }

@@ -27,7 +27,7 @@ impl Look<'_> {
             nodes.map(move |(instance, node)| ClusterNode { cluster: name.clone(), instance, node })
         };
         let all = self.sweep.clusters.0.iter().flat_map(of);
-        all.filter(|node| !self.at_work.contains(&node.instance)).collect()
+        all.filter(|node| !self.at_work.contains_key(&node.instance)).collect()
     }
 
     /// Where calls about the instance go: as an entry of ours says, where one does.

@@ -251,8 +251,8 @@ fn a_hook_that_was_deleted_cannot_be_answered() {
     assert_ne!(look(&mut job, 40).reason, over, "one reading may be empty");
     learning::learn_of_observation(&mut job.memory, &own(), &listed, AT + seconds(45));
     assert_ne!(look(&mut job, 55).reason, over, "as it was");
-    assert_ne!(look(&mut job, 64).reason, over);
-    assert_eq!(look(&mut job, 65).reason, over);
+    assert_ne!(look(&mut job, 114).reason, over);
+    assert_eq!(look(&mut job, 115).reason, over);
 }
 
 /// While our clock is ahead of the API server's, a pod that comes back at once looks older than its eviction.
