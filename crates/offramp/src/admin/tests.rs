@@ -154,6 +154,7 @@ fn views(stuck: Arc<AtomicBool>, synced: Arc<AtomicBool>) -> Views {
                     cluster: Some(ClusterName::new("blue")),
                     node: None,
                     triggers: vec![Trigger::Hook, Trigger::Spot],
+                    hooks: std::collections::BTreeSet::new(),
                     goal: Goal::Leave,
                     stage: Some(Stage::Drain),
                     reason: "2 pods are left".to_owned(),
