@@ -212,13 +212,12 @@ impl Checks {
         let opened = member.actions.iter().filter_map(|action| opened(group, action));
         let made_before =
             opened.chain(warned).min().filter(|_| self.may_be_unwritten(world, id)).unwrap_or(now);
-        // Another node that names it may be the one that is Ready.
-        let is_sure =
-            is_shown(world, id) && !nodes(world).any(|(_, node)| node.instance != *id && node.claims(id));
-        let mut pods = if is_sure { pods_left(world, id, made_before) } else { Vec::new() };
-        pods.extend(
-            self.pods_without_node(world, id).into_iter().filter(|_| is_sure || !is_shown(world, id)),
-        );
+        // Another node that names it is the one that is Ready, and is drained (seed 7954).
+        let is_another = node_of(world, id).is_none_or(|(_, node)| !node.ready)
+            && nodes(world).any(|(_, node)| node.instance != *id && node.claims(id));
+        let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
+        pods.extend(self.pods_without_node(world, id));
+        pods.retain(|_| !is_another);
         // Behind a controller that puts targets back nothing stays as it was read.
         let moving = self.may_be_unwritten(world, id) || self.is_just_put_back(world, id);
         let targets = if moving { Vec::new() } else { targets_left(world, id) };
