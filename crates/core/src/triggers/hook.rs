@@ -64,6 +64,8 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         (false, false) => Entitlement::Ended(Ended::LeftIsolated),
     };
     match &seen.membership {
+        // What is described may lag behind: it may have been in the pool before (seed 24110).
+        Seen::Known(member) if fresh && member.state == LifecycleState::Warmed => undecided,
         Seen::Known(_) if is_past(hook.passage, false, seen) => over(Ended::Answered),
         Seen::Known(member) if member.state == wait_state => Entitlement::Acts,
         Seen::Known(_) if !fresh && seen.is_in_service() => Entitlement::Undo(UndoReason::InService),
