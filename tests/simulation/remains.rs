@@ -140,7 +140,10 @@ impl Checks {
         let others = world.queues.get(QUEUE).into_iter().flat_map(|queue| queue.messages());
         let last =
             !others.filter(|other| other.id != message.id).any(|other| other.body.contains(id.as_str()));
-        if last && record(node).is_some() {
+        // Where nobody could read the group, the record says how it ended, and the sweep looks again (seed 22166).
+        let text = node.annotations.get(RECORD).map_or("", String::as_str);
+        let has_ended = text.matches("\"ended\"").count() >= text.matches("\"kind\"").count();
+        if last && record(node).is_some() && !has_ended {
             let text = format!("the last message of {id} goes, and node {} has the record", node.name);
             self.break_it(world, "8 what was done is undone", text);
         }
