@@ -219,7 +219,9 @@ impl Checks {
         pods.extend(self.pods_without_node(world, id));
         pods.retain(|_| !is_another);
         // Behind a controller that puts targets back nothing stays as it was read.
-        let moving = self.may_be_unwritten(world, id) || self.is_just_put_back(world, id);
+        // A controller registers what has lost its label (seed 21525).
+        let is_bare = node_of(world, id).is_some_and(|(_, node)| self.is_just_laid_bare(world, node));
+        let moving = self.may_be_unwritten(world, id) || self.is_just_put_back(world, id) || is_bare;
         let targets = if moving { Vec::new() } else { targets_left(world, id) };
         if !pods.is_empty() || !targets.is_empty() {
             let text = format!(

@@ -153,7 +153,7 @@ pub(crate) fn rests_until(hook: &Hook, open_since: Timestamp, facts: Facts<'_>) 
     let Cooldown { since, until, .. } = facts.job.memory.cooldown(&Key::Hook(hook.key.clone()));
     let timeout = spec_of(hook, facts).map_or(SHORTEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
     let left = since.until(open_since + timeout);
-    let is_held = facts.seen.membership.known().is_some_and(|member| member.state.is_held());
+    let is_held = triggers::hook::is_in_wait_state(facts);
     let hurries = !left.is_zero() && (is_held || facts.job.memory.hook(&hook.key).refused.is_none());
     if hurries { until.min(since + (left / 2).max(SOON)) } else { until }
 }

@@ -127,7 +127,7 @@ fn until(notice: &Notice, facts: Facts<'_>) -> Option<Deadline> {
 }
 
 /// One read that fails does not take back what the group said before: the end would jump into the past.
-fn is_in_wait_state(Facts { job, seen, .. }: Facts<'_>) -> bool {
+pub(crate) fn is_in_wait_state(Facts { job, seen, .. }: Facts<'_>) -> bool {
     let state = match &seen.membership {
         Seen::Known(member) => Some(&member.state),
         Seen::Unknown => job.memory.last_state.as_ref(),
