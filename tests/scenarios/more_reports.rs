@@ -108,10 +108,7 @@ async fn the_last_two_targets_do_not_count_on_each_other() {
     scene.sandbox.with(|world| world.faults.inject("kubernetes.PATCH node", 1, slow));
     scene.start_worker();
     let members = scene.instances("workers");
-    for id in &members {
-        scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
-        scene.pass(Duration::from_millis(500)).await;
-    }
+    scale_in_all(&mut scene, &members, Duration::from_millis(500)).await;
     scene.pass(seconds(30)).await;
     assert_eq!(taken_out(&scene, &members), 1, "{}", scene.transcript());
 }
@@ -153,10 +150,7 @@ async fn a_backlog_that_is_older_than_the_gate_is_still_asked() {
     let hook = Hook { heartbeat_timeout: seconds(1_800), ..Hook::terminating("offramp") };
     let mut scene = two_serve(Pool { hooks: vec![hook], ..Pool::new("workers", 2) }).await;
     let members = scene.instances("workers");
-    for id in &members {
-        scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
-        scene.pass(seconds(5)).await;
-    }
+    scale_in_all(&mut scene, &members, seconds(5)).await;
     scene.pass(seconds(660)).await;
     scene.start_worker();
     scene.pass(seconds(60)).await;
@@ -175,10 +169,7 @@ async fn the_last_target_of_a_group_that_fails_open() {
     });
     scene.start_worker();
     let members = scene.instances("workers");
-    for id in &members {
-        scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
-        scene.pass(Duration::from_millis(500)).await;
-    }
+    scale_in_all(&mut scene, &members, Duration::from_millis(500)).await;
     scene.pass(seconds(60)).await;
     assert_eq!(taken_out(&scene, &members), 1, "{}", scene.transcript());
 }
@@ -241,6 +232,14 @@ async fn two_serve(pool: Pool) -> Scene {
     let mut scene = Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(web));
     scene.pass(seconds(60)).await;
     scene
+}
+
+/// The group ends these instances, one so long after the other.
+async fn scale_in_all(scene: &mut Scene, members: &[InstanceId], apart: Duration) {
+    for id in members {
+        scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
+        scene.pass(apart).await;
+    }
 }
 
 /// How many of the instances were taken out of their target group.

@@ -1,6 +1,6 @@
 //! What people and controllers do to a node that a worker has taken out of service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -114,7 +114,7 @@ impl Course {
         let ours =
             |node: &Node| node.unschedulable && record(node).is_some() && !by_hand.contains(&node.name);
         let patch = NodePatch { unschedulable: Some(false), ..NodePatch::default() };
-        self.patch_some("takes the cordon off", patch, ours)
+        self.patch_some("takes the cordon off", patch, ours).is_some()
     }
 
     fn take_off_all(&mut self, take_off: impl Fn(&mut Self) -> bool) -> bool {
@@ -132,39 +132,33 @@ impl Course {
         let labels = BTreeMap::from([(EXCLUDE_LABEL.to_owned(), None)]);
         let patch = NodePatch { labels, ..NodePatch::default() };
         let ours = |node: &Node| node.labels.contains_key(EXCLUDE_LABEL) && record(node).is_some();
-        self.patch_some("takes the label off", patch, ours)
+        self.patch_some("takes the label off", patch, ours).is_some()
     }
 
     fn wipe(&mut self) -> bool {
         let annotations = BTreeMap::from([(RECORD_ANNOTATION.to_owned(), None)]);
         let patch = NodePatch { annotations, ..NodePatch::default() };
-        let recorded = |world: &World| -> BTreeSet<NodeName> {
-            let recorded = nodes(world).filter(|(_, node)| record(node).is_some());
-            recorded.map(|(_, node)| node.name.clone()).collect()
-        };
-        let before = self.scene.sandbox.peek(recorded);
-        let done = self.patch_some("replaces the annotations of", patch, |node| record(node).is_some());
-        let after = self.scene.sandbox.peek(recorded);
-        lock(&self.checks).wiped.extend(before.difference(&after).cloned());
+        let wiped = self.patch_some("replaces the annotations of", patch, |node| record(node).is_some());
+        let done = wiped.is_some();
+        lock(&self.checks).wiped.extend(wiped);
         done
     }
 
-    fn patch_some(&mut self, what: &str, patch: NodePatch, of: impl Fn(&Node) -> bool) -> bool {
+    /// Says which node it was.
+    fn patch_some(&mut self, what: &str, patch: NodePatch, of: impl Fn(&Node) -> bool) -> Option<NodeName> {
         let found: Vec<(ClusterName, NodeName)> = self.scene.sandbox.peek(|world| {
             let running = nodes(world).filter(|(_, node)| is_running(world, &node.instance) && of(node));
             running.map(|(cluster, node)| (cluster.name.clone(), node.name.clone())).collect()
         });
-        let Some((cluster, node)) = self.random.choice(found) else { return false };
-        let done = self.scene.sandbox.with(|world| world.patch_node(&cluster, &node, patch).is_ok());
-        if done {
-            self.scene.say(&format!("somebody {what} {node}"));
-            let mut checks = lock(&self.checks);
-            // Whoever does it again counts as a controller.
-            if checks.laid_bare.insert(node.clone(), self.scene.sandbox.now()).is_some() {
-                checks.unclosed.insert(node);
-            }
+        let (cluster, node) = self.random.choice(found)?;
+        self.scene.sandbox.with(|world| world.patch_node(&cluster, &node, patch)).ok()?;
+        self.scene.say(&format!("somebody {what} {node}"));
+        let mut checks = lock(&self.checks);
+        // Whoever does it again counts as a controller.
+        if checks.laid_bare.insert(node.clone(), self.scene.sandbox.now()).is_some() {
+            checks.unclosed.insert(node.clone());
         }
-        done
+        Some(node)
     }
 
     fn register_again(&mut self) -> bool {

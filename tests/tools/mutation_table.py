@@ -232,13 +232,13 @@ TABLE = (
     mutation(
         "brake: refused writes to a node, without growing pauses",
         RETRY,
-        "grown(NODE_REFUSED, REFUSED_DOUBLINGS)",
+        "grown(NODE_REFUSED, NODE_REFUSED_DOUBLINGS)",
         "NODE_REFUSED",
     ),
     mutation(
         "brake: refused writes to a node, without a pause",
         RETRY,
-        "grown(NODE_REFUSED, REFUSED_DOUBLINGS)",
+        "grown(NODE_REFUSED, NODE_REFUSED_DOUBLINGS)",
         "Duration::ZERO",
     ),
     mutation("brake: writes to AWS, without a pause", RETRY, "doubled(WRITE)", "Duration::ZERO"),

@@ -167,10 +167,10 @@ fn undo(case: &Case<'_>) -> Option<Course> {
     // The record stays, and the sweep finds it.
     let gives_up = job.memory.returning_since.is_some_and(|since| now >= since + policy.patience * 3);
     match &seen.node {
-        Seen::Known(node) if has_ours(node, case) && gives_up => Some(Course::Over(Reason::NotUndone)),
-        Seen::Known(node) if has_ours(node, case) => {
-            Some(Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) })
-        }
+        Seen::Known(node) if has_ours(node, case) => Some(match gives_up {
+            true => Course::Over(Reason::NotUndone),
+            false => Course::Stages { goal: Goal::Return, rows: RETURN, done: undone(case) },
+        }),
         // What we wrote a moment ago has to be undone as well, when the watch has caught up with it.
         Seen::Known(node) if unseen(node) => Some(Course::Wait(Stage::Isolate, Reason::WriteUnseen)),
         Seen::Unknown if patient && case.undo_reason() != crate::UndoReason::NotOurs => {

@@ -325,7 +325,9 @@ fn learn_of_lasting(memory: &mut Memory, seen: &Observation, now: Timestamp) {
                 memory.cooldowns.remove(&Key::Node);
                 let is_labelled = |record: &Record| node.excluded || !record.excluded;
                 sightings.lasts = node.cordoned && node.record.as_ref().is_some_and(is_labelled);
-                sightings.recorded = node.record.clone().or_else(|| sightings.recorded.take());
+                if node.record.is_some() && sightings.recorded != node.record {
+                    sightings.recorded.clone_from(&node.record);
+                }
             }
             sightings.open_since = (tried && !sightings.lasts).then(|| sightings.open_since.unwrap_or(now));
         }

@@ -67,7 +67,6 @@ type AtWork = BTreeMap<InstanceId, BTreeSet<(GroupName, HookName)>>;
 struct Look<'a> {
     sweep: &'a Sweep,
     now: Timestamp,
-    /// Instances that a job here works on.
     /// What jobs here work on, with the hooks that they know.
     at_work: AtWork,
 }

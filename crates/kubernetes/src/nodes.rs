@@ -83,8 +83,9 @@ impl WatchedNode {
         let never = Timestamp::default();
         let unversioned =
             |node: &Node| Node { resource_version: String::new(), renewed_at: never, ..node.clone() };
-        let machine = |node: &Self| (node.machine.clone(), node.hardware.clone(), node.is_reused);
-        let same = machine(self) == machine(other);
+        let same = self.machine == other.machine
+            && self.hardware == other.hardware
+            && self.is_reused == other.is_reused;
         same && unversioned(&self.node) == unversioned(&other.node)
     }
 }
