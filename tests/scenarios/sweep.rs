@@ -7,7 +7,7 @@ use offramp_core::{ClusterName, GroupName, HookName, InstanceId, RebalancePolicy
 use offramp_engine::UnfinishedKind;
 use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, NodePatch};
+use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, NamedMachine, NodePatch};
 use offramp_sandbox::world::groups::{ActionResult, Hook, MemberState};
 use offramp_sandbox::{Delays, Fleet, World};
 
@@ -246,6 +246,24 @@ async fn a_hook_that_is_found_late_is_drained_all_the_same() {
     assert!(!text.contains("the deadline has come"), "{text}");
     assert_eq!((scene.lost(), scene.running_pods_on(&instance)), (0.0, 0), "{text}");
     assert_eq!(text.matches("is answered with CONTINUE").count(), 1, "{text}");
+}
+
+/// Two Ready nodes name the instance, and the event of its hook is lost: the hook is kept open, and somebody can look.
+#[tokio::test(start_paused = true)]
+async fn a_hook_of_an_instance_that_two_nodes_name_is_found() {
+    let mut scene = Scene::new(fleet(vec![ours()]));
+    scene.sandbox.with(|world| world.queues.lose_next = 1);
+    let instance = scale_in(&mut scene);
+    let other = scene.instances("workers").into_iter().find(|id| *id != instance).unwrap();
+    scene.sandbox.with(|world| {
+        let node = world.clusters[&"blue".into()].node_of(&other).unwrap().name.clone();
+        world.rename_machine(&"blue".into(), &node, NamedMachine::Other(instance));
+    });
+    scene.start_worker();
+    scene.pass(seconds(2 * SWEEP)).await;
+    let reasons: Vec<String> = scene.jobs().await.into_iter().map(|job| job.reason).collect();
+    assert_eq!(reasons, ["waiting: 2 Ready nodes name this instance in their providerID"]);
+    assert!(scene.transcript().contains("gets a heartbeat"), "{}", scene.transcript());
 }
 
 /// Two installations in one account, whose hooks have one name and name no cluster: the other's clusters are not seen here.

@@ -19,6 +19,7 @@ use super::script::seconds;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     kubernetes: usize,
+    since: Option<Timestamp>,
     /// Evictions that a budget refuses, by what makes such pods.
     refused: BTreeMap<String, Vec<Timestamp>>,
     /// The most pods that its node had at a time.
@@ -28,7 +29,8 @@ pub(crate) struct Tally {
     heartbeats: BTreeMap<HookKey, Vec<Timestamp>>,
 }
 
-/// Beside two calls for each pod.
+/// Beside two calls for each pod; again for each worker that begins after the first call, because it knows nothing of what
+/// was refused (seed 34795).
 const KUBERNETES: usize = 20;
 /// In an hour, beside heartbeats. What is read for many jobs at once is nobody's call.
 const AWS: usize = 40;
@@ -131,6 +133,7 @@ impl Checks {
         let pods = cluster.pods_of_node(&node.name).filter(|pod| !is_daemon(pod)).count();
         let tally = self.tallies.entry(node.instance.clone()).or_default();
         tally.kubernetes += 1;
+        tally.since.get_or_insert(now);
         tally.pods = tally.pods.max(pods);
     }
 
@@ -152,7 +155,8 @@ impl Checks {
         let reads = usize::try_from(reads).unwrap_or(usize::MAX) / self.tallies.len().max(1);
         figures.insert("reads of AWS in a world for each job (calls of a job in an hour)", reads * 100 / AWS);
         for (id, tally) in std::mem::take(&mut self.tallies) {
-            let kubernetes = (tally.kubernetes, 2 * tally.pods + KUBERNETES);
+            let workers = self.starts.iter().filter(|start| tally.since.is_some_and(|since| since < **start));
+            let kubernetes = (tally.kubernetes, 2 * tally.pods + KUBERNETES * (1 + workers.count()));
             for times in tally.refused.values() {
                 let refused = (most_within(times, HOUR), tally.pods + REFUSED);
                 self.keep(world, &mut figures, "refused evictions of pods alike in an hour", &id, refused);
@@ -179,12 +183,26 @@ impl Checks {
         heard.split_off(heard.len().saturating_sub(2))
     }
 
-    /// While no timeout could be read there is one every 15 s, half of the shortest (seed 1109).
+    /// Those that AWS refused as well.
+    pub(crate) fn heartbeats_between(
+        &self,
+        id: &InstanceId,
+        hook: &str,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> usize {
+        let heartbeats = self.tallies.get(id).into_iter().flat_map(|tally| &tally.heartbeats);
+        let of_hook = heartbeats.filter(|(key, _)| key.name.as_str() == hook).flat_map(|(_, times)| times);
+        of_hook.filter(|at| from < **at && **at <= until).count()
+    }
+
+    /// While no timeout could be read there is one every 15 s, half of the shortest (seed 1109), and one by each of two workers
+    /// when the second takes over (seed 38281).
     fn heartbeats_within(&self, timeout: Duration) -> usize {
         let every_15_s = usize::try_from(timeout.as_secs() / 15).unwrap_or(usize::MAX);
         match self.mood {
             Mood::Calm => HEARTBEATS,
-            Mood::Wild => HEARTBEATS.max(every_15_s / 3 + 1),
+            Mood::Wild => HEARTBEATS.max(every_15_s.div_ceil(3) + 1),
         }
     }
 

@@ -46,6 +46,14 @@ pub(crate) struct Checks {
     pub(crate) faulty: bool,
     /// A worker that starts looks for hooks before it has received its messages: as with lost events.
     pub(crate) restarted: bool,
+    /// The targets that were deregistered.
+    pub(crate) taken_out: BTreeSet<TargetKey>,
+    /// When workers stood still. What such a one heard last is older than what others have made of the hook since.
+    pub(crate) paused: Vec<(Timestamp, Timestamp)>,
+    /// When workers began: they know nothing of what came of the calls of others.
+    pub(crate) starts: Vec<Timestamp>,
+    /// The instances that nodes name which are not theirs, with the clusters of those nodes.
+    pub(crate) named: BTreeSet<(ClusterName, InstanceId)>,
     /// Events were lost: of a hook that is found by looking, the worker knows when its group began to terminate the
     /// instance, which is earlier.
     pub(crate) lost_events: bool,
@@ -97,6 +105,10 @@ impl Checks {
             cordoned_by_hand: BTreeSet::new(),
             faulty: false,
             restarted: false,
+            starts: Vec::new(),
+            taken_out: BTreeSet::new(),
+            paused: Vec::new(),
+            named: BTreeSet::new(),
             lost_events: false,
             lost_messages: false,
             deleted_nodes: BTreeMap::new(),
@@ -195,7 +207,8 @@ impl Checks {
         let open = |action: &LifecycleAction| {
             action.hook == key.name && key.token.as_ref().is_none_or(|token| *token == action.token)
         };
-        if !member.actions.iter().any(open) || !is_running(world, id) {
+        // Where its node does not say whose it is, a hook that names our cluster is answered at its limit (seed 64445).
+        if !member.actions.iter().any(open) || !is_running(world, id) || is_of_others(group) {
             return;
         }
         let now = world.now();
@@ -246,7 +259,10 @@ impl Checks {
         let nodeless = world.clusters.values().find_map(|cluster| Some((cluster, nodeless(cluster, id)?)));
         let Some((cluster, machine)) = nodeless else { return Vec::new() };
         let Some(deleted) = self.deleted_nodes.get(&machine.name) else { return Vec::new() };
-        let pods = cluster.pods_of_node(&machine.name).filter(|pod| !is_daemon(pod) && !is_finished(pod));
+        let overdue = |pod: &Pod| pod.deletion.is_some_and(|end| world.now() >= end + seconds(60));
+        let pods = cluster
+            .pods_of_node(&machine.name)
+            .filter(|pod| !is_daemon(pod) && !is_finished(pod) && !overdue(pod));
         let runs = pods.filter(|pod| pod.created < *deleted && world.now() < *deleted + pod.grace);
         runs.map(|pod| pod.pod.in_words()).collect()
     }
@@ -271,9 +287,16 @@ impl Checks {
             let timeout = first.since(whole_seconds(opened));
             let heard =
                 self.may_be_last_heard(id, &action.hook).into_iter().map(|at| (at + timeout).max(first));
+            // Another one that began since has heard of none, and leaves half of a timeout after it (seed 43943).
+            let unheard =
+                self.starts.iter().filter(|start| **start > opened).map(|start| *start + timeout / 2);
             let (ahead, past): (Vec<_>, Vec<_>) =
-                heard.chain([first]).partition(|known| world.now() < *known);
+                heard.chain(unheard).chain([first]).partition(|known| world.now() < *known);
             let known = ahead.into_iter().min().or(past.into_iter().max()).unwrap_or(first);
+            // To one that stood still meanwhile the end has come (seed 45578).
+            let now = world.now();
+            let slept = self.paused.iter().any(|(from, until)| *from <= now && now < *until + timeout);
+            let end = if slept { end.min(now) } else { end };
             if self.faulty || !self.unheard.is_empty() { end.min(known) } else { end }
         });
         // The worker has no margin before the answer at a spot instance's end.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use offramp_core::{ClusterName, NodeName, PodRef, PodUid};
 
+use offramp_sandbox::World;
 use offramp_sandbox::world::cluster::{ANNOTATIONS, NamedMachine, Pod};
 
 use super::course::{Course, Next, lock};
@@ -120,7 +121,7 @@ impl Course {
             }
             Contradiction::NodeUnidentified => {
                 let Some((cluster, node)) = self.some_node() else { return };
-                self.scene.sandbox.with(|world| world.rename_machine(&cluster, &node, NamedMachine::None));
+                self.scene.sandbox.with(|world| rename_at_birth(world, &cluster, &node, NamedMachine::None));
             }
             Contradiction::Twins => {
                 let (Some((cluster, node)), Some((other, twin))) = (self.some_node(), self.some_node())
@@ -130,7 +131,8 @@ impl Course {
                 self.scene.sandbox.with(|world| {
                     let named = world.clusters[&other].nodes[&twin].instance.clone();
                     if twin != node {
-                        world.rename_machine(&cluster, &node, NamedMachine::Other(named));
+                        lock(&self.checks).named.insert((cluster.clone(), named.clone()));
+                        rename_at_birth(world, &cluster, &node, NamedMachine::Other(named));
                     }
                 });
             }
@@ -192,4 +194,10 @@ impl Course {
         let from = if ours.is_empty() || self.random.bool() { all } else { ours };
         self.random.choice(from)
     }
+}
+
+/// No watch has ever shown it otherwise: a providerID cannot be changed (seed 89971).
+fn rename_at_birth(world: &mut World, name: &ClusterName, node: &NodeName, names: NamedMachine) {
+    world.rename_machine(name, node, names);
+    world.clusters.get_mut(name).into_iter().for_each(|cluster| cluster.show_node(node));
 }

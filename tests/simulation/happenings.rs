@@ -104,10 +104,15 @@ impl Course {
             }
             Event::LoseMessages => {
                 self.scene.say("every message is lost");
-                self.scene.sandbox.with(|world| {
+                let lost = self.scene.sandbox.with(|world| {
+                    let lost = bodies(world, QUEUE);
                     world.queues.get_mut(QUEUE).into_iter().for_each(Queue::purge);
+                    lost
                 });
-                lock(&self.checks).lost_messages = true;
+                let mut checks = lock(&self.checks);
+                checks.garbage.retain(|body| !lost.contains(body));
+                checks.lost_messages = true;
+                drop(checks);
                 self.messages_lost.push(now);
             }
             Event::Contradiction(contradiction) => self.contradict(contradiction),

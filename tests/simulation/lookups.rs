@@ -114,7 +114,7 @@ pub(crate) fn pods_left(world: &World, id: &InstanceId, made_before: Timestamp) 
     let ended = |pod: &Pod| pod.ends.is_none_or(|end| world.now() >= end);
     let overdue = |pod: &Pod| ended(pod) && pod.deletion.is_some_and(|end| world.now() >= end + seconds(60));
     let since = record(node).and_then(|record| record.since);
-    let came_back = |pod: &Pod| pod.tolerates_all && since.is_some_and(|since| pod.created > since);
+    let came_back = |pod: &Pod| pod.tolerates_all && since.is_some_and(|since| pod.created >= since);
     let is_old = |pod: &Pod| pod.created <= made_before;
     let evictable =
         |pod: &&Pod| is_old(pod) && !is_daemon(pod) && !is_finished(pod) && !overdue(pod) && !came_back(pod);

@@ -6,7 +6,6 @@ use offramp_sandbox::World;
 use offramp_sandbox::fleet::Pool;
 use offramp_sandbox::witness::WorkerCall;
 use offramp_sandbox::world::OUT_OF_SCOPE;
-use offramp_sandbox::world::cluster::{Cluster, Node};
 use offramp_sandbox::world::groups::Group;
 use offramp_sandbox::world::instances::Instance;
 use offramp_sandbox::world::queue::Stored;
@@ -14,7 +13,7 @@ use offramp_wire::{Parsed, parse};
 
 use super::checks::{Checks, QUEUE};
 use super::course::{Course, lock};
-use super::lookups::{instance, is_shown, nodes};
+use super::lookups::{instance, is_shown};
 
 /// Why nodes are not the worker's to touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +71,13 @@ impl Checks {
     pub(crate) fn saw_others(&mut self, world: &World, call: WorkerCall<'_>) {
         let (id, what) = match call {
             WorkerCall::Group(call) => (Some(instance_of(call)), format!("{call:?}")),
-            WorkerCall::Target(TargetCall::Deregister(target) | TargetCall::Register(target)) => {
+            WorkerCall::Target(TargetCall::Deregister(target)) => {
+                self.taken_out.insert(target.clone());
+                (Some(target.instance.clone()), format!("{call:?}"))
+            }
+            // What was taken out before its node was seen is put back (seed 58865).
+            WorkerCall::Target(TargetCall::Register(target)) if self.taken_out.contains(target) => return,
+            WorkerCall::Target(TargetCall::Register(target)) => {
                 (Some(target.instance.clone()), format!("{call:?}"))
             }
             WorkerCall::Cluster(name, call) => (self.touched(world, name, call), format!("{call:?}")),
@@ -137,11 +142,10 @@ fn is_foreign(checks: &Checks, world: &World, body: &str) -> bool {
     let is_foreign = |notice: &Notice| {
         let serves = |cluster: &ClusterName| checks.policy.clusters.contains(cluster);
         let cluster = instance(world, &notice.instance).and_then(|instance| instance.cluster.as_ref());
-        // A node of ours may name an instance of others (seed 1573).
-        let named =
-            |(cluster, node): (&Cluster, &Node)| serves(&cluster.name) && node.claims(&notice.instance);
+        // A node of ours may name an instance of others (seed 1573), or have named it while it was there (seed 29138).
+        let named = |(cluster, id): &(ClusterName, InstanceId)| serves(cluster) && *id == notice.instance;
         let is_ours = |hook: &Hook| hook_is_ours(&hook.key.name, hook.cluster_hint.as_ref(), &checks.policy);
-        !notice.hook().is_some_and(is_ours) && !cluster.is_some_and(serves) && !nodes(world).any(named)
+        !notice.hook().is_some_and(is_ours) && !cluster.is_some_and(serves) && !checks.named.iter().any(named)
     };
     matches!(parse(body), Ok(Parsed::Notices(notices)) if notices.iter().all(is_foreign))
 }

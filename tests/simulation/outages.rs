@@ -156,7 +156,11 @@ impl Course {
         }
         // Without these no hook is heard of, kept alive, or answered.
         let needed = ["autoscaling", "autoscaling.RecordLifecycleActionHeartbeat", "sqs"];
-        if needed.contains(&calls) || calls.starts_with("sqs.") {
+        // Nothing is written about what may be out of scope (seed 38729).
+        let unread = lock(&self.checks).policy.scoped && calls.starts_with("autoscaling.DescribeAutoScaling");
+        // To keep a hook open that may never be answered would hold every instance for an hour (seed 51235).
+        let denied = calls == "autoscaling.CompleteLifecycleAction" && how == How::Denied;
+        if needed.contains(&calls) || calls.starts_with("sqs.") || unread || denied {
             self.away.push((now, now + span + HIDDEN));
         }
     }
@@ -168,6 +172,7 @@ impl Course {
         }
         let now = self.scene.sandbox.now();
         self.scene.pause_worker(span);
+        lock(&self.checks).paused.push((now, now + span));
         self.away.push((now, now + span + HIDDEN));
         if helped && self.workers == 1 {
             self.start_worker();

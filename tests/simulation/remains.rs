@@ -26,15 +26,18 @@ const UNSURE: Duration = seconds(600);
 /// Nothing is left but records of nodes that name another one's instance: they are looked at once an hour, and left
 /// isolated each time (seed 3663).
 pub(crate) fn waits_for_twins(world: &World) -> bool {
-    let is_named_twice = |id: &InstanceId| nodes(world).filter(|(_, node)| node.claims(id)).count() > 1;
     let waits = |body: &String| match parse(body) {
-        Ok(Parsed::Notices(notices)) => {
-            notices.iter().all(|notice| notice.kind == NoticeKind::Record && is_named_twice(&notice.instance))
-        }
+        Ok(Parsed::Notices(notices)) => notices
+            .iter()
+            .all(|notice| notice.kind == NoticeKind::Record && is_named_twice(world, &notice.instance)),
         Ok(Parsed::Ignored(_) | Parsed::Later) | Err(_) => false,
     };
     let left = bodies(world, QUEUE);
     !left.is_empty() && left.iter().all(waits)
+}
+
+fn is_named_twice(world: &World, id: &InstanceId) -> bool {
+    nodes(world).filter(|(_, node)| node.claims(id)).count() > 1
 }
 
 impl Checks {
@@ -93,7 +96,11 @@ impl Checks {
                 if targets_left(world, id).iter().any(|left| !left.contains("Draining")) {
                     return Some(format!("it is a target: {:?}", targets_left(world, id)));
                 }
-                let pods = pods_left(world, id, world.now());
+                // In no group, without a kubelet and without targets it counts as ended (seed 90391).
+                let pods = match member(world, id) {
+                    None if !node.ready => Vec::new(),
+                    _ => pods_left(world, id, world.now()),
+                };
                 let drains = notice.kind != NoticeKind::Spot(SpotAction::Hibernate);
                 (drains && !pods.is_empty()).then(|| format!("pods are left: {pods:?}"))
             }
@@ -170,6 +177,7 @@ impl Checks {
         };
         let Some((group, Member { state: MemberState::InService, .. })) = member(world, id) else { return };
         if self.wiped.contains(&node.name) && record(node).is_none()
+            || is_named_twice(world, id)
             || self.is_left_to_the_sweep(cluster, node)
         {
             return;

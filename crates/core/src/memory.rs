@@ -15,6 +15,8 @@ pub struct Memory {
     pub hooks: BTreeMap<HookKey, HookCalls>,
     /// The newest answer to an eviction or deletion, by pod.
     pub pods: BTreeMap<PodUid, PodAnswer>,
+    /// Pods whose eviction or deletion was not answered. It may have happened: a watch shows it.
+    pub unanswered: BTreeMap<PodUid, (Pod, Timestamp)>,
     /// The ends that the API server accepted, by what makes such pods again.
     pub evicted: BTreeMap<PodOrigin, Evictions>,
     /// When a target was first known to be leaving: our call, or the first `draining` seen.
@@ -101,7 +103,7 @@ pub struct Ending {
     pub ends_at: Option<Timestamp>,
 }
 
-/// A write to the node that the API server took, refused because the node had changed, or left unanswered.
+/// A write to the node that the API server took, refused because the node had changed or was gone, or left unanswered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeWrite {
     /// The resourceVersion that it went over.
@@ -181,11 +183,8 @@ pub struct Cooldown {
 impl Key {
     /// Where evictions are refused by this: a pod there that becomes ready may change it.
     pub fn refusing_namespace(&self) -> Option<&str> {
-        if let Self::Budget(namespace, _) | Self::Origin(namespace, _) = self {
-            Some(namespace)
-        } else {
-            None
-        }
+        let (Self::Budget(namespace, _) | Self::Origin(namespace, _)) = self else { return None };
+        Some(namespace)
     }
 }
 
@@ -217,8 +216,9 @@ impl Memory {
 
     /// What was bound to the node by then has to have been shown before the node counts as empty.
     pub fn closed_at(&self) -> Option<Timestamp> {
-        // A node that cannot be written is never closed, and neither is one on which no cordon lasts.
-        let tried = (self.cooldown(&Key::Reopened).times > 0).then_some(self.isolation_tried).flatten();
+        // A node that cannot be written is never closed, and neither is one on which no cordon lasts, or shows (seed 51198).
+        let times = |key| self.cooldown(&key).times;
+        let tried = self.isolation_tried.filter(|_| times(Key::Reopened) > 0 || times(Key::Node) > 1);
         self.sightings.closed_at.or(self.unwritten.map(|unwritten| unwritten.since)).or(tried)
     }
 

@@ -15,7 +15,8 @@ pub enum Repeat {
 /// Why something rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
-    /// A write to the node that the API server took or refused as out of date: a watch has to show it first.
+    /// A write to the node that the API server took, or refused because the node has changed or is gone: a watch has to
+    /// show it first (seed 34503: a thousand writes to a deleted node in a moment).
     NodeUnshown,
     /// A write to the node that somebody else's came before, again and again.
     NodeConflict,
@@ -76,9 +77,8 @@ impl Action {
         let pause = match self {
             Self::Isolate { .. } | Self::Exclude { .. } | Self::WriteRecord { .. } | Self::Release { .. } => {
                 match outcome {
-                    Ok(Outcome::Done | Outcome::Changed) => Pause::NodeUnshown,
+                    Ok(Outcome::Done | Outcome::Changed | Outcome::Gone) => Pause::NodeUnshown,
                     Err(Failure::Retry) => Pause::NodeUnanswered,
-                    Ok(Outcome::Gone) => return Repeat::Never,
                     Ok(Outcome::Blocked { .. } | Outcome::Vetoed { .. })
                     | Err(Failure::Denied | Failure::Invalid) => {
                         return Repeat::Again(Pause::NodeRefused, Key::Unwritten);
@@ -96,7 +96,9 @@ impl Action {
             Self::CompleteHook(_) if *outcome == Ok(Outcome::Done) => Pause::Confirmation,
             Self::Heartbeat(_) | Self::CompleteHook(_) if *outcome == Ok(Outcome::Gone) => Pause::HookRefused,
             Self::Heartbeat(_) | Self::CompleteHook(_) => Pause::Hook,
-            Self::Deregister(_) | Self::Register(_) if !worked => Pause::Write,
+            Self::Deregister(_) if !worked => Pause::Write,
+            // An instance that was launched a moment ago ELB knows a little later.
+            Self::Register(_) if *outcome != Ok(Outcome::Done) => Pause::Write,
             Self::Detach { .. } | Self::TerminateThroughGroup { .. } if !worked => Pause::Write,
             Self::Deregister(_) => Pause::Deregistered,
             Self::Register(_) => return Repeat::Never,

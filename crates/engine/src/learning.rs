@@ -1,7 +1,7 @@
 //! What a job keeps of what came of its actions, and of what a later observation may not show any more. Core's
 //! decision reads it, and says what is done again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use offramp_core::{
@@ -31,8 +31,9 @@ pub fn learn_of_outcome(
     now: Timestamp,
 ) {
     let worked = has_worked(outcome);
-    let may_have_written = matches!(outcome, Ok(Outcome::Done | Outcome::Changed) | Err(Failure::Retry));
-    if let Some(guard) = action.guard().filter(|_| may_have_written) {
+    let is_past =
+        matches!(outcome, Ok(Outcome::Done | Outcome::Changed | Outcome::Gone) | Err(Failure::Retry));
+    if let Some(guard) = action.guard().filter(|_| is_past) {
         let lasts = matches!(action, Action::Isolate { .. } | Action::Exclude { .. });
         let has_to_last = lasts && *outcome == Ok(Outcome::Done);
         memory.node_write = Some(NodeWrite { over: guard.to_owned(), at: now, has_to_last });
@@ -192,6 +193,11 @@ fn learn_of_pod(
     let answer = memory.pods.entry(pod.clone()).or_default();
     let cut = answer.cut || (worked && deleted);
     let before = std::mem::replace(answer, PodAnswer { refused_by, asked_at: now, vetoed, deleted, cut });
+    let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
+    memory.unanswered.remove(pod);
+    if let Some(seen_pod) = seen_pod.filter(|_| *outcome == Err(Failure::Retry)) {
+        memory.unanswered.insert(pod.clone(), (seen_pod.clone(), now));
+    }
     if !worked {
         return;
     }
@@ -199,9 +205,19 @@ fn learn_of_pod(
     if let Some(key) = before.refused_by.filter(|_| !deleted) {
         memory.cooldowns.remove(&key);
     }
-    let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
     if let Some(pod) = seen_pod {
         learn_of_accepted_end(memory, pod, now);
+    }
+}
+
+/// What was not answered, and ends or is gone now, was accepted (seed 30239: 240 evictions of pods that came back each time).
+fn learn_of_unanswered(memory: &mut Memory, pods: &[Pod]) {
+    let goes_on = |uid: &PodUid| pods.iter().any(|pod| pod.pod.uid == *uid && pod.deleted_at.is_none());
+    let (unanswered, ended) =
+        std::mem::take(&mut memory.unanswered).into_iter().partition(|(uid, _)| goes_on(uid));
+    memory.unanswered = unanswered;
+    for (pod, asked_at) in BTreeMap::into_values(ended) {
+        learn_of_accepted_end(memory, &pod, asked_at);
     }
 }
 
@@ -262,6 +278,10 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
         memory.last_state = Some(member.state.clone());
         memory.sightings.held |= member.state.is_held();
     }
+    let seen_name = seen.node.known().map(|node| &node.name);
+    if seen_name.zip(memory.sightings.node.as_ref()).is_some_and(|(seen, known)| seen != known) {
+        forget_node(memory);
+    }
     let was_closed = memory.sightings.closed_at.is_some();
     learn_of_machine(&mut memory.sightings, instance, seen, now);
     learn_of_lasting(memory, seen, now);
@@ -282,6 +302,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     learn_of_missing_hooks(memory, seen, now);
     memory.in_scope |= seen.group.known().is_some_and(|group| group.in_scope);
     if let Seen::Known(pods) = &seen.pods {
+        learn_of_unanswered(memory, pods);
         take_server_times(memory, pods);
         forget_refusals(memory, pods);
     }
@@ -309,6 +330,17 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
             TargetHealth::Unused { registered: false } => {}
         }
     }
+}
+
+/// The instance has another node by now, in another cluster perhaps: what the first one refused says nothing about this one
+/// (seed 81293).
+fn forget_node(memory: &mut Memory) {
+    let of_node = [Key::Node, Key::Unwritten, Key::Conflict, Key::Reopened, Key::PodList];
+    memory.cooldowns.retain(|key, _| !of_node.contains(key));
+    (memory.node_write, memory.unwritten, memory.pods_listed) = (None, None, None);
+    (memory.isolation_failed, memory.isolation_tried) = (false, None);
+    let Sightings { recorded, lasts, closed_at, open_since, .. } = &mut memory.sightings;
+    (*recorded, *lasts, *closed_at, *open_since) = (None, false, None, None);
 }
 
 /// Takes in whether what was written to the node lasts.

@@ -209,7 +209,8 @@ pub enum ClusterCall {
         exclude: bool,
         /// The annotation.
         record: Record,
-        /// The resourceVersion that was seen: where it has changed, the answer is [`Outcome::Changed`].
+        /// The resourceVersion that was seen: where it has changed, the answer is [`Outcome::Changed`], and the node is shown
+        /// as it is from then on.
         guard: String,
     },
     /// Exclude label and record: one PATCH.

@@ -74,7 +74,18 @@ impl Clusters {
 
     fn hinted(&self, job: &Job) -> Option<&Arc<dyn Cluster>> {
         let hints = job.hooks().filter_map(|(_, hook)| hook.cluster_hint.as_ref());
-        hints.filter_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint)).next()
+        let named = hints.filter_map(|hint| self.0.iter().find(|cluster| cluster.name() == hint)).next();
+        named.or_else(|| self.recorded(job))
+    }
+
+    /// Where what is only to be undone was done. A node of another cluster may name the same instance (seed 39730).
+    fn recorded(&self, job: &Job) -> Option<&Arc<dyn Cluster>> {
+        let undoes = job.notices.iter().all(|notice| notice.kind == NoticeKind::Record);
+        let has_record = |cluster: &&Arc<dyn Cluster>| {
+            cluster.node(&job.instance).known().is_some_and(|node| node.record.is_some())
+        };
+        let mut recorded = self.0.iter().filter(|_| undoes).filter(has_record);
+        recorded.next().filter(|_| recorded.next().is_none())
     }
 
     /// A cluster that is out of sync, or has nodes of which nobody knows what they are, may have the node of this job.
@@ -105,7 +116,12 @@ impl Clusters {
         own.or_else(|| self.candidates(job).find_map(|cluster| cluster.doubt(&job.instance)))
     }
 
-    /// Two clusters have a Ready node for it, and no hook says which of them is right.
+    /// The cluster in which several Ready nodes name this instance.
+    pub(crate) fn torn(&self, instance: &InstanceId) -> Option<&Arc<dyn Cluster>> {
+        self.0.iter().find(|cluster| cluster.doubt(instance).is_some_and(|doubt| doubt.is_twins()))
+    }
+
+    /// Two clusters have a Ready node for it, and neither a hook nor what is to be undone says which of them is right.
     pub(crate) fn is_claimed_twice(&self, job: &Job) -> bool {
         self.0.len() > 1 && self.hinted(job).is_none() && self.ready_nodes(&job.instance) > 1
     }
@@ -118,12 +134,10 @@ impl Clusters {
 
     pub(crate) fn route(&self, job: &Job, policy: &Policy) -> Route {
         let has_node = |cluster: &&Arc<dyn Cluster>| cluster.node(&job.instance).known().is_some();
-        let is_torn =
-            |cluster: &&Arc<dyn Cluster>| cluster.doubt(&job.instance).is_some_and(|doubt| doubt.is_twins());
         let hinted = self.hinted(job);
         let here = hinted.filter(has_node).or_else(|| self.0.iter().find(has_node)).or(hinted);
         let had_node = |cluster: &&Arc<dyn Cluster>| cluster.deleted(&job.instance).is_some();
-        let here = here.or_else(|| self.0.iter().find(is_torn)).or_else(|| self.0.iter().find(had_node));
+        let here = here.or_else(|| self.torn(&job.instance)).or_else(|| self.0.iter().find(had_node));
         if let Some(cluster) = here {
             return Route::Here(Arc::clone(cluster));
         }

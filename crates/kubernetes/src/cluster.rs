@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::Request as Path;
+use kube::core::{Request as Path, Selector};
 use kube::{Client, Resource};
 use offramp_core::{
     ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Seen, Timestamp,
@@ -44,6 +44,7 @@ const FIRST_LISTED_FROM_CACHE: u32 = 31;
 /// One Kubernetes cluster.
 pub struct KubernetesCluster {
     name: ClusterName,
+    selector: Option<Selector>,
     connection: Arc<Connection>,
     view: Arc<View>,
     complaints: Arc<Complaints>,
@@ -90,6 +91,7 @@ impl KubernetesCluster {
         let (announcer, events) = events::open(name.clone(), Arc::clone(&connection), metrics.clone());
         let cluster = Self {
             name: source.name.clone(),
+            selector: selector.clone(),
             connection: Arc::clone(&connection),
             view: Arc::clone(&view),
             complaints: Arc::clone(&complaints),
@@ -181,7 +183,22 @@ impl KubernetesCluster {
         let path = Path::new(api::Node::url_path(&(), None));
         let patch = path.patch_metadata(node.as_str(), &PatchParams::default(), &Patch::Merge(body));
         let answer = async { client.request_text(patch.map_err(kube::Error::BuildRequest)?).await };
-        self.settled(Call::PatchNode, request, answer).await
+        let outcome = self.settled(Call::PatchNode, request, answer).await;
+        if outcome == Ok(Outcome::Changed) {
+            self.read_node(client.clone(), node).await;
+        }
+        outcome
+    }
+
+    /// Reads a node past the watch, which has not shown yet what a write was refused over: it may be silent for a minute.
+    async fn read_node(&self, client: Client, node: &NodeName) {
+        let api: Api<api::Node> = Api::all(client);
+        let params = ListParams::default().fields(&format!("metadata.name={node}"));
+        // Where this fails the watch tells.
+        if let Ok(list) = self.metrics.measure(Call::ListNodes, api.list(&params), fault::result).await {
+            let read = |node| nodes::read(node, self.selector.as_ref(), self.clock.now());
+            list.items.into_iter().filter_map(read).for_each(|node| self.view.on_read(node));
+        }
     }
 
     /// Reads the pods of a node past the watch, and shows what that has missed. Where the API server would read all pods

@@ -23,6 +23,8 @@ pub(crate) struct WatchedNode {
     pub(crate) written_at: Timestamp,
     /// When this was read, by ours.
     pub(crate) read_at: Timestamp,
+    /// It was read past the watch, which may show older versions of it yet.
+    pub(crate) is_read: bool,
     pub(crate) node: Node,
 }
 
@@ -75,6 +77,12 @@ impl WatchedNode {
             Some(_) if !may_be_old => self.read_at,
             Some(_) | None => self.written_at.min(self.read_at),
         };
+    }
+
+    /// It was made after the other one, which is of the same name. Versions are numbers that grow (KEP-5504).
+    pub(crate) fn is_newer_than(&self, other: &Self) -> bool {
+        let [this, other] = [self, other].map(|watched| watched.node.resource_version.parse::<u64>());
+        this.ok().zip(other.ok()).is_some_and(|(this, other)| this > other)
     }
 
     /// Nothing has changed that a job could care about. The kubelet writes its node's status every few
@@ -141,6 +149,7 @@ pub(crate) fn read(
         is_reused: false,
         written_at,
         read_at,
+        is_read: false,
         node: Node {
             name: NodeName::new(node.metadata.name?),
             zone: labels.get("topology.kubernetes.io/zone").map(|zone| Zone::new(zone.as_str())),
@@ -251,9 +260,16 @@ mod tests {
         let machine = Machine::Instance(InstanceId::parse("i-0b1c2d3e4f5061728").unwrap());
         let created = Timestamp::from_millis(5_000);
         let (written_at, read_at) = (Timestamp::from_millis(120_000), Timestamp::from_millis(130_000));
-        let is_reused = false;
-        let expect =
-            WatchedNode { machine, hardware: None, created, is_reused, written_at, read_at, node: expect };
+        let expect = WatchedNode {
+            machine,
+            hardware: None,
+            created,
+            is_reused: false,
+            written_at,
+            read_at,
+            is_read: false,
+            node: expect,
+        };
         assert_eq!(read, Some(expect));
     }
 

@@ -185,6 +185,7 @@ impl View {
                 gone.collect::<Vec<_>>().iter().for_each(|gone| state.remember(gone));
                 Touched::Everything
             }
+            News::Changed(node) | News::Deleted(node) if state.has_read_past(&node) => Touched::Nothing,
             News::Changed(mut node) => {
                 // Until the watch has caught up after it was cut off, what it shows may be old.
                 node.renew(state.nodes.get(&node.node.name), !state.synced.nodes);
@@ -199,6 +200,18 @@ impl View {
             News::Unread { name, .. } => state.drop_node(&NodeName::new(name)),
             News::InSync => turn(&mut state.synced.nodes, true),
             News::OutOfSync => turn(&mut state.synced.nodes, false),
+        });
+    }
+
+    /// A node that was read because the watch is behind. What the watch does not show at all may be deleted meanwhile.
+    pub(crate) fn on_read(&self, mut node: WatchedNode) {
+        self.update(|state| match state.nodes.get(&node.node.name) {
+            Some(known) if node.is_newer_than(known) => {
+                node.renew(Some(known), false);
+                node.is_read = true;
+                state.put_node(node)
+            }
+            Some(_) | None => Touched::Nothing,
         });
     }
 
@@ -300,6 +313,10 @@ impl State {
             self.nodes.get(*name).is_some_and(|watched| now >= watched.created + IDENTIFIED_WITHIN)
         };
         self.unidentified.iter().filter(old)
+    }
+
+    fn has_read_past(&self, news: &WatchedNode) -> bool {
+        self.nodes.get(&news.node.name).is_some_and(|known| known.is_read && known.is_newer_than(news))
     }
 
     fn put_node(&mut self, node: WatchedNode) -> Touched {
@@ -459,6 +476,35 @@ mod tests {
         assert!(view.node(&instance(1)).known().is_some(), "what was done to it can still be undone");
         view.on_nodes(News::Deleted(read("ec2b", "5")));
         assert_eq!(view.doubt(&instance(2), now), None);
+    }
+
+    #[test]
+    fn a_node_that_was_read_is_not_shown_as_it_was_before() {
+        let view = View::default();
+        let read = |version: &str, ready: bool| {
+            let mut watched = node("n1", 1, version);
+            watched.node.ready = ready;
+            watched
+        };
+        let shown = || view.node(&instance(1)).known().map(|node| node.resource_version.clone());
+        view.on_read(read("1", true));
+        view.on_nodes(News::Listed(vec![read("2", true)]));
+        view.on_read(read("1", false));
+        assert_eq!(shown().as_deref(), Some("2"), "the watch is ahead");
+        let changes = view.changes(&instance(1));
+        view.on_read(read("10", false));
+        assert!(changes.has_changed().unwrap());
+        // The watch comes along.
+        view.on_nodes(News::Changed(read("9", true)));
+        view.on_nodes(News::Deleted(read("9", true)));
+        assert_eq!(shown().as_deref(), Some("10"));
+        view.on_nodes(News::Changed(read("10", false)));
+        view.on_nodes(News::Changed(read("9", true)));
+        assert_eq!(shown().as_deref(), Some("9"), "an API server whose versions went back");
+        view.on_read(read("11", true));
+        view.on_nodes(News::Deleted(read("12", true)));
+        view.on_read(read("11", true));
+        assert_eq!(shown(), None, "it is gone");
     }
 
     /// kops#17230: the tool that empties a node deletes it, and then ends its instance.

@@ -123,6 +123,20 @@ fn two_clusters_that_have_the_instance_are_one_doubt_unless_its_hook_names_one()
 }
 
 #[test]
+fn of_two_clusters_that_have_the_instance_what_was_done_is_undone_where_it_was_done() {
+    let recorded = isolated(&["offramp"], false, &[]);
+    let both =
+        |green: Node| clusters([watched("blue", Seen::Known(node())), watched("green", Seen::Known(green))]);
+    let undo = job([Notice { kind: NoticeKind::Record, ..spot() }]);
+    let route = both(recorded.clone()).route(&undo, &policy());
+    assert!(matches!(route, Route::Here(cluster) if cluster.name().as_str() == "green"));
+    assert_eq!(both(recorded.clone()).doubt(&undo, None), None);
+    let twins = Some(NodeDoubt::Twins { nodes: 2 });
+    assert_eq!(both(node()).doubt(&undo, None), twins, "there is no record");
+    assert_eq!(both(recorded).doubt(&spot_job(), None), twins, "it may be of an earlier mistake");
+}
+
+#[test]
 fn an_absence_is_proven_when_every_cluster_has_proven_it() {
     let late = Watched { proven: watch::channel(AT - seconds(1)).0, ..watched("green", Seen::Gone) };
     let all = clusters([watched("blue", Seen::Gone), late]);

@@ -206,6 +206,29 @@ async fn what_is_gone_and_still_held_is_listed_again() {
     assert_eq!((server.lists("pods"), server.lists("nodes")), (2, 2));
 }
 
+/// A watch that is silent does not show over what a write would go.
+#[tokio::test]
+async fn a_node_over_which_a_write_was_refused_is_read() {
+    let server = ApiServer::start().await;
+    server.put("nodes", node(1));
+    server.put("nodes", node(2));
+    let running = Running::synced(&server).await;
+    let version = |n: u32| running.cluster.node(&instance(n)).known().unwrap().resource_version.clone();
+    let before = [1, 2].map(version);
+    timeout(SOON, server.watched("nodes", 1)).await.unwrap();
+    server.put_unseen("nodes", node(1));
+    server.put_unseen("nodes", node(2));
+    let (lists, conflict) = (server.lists("nodes"), status(409, "Conflict", json!({ "name": "n1" })));
+    server.answer(409, conflict.clone());
+    assert_eq!(running.perform(isolate(&before[0])).await, Ok(Outcome::Changed));
+    assert_eq!((version(1).as_str(), version(2)), ("3", before[1].clone()), "one node is read");
+    assert_eq!(server.lists("nodes"), lists + 1);
+    // That this fails changes nothing.
+    server.refuse("nodes", 500);
+    server.answer(409, conflict);
+    assert_eq!(running.perform(isolate(&version(1))).await, Ok(Outcome::Changed));
+}
+
 /// What is distrusted while no watch runs is neither lost nor asked for twice.
 #[tokio::test]
 async fn a_list_that_is_to_come_is_all_that_distrust_asks_for() {

@@ -321,10 +321,14 @@ fn read(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>)
     *world.lists.entry(resource).or_default() += 1;
     let offset: usize = query.get("continue").map_or(0, |offset| offset.parse().unwrap());
     let limit: usize = query.get("limit").map_or(1_000, |limit| limit.parse().unwrap());
-    let node = query.get("fieldSelector").map(|field| field.trim_start_matches("spec.nodeName%3D"));
+    let field = query.get("fieldSelector").and_then(|field| field.split_once("%3D"));
+    let selects = |object: &Value| match field {
+        Some(("metadata.name", name)) => object["metadata"]["name"] == *name,
+        Some((_, node)) => object["spec"]["nodeName"] == *node,
+        None => true,
+    };
     let objects = world.objects.get(resource).into_iter().flat_map(BTreeMap::values);
-    let objects: Vec<&Value> =
-        objects.filter(|object| node.is_none_or(|node| object["spec"]["nodeName"] == *node)).collect();
+    let objects: Vec<&Value> = objects.filter(|object| selects(object)).collect();
     let more = objects.len() > offset + limit;
     let page: Vec<&Value> = objects.into_iter().skip(offset).take(limit).collect();
     let next = if more { (offset + limit).to_string() } else { String::new() };

@@ -112,10 +112,23 @@ impl ClusterDoor {
         match self.sandbox.call("kubernetes.PATCH node", true, effect).await? {
             Ok(_) => Ok(Outcome::Done),
             Err(ApiError::NotFound) => Ok(Outcome::Gone),
-            Err(ApiError::Conflict(_)) => Ok(Outcome::Changed),
+            Err(ApiError::Conflict(_)) => {
+                self.read_node(node).await;
+                Ok(Outcome::Changed)
+            }
             Err(ApiError::Vetoed(by)) => Ok(Outcome::Vetoed { by }),
             Err(error) => Err(self.refused(&format!("patching node {node}"), &error)),
         }
+    }
+
+    /// Reads a node as it is. From then on this view shows it so, as the adapter for real clusters does.
+    async fn read_node(&self, node: &NodeName) {
+        let effect = |world: &mut World| {
+            let now = world.now();
+            let cluster = world.clusters.get_mut(&self.name).filter(|cluster| !cluster.is_away(now));
+            cluster.into_iter().for_each(|cluster| cluster.show_node(node));
+        };
+        drop(self.sandbox.call("kubernetes.LIST nodes", false, effect).await);
     }
 
     async fn evict(

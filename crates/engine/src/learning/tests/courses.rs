@@ -60,9 +60,12 @@ fn no_write_goes_out_twice_over_the_same_state_of_the_node() {
     let seen = untouched();
     let isolate = step_at(&job, &seen, 0).actions.remove(0);
     let isolates = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
-    for (outcome, repeated) in
-        [(Err(Failure::Retry), true), (Ok(Outcome::Done), false), (Ok(Outcome::Changed), false)]
-    {
+    for (outcome, repeated) in [
+        (Err(Failure::Retry), true),
+        (Ok(Outcome::Done), false),
+        (Ok(Outcome::Changed), false),
+        (Ok(Outcome::Gone), false),
+    ] {
         job.memory = Memory::default();
         learning::learn_of_outcome(&mut job.memory, &isolate, &outcome, &untouched(), AT);
         let step = step_at(&job, &seen, 1);
@@ -384,16 +387,11 @@ fn a_registration_that_cannot_be_holds_the_release_up_three_times() {
     let mut job = job([hook()]);
     let node = Seen::Known(isolated(&["offramp"], true, &[target_key()]));
     let seen = Observation { node, membership: member(LifecycleState::InService), ..ready_to_drain(vec![]) };
-    for _ in 0..3 {
-        assert_eq!(words(&step_at(&job, &seen, 100)), ["register web:30080"]);
-        let gone = Ok(Outcome::Gone);
-        learning::learn_of_outcome(
-            &mut job.memory,
-            &Action::Register(target_key()),
-            &gone,
-            &seen,
-            AT + seconds(100),
-        );
+    for after in [100, 104, 111] {
+        assert_eq!(words(&step_at(&job, &seen, after)), ["register web:30080"]);
+        let (register, now) = (Action::Register(target_key()), AT + seconds(after));
+        learning::learn_of_outcome(&mut job.memory, &register, &Ok(Outcome::Gone), &seen, now);
+        assert!(!words(&step_at(&job, &seen, after)).contains(&"register web:30080".to_owned()));
     }
     assert_eq!(words(&step_at(&job, &seen, 130)), ["uncordon and forget"]);
 }

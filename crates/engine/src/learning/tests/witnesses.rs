@@ -449,6 +449,24 @@ fn a_pod_that_comes_back_is_evicted_once_or_twice() {
 }
 
 #[test]
+fn an_eviction_without_an_answer_counts_when_its_pod_is_gone() {
+    let tolerant = |name: &str| Pod { tolerates_cordon: true, ..of("web", name) };
+    let first = tolerant("web-1");
+    let mut job = job([hook()]);
+    let seen = ready(vec![first.clone()]);
+    learn(&mut job, &evict(&first), &Err(Failure::Retry), &seen, 10);
+    // It failed, as far as the watch says.
+    let second = Pod { created: AT + seconds(11), ..tolerant("web-2") };
+    let both = ready(vec![first, second.clone()]);
+    learning::learn_of_observation(&mut job.memory, &own(), &both, AT + seconds(11));
+    assert!(step_at(&job, &both, 11).actions.contains(&evict(&second)));
+    // It had worked.
+    let back = ready(vec![second]);
+    learning::learn_of_observation(&mut job.memory, &own(), &back, AT + seconds(12));
+    assert_eq!(step_at(&job, &back, 12).actions, [list_pods()], "it came back");
+}
+
+#[test]
 fn an_ingress_daemon_set_is_evicted_once() {
     let named = IngressDaemonSet { namespace: "default".to_owned(), name: "ingress".to_owned() };
     let policy = Policy { ingress_daemon_sets: [named].into(), ..policy() };
@@ -633,6 +651,28 @@ fn a_node_whose_cordon_never_lasts_is_drained_without_it() {
     assert!(!isolates(&step), "{step:?}");
 }
 
+/// Two nodes name the instance, one of them in a cluster that takes no changes.
+#[test]
+fn what_one_node_refused_says_nothing_about_another() {
+    let mut job = job([hook()]);
+    let seen = Observation { node: Seen::Known(node()), ..ready(vec![pod("web")]) };
+    let look = |job: &mut Job, seen: &Observation, after: u64| {
+        learning::learn_of_observation(&mut job.memory, &own(), seen, AT + seconds(after));
+        step_at(job, seen, after)
+    };
+    let evicts = |step: &Step| step.actions.iter().any(|action| matches!(action, Action::Evict { .. }));
+    for after in [10, 100, 200] {
+        let step = look(&mut job, &seen, after);
+        for isolate in step.actions.iter().filter(|action| action.guard().is_some()) {
+            learn(&mut job, isolate, &Err(Failure::Denied), &seen, after);
+        }
+    }
+    assert!(evicts(&look(&mut job, &seen, 201)), "it cannot be written");
+    let other = Node { name: "n2".into(), ..node() };
+    let step = look(&mut job, &Observation { node: Seen::Known(other), ..seen }, 202);
+    assert!(!evicts(&step) && step.actions.iter().any(|action| matches!(action, Action::Isolate { .. })));
+}
+
 /// A webhook takes out of a PATCH what the API server then says is done: all of it, or all but the record.
 #[test]
 fn a_node_that_never_shows_its_cordon_is_drained_without_it() {
@@ -643,6 +683,11 @@ fn a_node_that_never_shows_its_cordon_is_drained_without_it() {
             learning::learn_of_observation(&mut job.memory, &own(), &open, AT + seconds(*after));
             job.memory.hooks.insert(hook_key(), heard(*after));
             let step = step_at(&job, &open, *after);
+            if step.actions.iter().any(|action| matches!(action, Action::Evict { .. })) {
+                let empty = Observation { pods: Seen::Known(vec![]), ..open.clone() };
+                let step = step_at(&job, &empty, *after);
+                assert_eq!(step.reason, Reason::ProvingEmpty, "new pods may come at any time");
+            }
             for action in step.actions.iter().filter(|action| action.guard().is_some()) {
                 learn(&mut job, action, &Ok(Outcome::Done), &open, *after);
                 if let (Seen::Known(shown), true) = (&mut open.node, lets_records_pass) {

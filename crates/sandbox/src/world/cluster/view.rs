@@ -118,6 +118,13 @@ impl Cluster {
         self.unseen.missed.insert(uid);
     }
 
+    /// The watches show this node as it is.
+    pub fn show_node(&mut self, node: &NodeName) {
+        let Some(instance) = self.nodes.get(node).map(|node| node.instance.clone()) else { return };
+        self.unseen.nodes.retain(|late| late.of != instance);
+        self.wake(&Subject::Instance(instance));
+    }
+
     /// The watches that began at `listed` show the pods of this node that they lack and that do not stay there. Says whether
     /// there were any.
     pub fn show_pods_of(&mut self, node: &NodeName, listed: u64) -> bool {
