@@ -52,6 +52,9 @@ GOALS = CORE + "goals.rs"
 REBALANCE = CORE + "triggers/rebalance.rs"
 NODES = "crates/kubernetes/src/nodes.rs"
 PROOF = "crates/kubernetes/src/proof.rs"
+MEMORY = CORE + "memory.rs"
+SWEEP_HOOKS = ENGINE + "sweep/hooks.rs"
+CLUSTER = "crates/kubernetes/src/cluster.rs"
 CLUSTER_DOOR = "crates/sandbox/src/doors/ports_kubernetes.rs"
 # The replicas of the simulation look through the sandbox's own port, which decides about twins as the adapter does.
 VIEW = "crates/kubernetes/src/view.rs"
@@ -432,4 +435,23 @@ TABLE = (
         "remainder.filter(|remainder| !remainder.is_empty())",
         "remainder.filter(|_| false)",
     ),
+    # What 100,000 worlds showed.
+    mutation(
+        "brake: a node that is gone is written at once",
+        REPEAT,
+        "Ok(Outcome::Done | Outcome::Changed | Outcome::Gone) => Pause::NodeUnshown,",
+        "Ok(Outcome::Done | Outcome::Changed) => Pause::NodeUnshown, Ok(Outcome::Gone) => return Repeat::Never,",
+    ),
+    mutation("brake: a lost answer counts for nothing", LEARNING, "        learn_of_unanswered(memory, pods);\n", ""),
+    mutation("node: what another one refused counts", LEARNING, "        forget_node(memory);\n", ""),
+    Mutation(
+        "node: not read after a 409",
+        (
+            Edit(CLUSTER, "if outcome == Ok(Outcome::Changed) {", "if false {"),
+            Edit(CLUSTER_DOOR, "                self.read_node(node).await;\n", ""),
+        ),
+    ),
+    mutation("empty: a node that never shows its cordon", MEMORY, " || times(Key::Node) > 1", ""),
+    mutation("sweep: blind for twins", SWEEP_HOOKS, "self.sweep.clusters.torn(instance).map(|_| None)", "None"),
+    mutation("undo: in any cluster", ROUTING, "named.or_else(|| self.recorded(job))", "named"),
 )

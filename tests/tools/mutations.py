@@ -157,7 +157,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many blocks at once")
     parser.add_argument("--no-tests", dest="tests", action="store_false", help="ask no tests")
     parser.add_argument("--no-scenarios", dest="scenarios", action="store_false", help="ask no scenarios")
-    parser.add_argument("--first", action="store_true", help="once the worlds or a scenario notice, ask nobody else")
+    parser.add_argument("--first", action="store_true", help="once a test or a scenario notices, ask nobody else")
     parser.add_argument("--only", action="append", help="those mutations whose name contains this; may be repeated")
     parser.add_argument("--check", action="store_true", help="only whether the table fits the code")
     return parser.parse_args()
@@ -176,12 +176,12 @@ def main() -> int:
 
     def look(crates: set[str]) -> Row:
         tests = scenarios = worlds = NOT_ASKED
-        if options.seeds:
-            worlds = find_by_worlds(copy, options.seeds, options.block, options.jobs)
-        if options.scenarios and not (options.first and worlds[0]):
-            scenarios = find_by_scenarios(copy)
-        if options.tests and not (options.first and (worlds[0] or scenarios[0])):
+        if options.tests:
             tests = find_by_tests(copy, crates)
+        if options.scenarios and not (options.first and tests[0]):
+            scenarios = find_by_scenarios(copy)
+        if options.seeds and not (options.first and (tests[0] or scenarios[0])):
+            worlds = find_by_worlds(copy, options.seeds, options.block, options.jobs)
         return tests, scenarios, worlds
 
     mutations = [
