@@ -7,7 +7,7 @@ use offramp_core::{ClusterName, GroupName, HookName, InstanceId, RebalancePolicy
 use offramp_engine::UnfinishedKind;
 use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, NamedMachine, NodePatch};
+use offramp_sandbox::world::cluster::{EXCLUDE_LABEL, NamedMachine, NodePatch, ViewLag};
 use offramp_sandbox::world::groups::{ActionResult, Hook, MemberState};
 use offramp_sandbox::{Delays, Fleet, World};
 
@@ -201,6 +201,27 @@ fn leave_record(scene: &Scene, record: &str) -> InstanceId {
 const LEFT: &str = r#"{"v":2,"since":"2026-03-13T09:00:00Z","cordoned":true,"excluded":false,"entries":[{"kind":"hook",
     "group":"workers","hook":"offramp","by":"","at":"2026-03-13T09:00:00Z","end":"2026-03-13T10:00:00Z","ended":
     {"outcome":"answered","state":"Warmed","at":"2026-03-13T09:10:00Z"}}]}"#;
+
+/// A node of another cluster names the same instance.
+#[tokio::test(start_paused = true)]
+async fn what_was_done_is_undone_though_a_second_cluster_claims_the_instance() {
+    let pool = |name: &str| Pool { hooks: Vec::new(), ..Pool::new(name, 3) };
+    let fleet = Fleet::new(START, Delays::aws(), 21).cluster("blue").pool(pool("workers"));
+    let mut scene = Scene::new(fleet.cluster("green").pool(pool("others")));
+    let instance = leave_record(&scene, LEFT);
+    let other = scene.instances("others").remove(0);
+    scene.sandbox.with(|world| {
+        let green = ClusterName::new("green");
+        let node = world.clusters[&green].node_of(&other).unwrap().name.clone();
+        world.rename_machine(&green, &node, NamedMachine::Other(instance.clone()));
+        let view_lag = ViewLag { nodes: seconds(2), pods: seconds(2) };
+        world.clusters.values_mut().for_each(|cluster| cluster.view_lag = view_lag);
+    });
+    scene.start_worker();
+    scene.pass(seconds(2 * SWEEP)).await;
+    assert!(!scene.sandbox.peek(|world| has_record(world, &instance)), "{}", scene.transcript());
+    assert!(scene.jobs().await.is_empty(), "{}", scene.transcript());
+}
 
 /// A node comes back with the cordon of the day before: from its warm pool, after a stop that nobody saw the end of, or
 /// from a removal of version 0.1.

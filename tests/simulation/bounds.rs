@@ -19,7 +19,8 @@ use super::script::seconds;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     kubernetes: usize,
-    since: Option<Timestamp>,
+    /// The first of these calls, and the newest.
+    span: Option<(Timestamp, Timestamp)>,
     /// Evictions that a budget refuses, by what makes such pods.
     refused: BTreeMap<String, Vec<Timestamp>>,
     /// The most pods that its node had at a time.
@@ -133,7 +134,7 @@ impl Checks {
         let pods = cluster.pods_of_node(&node.name).filter(|pod| !is_daemon(pod)).count();
         let tally = self.tallies.entry(node.instance.clone()).or_default();
         tally.kubernetes += 1;
-        tally.since.get_or_insert(now);
+        tally.span.get_or_insert((now, now)).1 = now;
         tally.pods = tally.pods.max(pods);
     }
 
@@ -155,7 +156,10 @@ impl Checks {
         let reads = usize::try_from(reads).unwrap_or(usize::MAX) / self.tallies.len().max(1);
         figures.insert("reads of AWS in a world for each job (calls of a job in an hour)", reads * 100 / AWS);
         for (id, tally) in std::mem::take(&mut self.tallies) {
-            let workers = self.starts.iter().filter(|start| tally.since.is_some_and(|since| since < **start));
+            let workers = self
+                .starts
+                .iter()
+                .filter(|start| tally.span.is_some_and(|(first, last)| first < **start && **start <= last));
             let kubernetes = (tally.kubernetes, 2 * tally.pods + KUBERNETES * (1 + workers.count()));
             for times in tally.refused.values() {
                 let refused = (most_within(times, HOUR), tally.pods + REFUSED);
@@ -181,6 +185,18 @@ impl Checks {
         let mut heard: Vec<Timestamp> = of_hook.filter(|at| !is_lost(at)).copied().collect();
         heard.sort_unstable();
         heard.split_off(heard.len().saturating_sub(2))
+    }
+
+    /// The newest before a moment that may have been heard of.
+    pub(crate) fn last_heartbeat_before(
+        &self,
+        id: &InstanceId,
+        hook: &HookName,
+        before: Timestamp,
+    ) -> Option<Timestamp> {
+        let heartbeats = self.tallies.get(id).into_iter().flat_map(|tally| &tally.heartbeats);
+        let of_hook = heartbeats.filter(|(key, _)| key.name == *hook).flat_map(|(_, times)| times);
+        of_hook.filter(|at| **at <= before).max().copied()
     }
 
     /// Those that AWS refused as well.

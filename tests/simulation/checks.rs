@@ -46,6 +46,8 @@ pub(crate) struct Checks {
     pub(crate) faulty: bool,
     /// A worker that starts looks for hooks before it has received its messages: as with lost events.
     pub(crate) restarted: bool,
+    /// When instances were taken out of their groups.
+    pub(crate) detached: BTreeMap<InstanceId, Timestamp>,
     /// The targets that were deregistered.
     pub(crate) taken_out: BTreeSet<TargetKey>,
     /// When workers stood still. What such a one heard last is older than what others have made of the hook since.
@@ -89,6 +91,8 @@ pub(crate) struct Checks {
     pub(crate) at_this_moment: (Timestamp, usize),
     /// Unparseable bodies that were sent.
     pub(crate) garbage: BTreeSet<String>,
+    /// What was in the queue when all its messages were lost.
+    pub(crate) lost_bodies: BTreeSet<String>,
     /// Members whose deadline had come when their first hook was answered.
     late: BTreeMap<InstanceId, Timestamp>,
 }
@@ -106,6 +110,7 @@ impl Checks {
             faulty: false,
             restarted: false,
             starts: Vec::new(),
+            detached: BTreeMap::new(),
             taken_out: BTreeSet::new(),
             paused: Vec::new(),
             named: BTreeSet::new(),
@@ -126,6 +131,7 @@ impl Checks {
             tallies: BTreeMap::new(),
             at_this_moment: (Timestamp::default(), 0),
             garbage: BTreeSet::new(),
+            lost_bodies: BTreeSet::new(),
             late: BTreeMap::new(),
         }
     }
@@ -138,6 +144,7 @@ impl Checks {
             WorkerCall::Group(GroupCall::CompleteHook(id, key)) => self.saw_answer(world, id, key),
             WorkerCall::Group(GroupCall::Heartbeat(id, key)) => self.saw_foreign_hook(world, id, key),
             WorkerCall::Group(GroupCall::Detach(id, _) | GroupCall::TerminateThroughGroup(id, _)) => {
+                self.detached.insert(id.clone(), world.now());
                 self.saw_end_of_membership(world, id);
             }
             WorkerCall::Target(TargetCall::Deregister(target)) => {
@@ -166,7 +173,9 @@ impl Checks {
             self.look_at_node(world, cluster, node);
         }
         let dead: BTreeSet<String> = bodies(world, DEAD_LETTERS);
-        if dead != self.garbage {
+        // What was lost may have been received before.
+        let missing = self.garbage.difference(&dead).any(|body| !self.lost_bodies.contains(body));
+        if missing || !dead.is_subset(&self.garbage) {
             let text = format!("the dead-letter queue has {dead:?}, garbage was {:?}", self.garbage);
             self.break_it(world, "5 the dead-letter queue has what cannot be read", text);
         }
@@ -293,10 +302,16 @@ impl Checks {
             let (ahead, past): (Vec<_>, Vec<_>) =
                 heard.chain(unheard).chain([first]).partition(|known| world.now() < *known);
             let known = ahead.into_iter().min().or(past.into_iter().max()).unwrap_or(first);
-            // To one that stood still meanwhile the end has come (seed 45578).
+            // One that stood still meanwhile counts on what it had heard before (seed 45578).
             let now = world.now();
-            let slept = self.paused.iter().any(|(from, until)| *from <= now && now < *until + timeout);
-            let end = if slept { end.min(now) } else { end };
+            let slept = |(from, until): &&(Timestamp, Timestamp)| {
+                opened < *from && *from <= now && now < *until + timeout
+            };
+            let heard_by = self.paused.iter().filter(slept).map(|(from, _)| {
+                let heard = self.last_heartbeat_before(id, &action.hook, *from);
+                heard.map_or(first, |at| (at + timeout).max(first))
+            });
+            let end = heard_by.fold(end, Timestamp::min);
             if self.faulty || !self.unheard.is_empty() { end.min(known) } else { end }
         });
         // The worker has no margin before the answer at a spot instance's end.

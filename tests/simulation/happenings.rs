@@ -110,7 +110,7 @@ impl Course {
                     lost
                 });
                 let mut checks = lock(&self.checks);
-                checks.garbage.retain(|body| !lost.contains(body));
+                checks.lost_bodies.extend(lost);
                 checks.lost_messages = true;
                 drop(checks);
                 self.messages_lost.push(now);

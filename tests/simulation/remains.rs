@@ -14,8 +14,7 @@ use offramp_wire::{Parsed, parse};
 
 use super::checks::{Checks, DEAD_LETTERS, QUEUE};
 use super::lookups::{
-    RECORD, bodies, instance, is_shown, member, node_of, nodes, pods_left, record, stays_in_service,
-    targets_left,
+    RECORD, bodies, instance, is_shown, member, node_of, pods_left, record, stays_in_service, targets_left,
 };
 use super::others::has_label_of_others;
 use super::script::seconds;
@@ -36,8 +35,14 @@ pub(crate) fn waits_for_twins(world: &World) -> bool {
     !left.is_empty() && left.iter().all(waits)
 }
 
+/// Nobody knows which node is the instance's: two that are Ready in one cluster name it, or nodes with a record in several.
 fn is_named_twice(world: &World, id: &InstanceId) -> bool {
-    nodes(world).filter(|(_, node)| node.claims(id)).count() > 1
+    let named = |cluster: &Cluster, counts: fn(&Node) -> bool| {
+        cluster.nodes.values().filter(|node| node.claims(id) && counts(node)).count()
+    };
+    let has_twins = |cluster: &Cluster| named(cluster, |node| node.ready) > 1;
+    let has_record = |cluster: &&Cluster| named(cluster, |node| record(node).is_some()) > 0;
+    world.clusters.values().any(has_twins) || world.clusters.values().filter(has_record).count() > 1
 }
 
 impl Checks {
@@ -96,9 +101,13 @@ impl Checks {
                 if targets_left(world, id).iter().any(|left| !left.contains("Draining")) {
                     return Some(format!("it is a target: {:?}", targets_left(world, id)));
                 }
-                // In no group, without a kubelet and without targets it counts as ended (seed 90391).
+                // In no group, without a kubelet and without targets it counts as ended (seed 90391). A worker that has
+                // detached it itself knows why it is in no group; one that began since does not.
+                let is_silent = !node.ready && world.now() >= node.ready_since + seconds(60);
+                let detached_at = self.detached.get(id);
+                let knows = detached_at.is_some_and(|at| self.starts.iter().all(|start| start < at));
                 let pods = match member(world, id) {
-                    None if !node.ready => Vec::new(),
+                    None if is_silent && !knows => Vec::new(),
                     _ => pods_left(world, id, world.now()),
                 };
                 let drains = notice.kind != NoticeKind::Spot(SpotAction::Hibernate);

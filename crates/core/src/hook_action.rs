@@ -161,10 +161,10 @@ pub(crate) fn rests_until(hook: &Hook, open_since: Timestamp, facts: Facts<'_>) 
 /// Later than this the action cannot be open, whatever was lost: an upper bound, and no deadline.
 pub(crate) fn action_closes_at(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Timestamp {
     let job = facts.job;
-    let spec = spec_of(hook, facts);
-    let from = job.memory.hook(&hook.key).heard.unwrap_or_else(|| notice.at.max(job.delivery_of(notice).at));
-    let timeout = spec.map_or(LONGEST_HEARTBEAT, |spec| spec.heartbeat_timeout);
-    let global = spec.map_or(HOOK_AT_MOST, |spec| spec.global_timeout);
+    let HookCalls { heard, unheard, .. } = job.memory.hook(&hook.key);
+    let from = heard.max(unheard).unwrap_or_else(|| notice.at.max(job.delivery_of(notice).at));
+    let limits = |spec: &HookSpec| (spec.heartbeat_timeout, spec.global_timeout);
+    let (timeout, global) = spec_of(hook, facts).map_or((LONGEST_HEARTBEAT, HOOK_AT_MOST), limits);
     (from + timeout).min(notice.at + global) + SLACK
 }
 

@@ -15,7 +15,7 @@ pub struct Memory {
     pub hooks: BTreeMap<HookKey, HookCalls>,
     /// The newest answer to an eviction or deletion, by pod.
     pub pods: BTreeMap<PodUid, PodAnswer>,
-    /// Pods whose eviction or deletion was not answered. It may have happened: a watch shows it.
+    /// Pods whose eviction or deletion failed, or was not answered: it may have happened, as a watch will show.
     pub unanswered: BTreeMap<PodUid, (Pod, Timestamp)>,
     /// The ends that the API server accepted, by what makes such pods again.
     pub evicted: BTreeMap<PodOrigin, Evictions>,
@@ -195,6 +195,8 @@ pub struct HookCalls {
     pub newest: Timestamp,
     /// The newest heartbeat that AWS took.
     pub heard: Option<Timestamp>,
+    /// The newest heartbeat that was not answered: AWS may have taken it.
+    pub unheard: Option<Timestamp>,
     /// When AWS took our CONTINUE for the first time.
     pub continued: Option<Timestamp>,
     /// When AWS said that there is no active action, and has taken no call since.
@@ -217,8 +219,7 @@ impl Memory {
     /// What was bound to the node by then has to have been shown before the node counts as empty.
     pub fn closed_at(&self) -> Option<Timestamp> {
         // A node that cannot be written is never closed, and neither is one on which no cordon lasts, or shows (seed 51198).
-        let times = |key| self.cooldown(&key).times;
-        let tried = self.isolation_tried.filter(|_| times(Key::Reopened) > 0 || times(Key::Node) > 1);
+        let tried = self.isolation_tried.filter(|_| self.sightings.open_since.is_some());
         self.sightings.closed_at.or(self.unwritten.map(|unwritten| unwritten.since)).or(tried)
     }
 
@@ -262,7 +263,6 @@ impl Memory {
 
     /// How long ago our newest write went over this state of the node, or may have.
     pub(crate) fn written_over(&self, resource_version: &str, now: Timestamp) -> Option<Duration> {
-        let write = self.node_write.as_ref().filter(|write| write.over == resource_version);
-        write.map(|write| now.since(write.at))
+        Some(now.since(self.node_write.as_ref().filter(|write| write.over == resource_version)?.at))
     }
 }

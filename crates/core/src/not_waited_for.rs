@@ -77,7 +77,7 @@ impl Memory {
     /// time, so that once is enough. Any other was put there by somebody who may stop, hence twice.
     fn came_back(&self, pod: &Pod) -> bool {
         let Some(ends) = self.evicted.get(&pod.origin) else { return false };
-        let once = pod.tolerates_cordon && ends.first.is_surely_before(pod);
+        let once = pod.tolerates_cordon && ends.accepted > 0 && ends.first.is_surely_before(pod);
         once || ends.accepted >= NODEFUL || ends.again.as_ref().is_some_and(|end| end.is_before(pod))
     }
 }

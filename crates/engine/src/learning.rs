@@ -31,9 +31,9 @@ pub fn learn_of_outcome(
     now: Timestamp,
 ) {
     let worked = has_worked(outcome);
-    let is_past =
+    let may_be_outdated =
         matches!(outcome, Ok(Outcome::Done | Outcome::Changed | Outcome::Gone) | Err(Failure::Retry));
-    if let Some(guard) = action.guard().filter(|_| is_past) {
+    if let Some(guard) = action.guard().filter(|_| may_be_outdated) {
         let lasts = matches!(action, Action::Isolate { .. } | Action::Exclude { .. });
         let has_to_last = lasts && *outcome == Ok(Outcome::Done);
         memory.node_write = Some(NodeWrite { over: guard.to_owned(), at: now, has_to_last });
@@ -195,7 +195,9 @@ fn learn_of_pod(
     let before = std::mem::replace(answer, PodAnswer { refused_by, asked_at: now, vetoed, deleted, cut });
     let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
     memory.unanswered.remove(pod);
-    if let Some(seen_pod) = seen_pod.filter(|_| *outcome == Err(Failure::Retry)) {
+    // What ends already proves nothing.
+    let runs = seen_pod.filter(|pod| pod.deleted_at.is_none());
+    if let Some(seen_pod) = runs.filter(|_| *outcome == Err(Failure::Retry)) {
         memory.unanswered.insert(pod.clone(), (seen_pod.clone(), now));
     }
     if !worked {
@@ -206,32 +208,37 @@ fn learn_of_pod(
         memory.cooldowns.remove(&key);
     }
     if let Some(pod) = seen_pod {
-        learn_of_accepted_end(memory, pod, now);
+        learn_of_end(memory, pod, now, true);
     }
 }
 
-/// What was not answered, and ends or is gone now, was accepted (seed 30239: 240 evictions of pods that came back each time).
+/// What was not answered, and ends or is gone now, was accepted perhaps (seed 30239: 240 evictions of pods that came back
+/// each time). A rollout may have ended it instead: one such end proves nothing about a pod that comes in its place.
 fn learn_of_unanswered(memory: &mut Memory, pods: &[Pod]) {
     let goes_on = |uid: &PodUid| pods.iter().any(|pod| pod.pod.uid == *uid && pod.deleted_at.is_none());
     let (unanswered, ended) =
         std::mem::take(&mut memory.unanswered).into_iter().partition(|(uid, _)| goes_on(uid));
     memory.unanswered = unanswered;
     for (pod, asked_at) in BTreeMap::into_values(ended) {
-        learn_of_accepted_end(memory, &pod, asked_at);
+        learn_of_end(memory, &pod, asked_at, false);
     }
 }
 
-fn learn_of_accepted_end(memory: &mut Memory, pod: &Pod, now: Timestamp) {
+fn learn_of_end(memory: &mut Memory, pod: &Pod, now: Timestamp, answered: bool) {
     let end = AcceptedEnd { pod: pod.pod.uid.clone(), at: now, is_servers: false };
     match memory.evicted.get_mut(&pod.origin) {
         None => {
-            memory.evicted.insert(pod.origin.clone(), Evictions { first: end, again: None, accepted: 1 });
+            let ends = Evictions { first: end, again: None, accepted: u32::from(answered) };
+            memory.evicted.insert(pod.origin.clone(), ends);
         }
         Some(ends) => {
-            ends.accepted += 1;
             if ends.again.is_none() && ends.first.is_before(pod) {
-                ends.again = Some(end);
+                ends.again = Some(end.clone());
             }
+            if answered && ends.accepted == 0 {
+                ends.first = end;
+            }
+            ends.accepted += u32::from(answered);
         }
     }
 }
@@ -253,7 +260,11 @@ fn take_server_times(memory: &mut Memory, pods: &[Pod]) {
 /// Says whether it is a step forward: what came before was in vain, and counts no more.
 fn learn_of_hook(calls: &mut HookCalls, completes: bool, outcome: &ActionResult, now: Timestamp) -> bool {
     calls.newest = now;
-    calls.lost |= completes && *outcome == Err(Failure::Retry);
+    let unanswered = *outcome == Err(Failure::Retry);
+    calls.lost |= completes && unanswered;
+    if unanswered && !completes {
+        calls.unheard = Some(now);
+    }
     let (taken, refused) = (*outcome == Ok(Outcome::Done), *outcome == Ok(Outcome::Gone));
     if taken && !completes {
         let continued = calls.continued;
@@ -289,6 +300,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     let is_closed = memory.sightings.closed_at.is_some();
     if !was_closed && is_closed && memory.cooldown(&Key::Reopened).times <= 1 {
         memory.evicted.clear();
+        memory.unanswered.clear();
     }
     memory.selected |= seen.node.known().is_some_and(|node| node.selected);
     // A reading of the hooks may be empty once. What is known of their timeouts is not forgotten for that.
@@ -337,6 +349,9 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
 fn forget_node(memory: &mut Memory) {
     let of_node = [Key::Node, Key::Unwritten, Key::Conflict, Key::Reopened, Key::PodList];
     memory.cooldowns.retain(|key, _| !of_node.contains(key));
+    memory.evicted.clear();
+    memory.unanswered.clear();
+    memory.record_writes = 0;
     (memory.node_write, memory.unwritten, memory.pods_listed) = (None, None, None);
     (memory.isolation_failed, memory.isolation_tried) = (false, None);
     let Sightings { recorded, lasts, closed_at, open_since, .. } = &mut memory.sightings;

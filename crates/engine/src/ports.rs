@@ -209,8 +209,8 @@ pub enum ClusterCall {
         exclude: bool,
         /// The annotation.
         record: Record,
-        /// The resourceVersion that was seen: where it has changed, the answer is [`Outcome::Changed`], and the node is shown
-        /// as it is from then on.
+        /// The resourceVersion that was seen: where it has changed, the answer is [`Outcome::Changed`], and the node is read
+        /// past the watch, as after every write over what has changed.
         guard: String,
     },
     /// Exclude label and record: one PATCH.

@@ -81,8 +81,13 @@ impl Clusters {
     /// Where what is only to be undone was done. A node of another cluster may name the same instance (seed 39730).
     fn recorded(&self, job: &Job) -> Option<&Arc<dyn Cluster>> {
         let undoes = job.notices.iter().all(|notice| notice.kind == NoticeKind::Record);
+        // The job has taken the record away itself.
+        let is_written = |node: &Node| {
+            job.memory.node_write.is_some() && job.memory.sightings.node.as_ref() == Some(&node.name)
+        };
         let has_record = |cluster: &&Arc<dyn Cluster>| {
-            cluster.node(&job.instance).known().is_some_and(|node| node.record.is_some())
+            let node = cluster.node(&job.instance);
+            node.known().is_some_and(|node| node.record.is_some() || is_written(node))
         };
         let mut recorded = self.0.iter().filter(|_| undoes).filter(has_record);
         recorded.next().filter(|_| recorded.next().is_none())

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1 as api;
@@ -40,6 +41,9 @@ const POD_LISTS_IN_FLIGHT: usize = 8;
 /// From this minor version of Kubernetes 1 on a consistent list comes from the API server's cache (KEP-2340, on by default);
 /// before, it reads every pod of the cluster from etcd.
 const FIRST_LISTED_FROM_CACHE: u32 = 31;
+
+/// So long one node may take to be read: it takes milliseconds, and the write before it has ten seconds with it.
+const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// One Kubernetes cluster.
 pub struct KubernetesCluster {
@@ -194,8 +198,9 @@ impl KubernetesCluster {
     async fn read_node(&self, client: Client, node: &NodeName) {
         let api: Api<api::Node> = Api::all(client);
         let params = ListParams::default().fields(&format!("metadata.name={node}"));
-        // Where this fails the watch tells.
-        if let Ok(list) = self.metrics.measure(Call::ListNodes, api.list(&params), fault::result).await {
+        let listed = self.metrics.measure(Call::ListNodes, api.list(&params), fault::result);
+        // Where this fails the watch tells. What takes long makes a failure of a write that was answered.
+        if let Ok(Ok(list)) = tokio::time::timeout(READ_AGAIN, listed).await {
             let read = |node| nodes::read(node, self.selector.as_ref(), self.clock.now());
             list.items.into_iter().filter_map(read).for_each(|node| self.view.on_read(node));
         }

@@ -207,7 +207,12 @@ impl View {
     pub(crate) fn on_read(&self, mut node: WatchedNode) {
         self.update(|state| match state.nodes.get(&node.node.name) {
             Some(known) if node.is_newer_than(known) => {
-                node.renew(Some(known), false);
+                // The one that the watch shows was deleted.
+                if node.created != known.created {
+                    let known = known.clone();
+                    state.remember(&known);
+                }
+                node.renew(state.nodes.get(&node.node.name), true);
                 node.is_read = true;
                 state.put_node(node)
             }

@@ -105,12 +105,18 @@ impl Look<'_> {
         hints.any(|hint| self.sweep.policy.clusters.contains(hint))
     }
 
-    /// The node of an instance that a hook of ours holds, where it has one. Of two that name it nobody knows which, and the
-    /// hook has to be kept open for somebody to look (seed 37665). Nothing where a cluster that may have it is out of sync; and without a node where no hook of the group names a cluster of ours: by its name alone it may be a
-    /// group of another installation, whose clusters we do not see.
+    /// The node of an instance that a hook of ours holds, where it has one. Of two that name it the one with a record is
+    /// taken, and without one the hook has to be kept open for somebody to look (seed 37665). Nothing where a cluster that
+    /// may have it is out of sync; and without a node where no hook of the group names a cluster of ours: by its name alone
+    /// it may be a group of another installation, whose clusters we do not see.
     fn node_of(&self, instance: &InstanceId, group_names_us: bool) -> Option<Option<ClusterNode>> {
         match self.sweep.clusters.node(instance) {
-            Seen::Unknown => self.sweep.clusters.torn(instance).map(|_| None),
+            Seen::Unknown => {
+                let cluster = self.sweep.clusters.torn(instance)?;
+                let recorded = cluster.recorded().into_iter().find(|(named, _)| named == instance);
+                let name = cluster.name().clone();
+                Some(recorded.map(|(instance, node)| ClusterNode { cluster: name, instance, node }))
+            }
             Seen::Gone => group_names_us.then_some(None),
             Seen::Known((cluster, node)) => {
                 let (cluster, instance) = (cluster.name().clone(), instance.clone());

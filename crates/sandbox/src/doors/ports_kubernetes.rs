@@ -24,6 +24,8 @@ use crate::{Sandbox, World};
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Asks that a pod be left to finish by itself.
 const LET_FINISH: &str = "offramp.sh/let-finish";
+/// So long one node may take to be read, as with the adapter for real clusters.
+const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// One cluster of a sandbox, seen by watches that began when this was made, and are as late as the cluster
 /// says ([`cluster::ViewLag`]). While the API server does not answer, nothing is known.
@@ -128,7 +130,8 @@ impl ClusterDoor {
             let cluster = world.clusters.get_mut(&self.name).filter(|cluster| !cluster.is_away(now));
             cluster.into_iter().for_each(|cluster| cluster.show_node(node));
         };
-        drop(self.sandbox.call("kubernetes.LIST nodes", false, effect).await);
+        let call = self.sandbox.call("kubernetes.LIST nodes", false, effect);
+        drop(tokio::time::timeout(READ_AGAIN, call).await);
     }
 
     async fn evict(

@@ -154,6 +154,17 @@ fn what_cannot_be_open_any_more_ends_without_our_answer() {
     check(false, &["offramp"], Ok(Outcome::Done), Ended::WithoutOurAnswer);
 }
 
+/// The answers to heartbeats are lost, and AWS has taken each of them.
+#[test]
+fn a_heartbeat_that_may_have_been_taken_may_keep_a_hook_open() {
+    let mut job = Job::new(hook(), Delivery { at: AT + seconds(5), redelivered: false });
+    let seen = ready(vec![]);
+    learn(&mut job, &Action::Heartbeat(hook_key()), &Err(Failure::Retry), &seen, 200);
+    learn(&mut job, &complete(), &Ok(Outcome::Gone), &seen, 330);
+    assert!(step_at(&job, &seen, 529).stage.is_some());
+    assert_eq!(step_at(&job, &seen, 530).reason, Reason::Over(Ended::WithoutOurAnswer));
+}
+
 /// A worker that went away has answered it, perhaps; nobody is paged for each hook that a sweep finds answered.
 #[test]
 fn a_hook_that_was_seen_and_is_not_open_was_not_open() {
@@ -454,6 +465,7 @@ fn an_eviction_without_an_answer_counts_when_its_pod_is_gone() {
     let first = tolerant("web-1");
     let mut job = job([hook()]);
     let seen = ready(vec![first.clone()]);
+    learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(10));
     learn(&mut job, &evict(&first), &Err(Failure::Retry), &seen, 10);
     // It failed, as far as the watch says.
     let second = Pod { created: AT + seconds(11), ..tolerant("web-2") };
@@ -461,9 +473,28 @@ fn an_eviction_without_an_answer_counts_when_its_pod_is_gone() {
     learning::learn_of_observation(&mut job.memory, &own(), &both, AT + seconds(11));
     assert!(step_at(&job, &both, 11).actions.contains(&evict(&second)));
     // It had worked.
-    let back = ready(vec![second]);
+    let back = ready(vec![second.clone()]);
     learning::learn_of_observation(&mut job.memory, &own(), &back, AT + seconds(12));
-    assert_eq!(step_at(&job, &back, 12).actions, [list_pods()], "it came back");
+    assert!(step_at(&job, &back, 12).actions.contains(&evict(&second)), "a rollout may have put it there");
+    learn(&mut job, &evict(&second), &Err(Failure::Retry), &back, 13);
+    let third = Pod { created: AT + seconds(14), ..tolerant("web-3") };
+    let again = ready(vec![third]);
+    learning::learn_of_observation(&mut job.memory, &own(), &again, AT + seconds(14));
+    assert_eq!(step_at(&job, &again, 14).actions, [list_pods()], "it comes back each time");
+}
+
+/// What ends anyway has not ended by our call: each try would count, and a nodeful of them all pods of its origin.
+#[test]
+fn a_deletion_that_fails_says_nothing_about_a_pod_that_ends() {
+    let mut job = job([hook()]);
+    let ending = Pod { deleted_at: Some(AT), ends_at: Some(AT + seconds(900)), ..of("web", "web-1") };
+    let seen = ready(vec![ending.clone()]);
+    let delete = Action::Delete { pod: ending.pod, grace: seconds(1) };
+    for after in 10..300 {
+        learn(&mut job, &delete, &Err(Failure::Retry), &seen, after);
+        learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(after));
+    }
+    assert!(job.memory.evicted.is_empty());
 }
 
 #[test]

@@ -220,6 +220,12 @@ async fn a_write_over_what_has_changed_shows_the_node_as_it_is() {
     let read = seen(&door, &instance);
     assert_eq!(door.perform(&isolate(&read, &instance)).await, Ok(Outcome::Done));
     assert_eq!(seen(&door, &instance), read, "the watch is as late as before");
+    // That it cannot be read takes nothing from the answer.
+    let slow = crate::faults::Injected::Delay(Duration::from_secs(60));
+    sandbox.with(|world| world.faults.always("kubernetes.LIST nodes", Some(slow)));
+    let isolate = isolate(&read, &instance);
+    let refused = tokio::time::timeout(Duration::from_secs(3), door.perform(&isolate)).await;
+    assert_eq!(refused, Ok(Ok(Outcome::Changed)));
 }
 
 #[tokio::test(start_paused = true)]
