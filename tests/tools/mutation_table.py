@@ -451,7 +451,18 @@ TABLE = (
             Edit(CLUSTER_DOOR, "                self.read_node(node).await;\n", ""),
         ),
     ),
-    mutation("empty: a node that never shows its cordon", MEMORY, " || times(Key::Node) > 1", ""),
-    mutation("sweep: blind for twins", SWEEP_HOOKS, "self.sweep.clusters.torn(instance).map(|_| None)", "None"),
+    mutation(
+        "empty: a node that never shows its cordon",
+        MEMORY,
+        "self.isolation_tried.filter(|_| self.sightings.open_since.is_some())",
+        "None",
+    ),
+    mutation(
+        "sweep: blind for twins",
+        SWEEP_HOOKS,
+        "self.sweep.clusters.torn(instance)?",
+        "self.sweep.clusters.torn(instance).filter(|_| false)?",
+    ),
+    mutation("hook: a lost heartbeat was not taken", HOOK_ACTION, "heard.max(unheard)", "heard.max(unheard.filter(|_| false))"),
     mutation("undo: in any cluster", ROUTING, "named.or_else(|| self.recorded(job))", "named"),
 )
