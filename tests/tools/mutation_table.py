@@ -463,6 +463,11 @@ TABLE = (
         "self.sweep.clusters.torn(instance)?",
         "self.sweep.clusters.torn(instance).filter(|_| false)?",
     ),
-    mutation("hook: a lost heartbeat was not taken", HOOK_ACTION, "heard.max(unheard)", "heard.max(unheard.filter(|_| false))"),
+    mutation(
+        "hook: a lost heartbeat was not taken",
+        HOOK_ACTION,
+        "heard.max(unheard)",
+        "heard.max(unheard.filter(|_| false))",
+    ),
     mutation("undo: in any cluster", ROUTING, "named.or_else(|| self.recorded(job))", "named"),
 )
