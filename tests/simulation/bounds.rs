@@ -187,18 +187,6 @@ impl Checks {
         heard.split_off(heard.len().saturating_sub(2))
     }
 
-    /// The newest before a moment that may have been heard of.
-    pub(crate) fn last_heartbeat_before(
-        &self,
-        id: &InstanceId,
-        hook: &HookName,
-        before: Timestamp,
-    ) -> Option<Timestamp> {
-        let heartbeats = self.tallies.get(id).into_iter().flat_map(|tally| &tally.heartbeats);
-        let of_hook = heartbeats.filter(|(key, _)| key.name == *hook).flat_map(|(_, times)| times);
-        of_hook.filter(|at| **at <= before).max().copied()
-    }
-
     /// Those that AWS refused as well.
     pub(crate) fn heartbeats_between(
         &self,

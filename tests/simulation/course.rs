@@ -307,6 +307,8 @@ impl Course {
 
     pub(crate) fn worker_has_gone(&mut self) {
         self.workers -= 1;
+        let now = self.scene.sandbox.now();
+        lock(&self.checks).ends.push(now);
         if self.workers == 0 {
             self.away.push((self.scene.sandbox.now(), NEVER));
         }

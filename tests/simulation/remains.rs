@@ -101,11 +101,12 @@ impl Checks {
                 if targets_left(world, id).iter().any(|left| !left.contains("Draining")) {
                     return Some(format!("it is a target: {:?}", targets_left(world, id)));
                 }
-                // In no group, without a kubelet and without targets it counts as ended (seed 90391). A worker that has
-                // detached it itself knows why it is in no group; one that began since does not.
+                // In no group, without a kubelet and without targets it counts as ended (seed 90391). The worker that has
+                // detached it knows why it is in no group; another one does not.
                 let is_silent = !node.ready && world.now() >= node.ready_since + seconds(60);
                 let detached_at = self.detached.get(id);
-                let knows = detached_at.is_some_and(|at| self.starts.iter().all(|start| start < at));
+                let changes = || self.starts.iter().chain(&self.ends);
+                let knows = detached_at.is_some_and(|at| changes().all(|change| change < at));
                 let pods = match member(world, id) {
                     None if is_silent && !knows => Vec::new(),
                     _ => pods_left(world, id, world.now()),
