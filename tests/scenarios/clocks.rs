@@ -60,6 +60,29 @@ async fn a_hook_is_drained_and_answered_by_a_clock_that_is_wrong() {
     }
 }
 
+/// A worker reads its machine's clock at its start alone: a jump is one between two workers, in the middle of a removal.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_under_a_removal_changes_nothing() {
+    for jump in [3_600_000, -3_600_000] {
+        let hook = Hook { heartbeat_timeout: seconds(120), ..Hook::terminating("offramp") };
+        let mut scene = scene(Pool { hooks: vec![hook], ..Pool::new("workers", 3) }, 0);
+        scene.start_worker();
+        let instance = scene.instances("workers").remove(0);
+        scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+        scene.pass(seconds(20)).await;
+        assert!(scene.transcript().contains("is cordoned"), "{}", scene.transcript());
+        for clocks_ahead in [jump, 0] {
+            scene.kill_worker().await;
+            scene.clocks_ahead = clocks_ahead;
+            scene.start_worker();
+            scene.pass(seconds(45)).await;
+        }
+        scene.until_done(seconds(600)).await;
+        assert_eq!((answers(&mut scene), scene.lost()), (1, 0.0), "{}", scene.transcript());
+        assert!(outcomes(&scene, "left"), "{}", scene.transcript());
+    }
+}
+
 /// The queue dates nothing at first: what a job remembers by the wrong clock is worth nothing by the right one. A clock that is
 /// ahead stays so, and says it.
 #[tokio::test(start_paused = true)]
