@@ -1,6 +1,7 @@
 //! What was changed in the decision on purpose (`make mutants`, `make mutations`), and no other test noticed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::paths::{step_at, words};
 use super::world::*;
@@ -119,6 +120,50 @@ fn a_record_whose_claim_lasts_is_left_to_its_job() {
     let step = step_at(&job([notice("record", NoticeKind::Record)]), &seen, 10);
     let expect = Reason::Withdrawn { why: UndoReason::LookedAfter, claims: 1 };
     assert_eq!((step.reason, step.actions), (expect, vec![]));
+}
+
+#[test]
+fn a_record_in_which_every_claim_of_others_has_ended_is_held_by_nobody() {
+    let mut node = isolated(&["spot"], true, &[]);
+    let end = EntryEnd { outcome: Ended::LeftIsolated, state: None, at: AT + seconds(5) };
+    let entries = &mut node.record.as_mut().unwrap().entries;
+    entries.values_mut().for_each(|entry| entry.ended = Some(end.clone()));
+    let step = step_at(&job([rebalance()]), &in_service(Seen::Known(node)), 7_200);
+    assert_eq!(step.reason, Reason::Undone(UndoReason::PatienceOver));
+}
+
+#[test]
+fn each_goal_has_its_own_stages() {
+    assert_eq!(Goal::Leave.stages().first(), Some(&Stage::Isolate));
+    assert_eq!(Goal::Return.stages(), [Stage::Register, Stage::Release]);
+}
+
+/// What a message older than a minute may be entitled to changes at that moment.
+#[test]
+fn a_minute_after_its_event_a_notice_is_looked_at_again() {
+    let policy = Policy { recheck: seconds(300), ..policy() };
+    let seen = in_service(Seen::Known(isolated(&["rebalance"], false, &[])));
+    let wake_at = |after: u64| step(&job([rebalance()]), &seen, &policy, AT + seconds(after)).wake_at;
+    assert_eq!(wake_at(10), AT + seconds(60) + Duration::from_millis(1));
+    assert!(wake_at(60) > AT + seconds(61), "once");
+}
+
+#[test]
+fn an_instance_that_ends_on_a_node_that_took_no_cordon_was_not_isolated() {
+    let mut job = job([spot()]);
+    job.memory.unwritten = Some(Unwritten { since: AT, newest: AT + seconds(20), refused: None });
+    let silent = Node { ready: false, silent: true, ready_since: AT + seconds(130), ..node() };
+    let seen = in_service(Seen::Known(silent));
+    assert_eq!(step_at(&job, &seen, 300).reason, Reason::Over(Ended::Unisolated));
+}
+
+#[test]
+fn a_write_that_no_watch_shows_holds_an_end_up_for_a_minute() {
+    let mut job = job([notice("record", NoticeKind::Record)]);
+    job.memory.node_write = Some(NodeWrite { over: "7".to_owned(), at: AT, has_to_last: false });
+    let seen = Observation { membership: member(LifecycleState::InService), ..untouched() };
+    assert_eq!(step_at(&job, &seen, 59).reason, Reason::WriteUnseen);
+    assert_ne!(step_at(&job, &seen, 60).reason, Reason::WriteUnseen);
 }
 
 // === A hook
@@ -301,6 +346,13 @@ fn without_its_group_an_instance_is_ours_when_its_targets_were_taken_out() {
     assert_eq!(goal(&[], 80), Goal::Return);
     // One reading that does not list it proves nothing.
     assert_eq!(goal(&[], 60), Goal::Leave);
+    // Nothing but its node says whose it is where scope needs no group.
+    let policy = Policy { scoped: false, ..policy.clone() };
+    let node = Seen::Known(isolated(&["spot"], true, &[]));
+    let seen = Observation { group: Seen::Gone, membership: Seen::Gone, ..in_service(node) };
+    let mut job = job([spot()]);
+    job.memory.sightings.no_member_since = Some(AT + seconds(10));
+    assert_eq!(step(&job, &seen, &policy, AT + seconds(80)).goal, Goal::Leave);
 }
 
 #[test]
