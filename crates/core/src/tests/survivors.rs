@@ -227,6 +227,36 @@ fn a_hook_that_was_never_confirmed_is_waited_for_as_long_as_it_can_be_open() {
     confirmed.memory.hooks.insert(hook_key(), heard(7_200));
     assert_eq!(reason(&confirmed, Seen::Gone, 7_529), Reason::GroupUndecided);
     assert_eq!(reason(&confirmed, Seen::Gone, 7_530), left);
+    assert_ne!(reason(&confirmed, Seen::Unknown, 48 * 3_600 - 1), left);
+    assert_eq!(reason(&confirmed, Seen::Unknown, 48 * 3_600), left);
+}
+
+/// It was heard of: its end is firm, and what does not go by then is cut short.
+#[test]
+fn a_hook_that_was_heard_of_has_a_firm_end() {
+    let evicts = |calls: HookCalls, after: u64| {
+        words(&step_at(&called(calls, 0), &ready_to_drain(vec![pod("web")]), after)).remove(0)
+    };
+    assert_eq!(evicts(heard(3_400), 3_500), "evict default/web");
+    assert_eq!(evicts(heard(3_400), 3_570), "evict default/web with 15s");
+}
+
+/// Only what the group holds has an end to meet.
+#[test]
+fn a_heartbeat_that_is_refused_hurries_while_the_group_holds_the_instance() {
+    let calls = |last_state: Option<LifecycleState>, after: u64| {
+        let refused = Some(AT + seconds(200));
+        let mut job = called(HookCalls { refused, refusals: 3, ..HookCalls::default() }, 3);
+        let cooldown = Cooldown { times: 3, since: AT + seconds(200), until: AT + seconds(290) };
+        job.memory.cooldowns.insert(Key::Hook(hook_key()), cooldown);
+        job.memory.last_state = last_state;
+        let seen = Observation { membership: Seen::Unknown, ..ready_to_drain(vec![pod("web")]) };
+        words(&step_at(&job, &seen, after)).contains(&"heartbeat for hook offramp".to_owned())
+    };
+    // Half of the 100 s that are left.
+    let held = Some(LifecycleState::TerminatingWait);
+    assert!(!calls(held.clone(), 249) && calls(held, 250));
+    assert!(!calls(None, 289) && calls(None, 290));
 }
 
 #[test]
