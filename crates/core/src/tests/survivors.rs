@@ -241,6 +241,24 @@ fn a_hook_that_was_heard_of_has_a_firm_end() {
     assert_eq!(evicts(heard(3_400), 3_570), "evict default/web with 15s");
 }
 
+/// A hook is not counted on any more after three refusals in a row: until then the first of two ends counts.
+#[test]
+fn one_refusal_does_not_take_a_hook_out_of_the_deadline() {
+    let deadline = |failed: u32| {
+        let mut job = called(HookCalls { refused: Some(AT + seconds(100)), ..HookCalls::default() }, failed);
+        let others = hook_of("other-hook", Passage::Ending);
+        job.memory.hooks.insert(others.hook().unwrap().key.clone(), heard(50));
+        job.join(others, DELIVERED);
+        let mut group = group(&["offramp", "other-hook"]);
+        group.terminate_hooks[0].global_timeout = seconds(1_000);
+        let seen = Observation { group: Seen::Known(group), ..ready_to_drain(vec![pod("web")]) };
+        let hook_names = ["offramp", "other-hook"].map(HookName::new).into();
+        step(&job, &seen, &Policy { hook_names, ..policy() }, AT + seconds(110)).deadline
+    };
+    assert_eq!(deadline(1), Some(AT + seconds(985)));
+    assert_eq!(deadline(3), Some(AT + seconds(3_585)));
+}
+
 /// Only what the group holds has an end to meet.
 #[test]
 fn a_heartbeat_that_is_refused_hurries_while_the_group_holds_the_instance() {
