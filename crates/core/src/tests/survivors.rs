@@ -70,7 +70,25 @@ fn what_nobody_can_say_of_a_node_ends_a_spot_notice_in_its_own_way() {
     assert_eq!(reason(Some(unidentified), 181), Reason::NodeInDoubt(unidentified));
     assert_eq!(reason(None, 3_599), Reason::NodeUnknown);
     assert_eq!(reason(None, 3_600), Reason::NodeUnknown);
+    // The hook of the same instance is over: that ends no claim of the spot notice.
+    let proceeds = Observation { membership: member(LifecycleState::TerminatingProceed), ..doubted(None) };
+    let waits = |after: u64| step_at(&job([spot(), hook()]), &proceeds, after).stage.is_some();
+    assert!(waits(3_599) && !waits(3_600));
     assert_eq!(reason(None, 7_200), Reason::Undone(UndoReason::PatienceOver));
+}
+
+/// A kubelet that works on, and says that something is wrong with its node, is waited for.
+#[test]
+fn a_node_that_is_not_ready_and_not_silent_was_not_taken_back_yet() {
+    let node = |ready: bool| Node { ready, silent: false, ..isolated(&["spot"], true, &[]) };
+    let reason = |ready: bool, patience: u64, after: u64| {
+        let policy = Policy { patience: seconds(patience), ..policy() };
+        step(&job([spot()]), &in_service(Seen::Known(node(ready))), &policy, AT + seconds(after)).reason
+    };
+    assert_eq!(reason(false, 3_600, 3_599), Reason::SpotUnproven);
+    assert_eq!(reason(false, 3_600, 3_600), Reason::WritingEnds);
+    // One that is Ready still has its minute, however short the patience is.
+    assert_eq!(reason(true, 100, 181), Reason::SpotUnproven);
 }
 
 /// A node that is Ready proves a minute later that its kubelet lives, and one whose status is newer at once.
