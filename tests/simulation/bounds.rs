@@ -179,10 +179,9 @@ impl Checks {
 
     /// The last two heartbeats that may have been heard of: the answer to the last one got lost perhaps.
     pub(crate) fn may_be_last_heard(&self, id: &InstanceId, hook: &HookName) -> Vec<Timestamp> {
-        let heartbeats = self.tallies.get(id).into_iter().flat_map(|tally| &tally.heartbeats);
-        let of_hook = heartbeats.filter(|(key, _)| key.name == *hook).flat_map(|(_, times)| times);
         let is_lost = |at: &&Timestamp| self.unheard.iter().any(|(from, until)| from <= *at && *at < until);
-        let mut heard: Vec<Timestamp> = of_hook.filter(|at| !is_lost(at)).copied().collect();
+        let mut heard: Vec<Timestamp> =
+            self.heartbeats_of(id, hook.as_str()).filter(|at| !is_lost(at)).copied().collect();
         heard.sort_unstable();
         heard.split_off(heard.len().saturating_sub(2))
     }
@@ -195,9 +194,12 @@ impl Checks {
         from: Timestamp,
         until: Timestamp,
     ) -> usize {
+        self.heartbeats_of(id, hook).filter(|at| from < **at && **at <= until).count()
+    }
+
+    fn heartbeats_of(&self, id: &InstanceId, hook: &str) -> impl Iterator<Item = &Timestamp> {
         let heartbeats = self.tallies.get(id).into_iter().flat_map(|tally| &tally.heartbeats);
-        let of_hook = heartbeats.filter(|(key, _)| key.name.as_str() == hook).flat_map(|(_, times)| times);
-        of_hook.filter(|at| from < **at && **at <= until).count()
+        heartbeats.filter(move |(key, _)| key.name.as_str() == hook).flat_map(|(_, times)| times)
     }
 
     /// While no timeout could be read there is one every 15 s, half of the shortest (seed 1109), and one by each of two workers

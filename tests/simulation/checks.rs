@@ -286,7 +286,11 @@ impl Checks {
     /// The earliest end of any open hook of ours or of the spot notice: the moment of the end itself,
     /// without a margin.
     fn deadline(&self, world: &World, id: &InstanceId, group: &Group, member: &Member) -> Option<Timestamp> {
-        let activities = world.groups.activities(Some(&group.spec.name), world.now());
+        let now = world.now();
+        let activities = world.groups.activities(Some(&group.spec.name), now);
+        let ours = group.spec.hooks.iter().filter(|hook| self.is_ours_in(group, &hook.name)).count();
+        let open = member.actions.iter().filter(|action| self.action_is_ours(group, action)).count();
+        let another_is_over = open < ours;
         let hooks = member.actions.iter().filter(|action| self.action_is_ours(group, action)).map(|action| {
             let hook = group.spec.hooks.iter().find(|hook| hook.name == action.hook);
             let opened = opened(group, action).unwrap_or(action.global_until);
@@ -307,24 +311,19 @@ impl Checks {
             let unheard =
                 self.starts.iter().filter(|start| **start > opened).map(|start| *start + timeout / 2);
             let (ahead, past): (Vec<_>, Vec<_>) =
-                heard.chain(unheard).chain([first]).partition(|known| world.now() < *known);
+                heard.chain(unheard).chain([first]).partition(|known| now < *known);
             let known = ahead.into_iter().min().or(past.into_iter().max()).unwrap_or(first);
             // One that stood still meanwhile counts on what it had heard before (seed 45578).
-            let now = world.now();
             let slept = |(from, until): &&(Timestamp, Timestamp)| {
                 opened < *from && *from <= now && now < *until + timeout
             };
-            let heard_by = self.paused.iter().filter(slept).map(|(from, _)| {
+            let ends_for_it = self.paused.iter().filter(slept).map(|(from, _)| {
                 let heard = last_heartbeat_before(world, id, &action.hook, *from);
-                heard.map_or(first, |at| (at + timeout).max(first))
+                let end = heard.map_or(first, |at| (at + timeout).max(first));
+                // Of another hook it does not know that it has timed out meanwhile (seed 46091).
+                if another_is_over { end.min(now) } else { end }
             });
-            // Of another hook it does not know that it has timed out meanwhile (seed 46091).
-            let is_one_of = group.spec.hooks.iter().filter(|hook| self.is_ours_in(group, &hook.name)).count();
-            let still_open =
-                member.actions.iter().filter(|action| self.action_is_ours(group, action)).count();
-            let one_is_over = self.paused.iter().any(|pause| slept(&pause)) && still_open < is_one_of;
-            let end = if one_is_over { end.min(now) } else { end };
-            let end = heard_by.fold(end, Timestamp::min);
+            let end = ends_for_it.fold(end, Timestamp::min);
             if self.faulty || !self.unheard.is_empty() { end.min(known) } else { end }
         });
         // The worker has no margin before the answer at a spot instance's end.

@@ -70,11 +70,7 @@ pub fn learn_of_outcome(
             *memory.unregistrable.entry(target.clone()).or_default() += 1;
         }
         // We have opened it ourselves.
-        Action::Release { .. } if worked => {
-            memory.isolation_tried = None;
-            let Sightings { open_since, recorded, lasts, .. } = &mut memory.sightings;
-            (*open_since, *recorded, *lasts) = (None, None, false);
-        }
+        Action::Release { .. } if worked => forget_isolation(memory),
         Action::Exclude { .. }
         | Action::Release { .. }
         | Action::ListPods { .. }
@@ -193,12 +189,13 @@ fn learn_of_pod(
     let answer = memory.pods.entry(pod.clone()).or_default();
     let cut = answer.cut || (worked && deleted);
     let before = std::mem::replace(answer, PodAnswer { refused_by, asked_at: now, vetoed, deleted, cut });
-    let seen_pod = seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
+    // Most answers in a storm are refusals, of which nothing is to be known about the pod.
+    let seen_pod = || seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
     memory.unanswered.remove(pod);
-    // What ends already proves nothing.
-    let runs = seen_pod.filter(|pod| pod.deleted_at.is_none());
-    if let Some(seen_pod) = runs.filter(|_| *outcome == Err(Failure::Retry)) {
-        memory.unanswered.insert(pod.clone(), (seen_pod.clone(), now));
+    if *outcome == Err(Failure::Retry) {
+        // What ends already proves nothing.
+        let runs = seen_pod().filter(|pod| pod.deleted_at.is_none());
+        memory.unanswered.extend(runs.map(|seen| (pod.clone(), (seen.clone(), now))));
     }
     if !worked {
         return;
@@ -207,7 +204,7 @@ fn learn_of_pod(
     if let Some(key) = before.refused_by.filter(|_| !deleted) {
         memory.cooldowns.remove(&key);
     }
-    if let Some(pod) = seen_pod {
+    if let Some(pod) = seen_pod() {
         learn_of_end(memory, pod, now, true);
     }
 }
@@ -353,9 +350,16 @@ fn forget_node(memory: &mut Memory) {
     memory.unanswered.clear();
     memory.record_writes = 0;
     (memory.node_write, memory.unwritten, memory.pods_listed) = (None, None, None);
-    (memory.isolation_failed, memory.isolation_tried) = (false, None);
-    let Sightings { recorded, lasts, closed_at, open_since, .. } = &mut memory.sightings;
-    (*recorded, *lasts, *closed_at, *open_since) = (None, false, None, None);
+    memory.isolation_failed = false;
+    memory.sightings.closed_at = None;
+    forget_isolation(memory);
+}
+
+/// Nothing of ours is on the node.
+fn forget_isolation(memory: &mut Memory) {
+    memory.isolation_tried = None;
+    let Sightings { open_since, recorded, lasts, .. } = &mut memory.sightings;
+    (*open_since, *recorded, *lasts) = (None, None, false);
 }
 
 /// Takes in whether what was written to the node lasts.

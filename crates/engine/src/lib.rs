@@ -62,7 +62,8 @@ pub use owner::node_owner;
 pub use place::region_of;
 pub use ports::{
     Cluster, ClusterCall, DeletedNode, Depth, Fault, GroupCall, Groups, Held, Message, MessageId,
-    NodeSummary, Queue, Receipt, Seats, Sessions, TargetCall, TargetGroupSettings, TargetState, Targets,
+    NodeSummary, Queue, READ_AGAIN, Receipt, Seats, Sessions, TargetCall, TargetGroupSettings, TargetState,
+    Targets,
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;

@@ -19,6 +19,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::announcement::Announcement;
 
+/// So long a port may take to read a node over which a write was refused with [`Outcome::Changed`]. It takes milliseconds,
+/// and the whole of it has the ten seconds of one call.
+pub const READ_AGAIN: Duration = Duration::from_secs(2);
+
 /// Why a call failed, typed by what the caller does next. The text says what was being done, to what,
 /// and carries no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1 as api;
@@ -14,7 +13,8 @@ use offramp_core::{
     ClusterName, InstanceId, Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Seen, Timestamp,
 };
 use offramp_engine::{
-    Announcement, Call, Clock, Cluster, ClusterCall, DeletedNode, Fault, InWords, Metrics, NodeSummary, Seats,
+    Announcement, Call, Clock, Cluster, ClusterCall, DeletedNode, Fault, InWords, Metrics, NodeSummary,
+    READ_AGAIN, Seats,
 };
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore, watch};
@@ -41,9 +41,6 @@ const POD_LISTS_IN_FLIGHT: usize = 8;
 /// From this minor version of Kubernetes 1 on a consistent list comes from the API server's cache (KEP-2340, on by default);
 /// before, it reads every pod of the cluster from etcd.
 const FIRST_LISTED_FROM_CACHE: u32 = 31;
-
-/// So long one node may take to be read: it takes milliseconds, and the write before it has ten seconds with it.
-const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// One Kubernetes cluster.
 pub struct KubernetesCluster {

@@ -10,8 +10,8 @@ use offramp_core::{
     Seen, Timestamp,
 };
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, DeletedNode, Fault, InWords, RECORD_ANNOTATION, Seats, node_owner,
-    read_record, write_record,
+    Announcement, Cluster, ClusterCall, DeletedNode, Fault, InWords, READ_AGAIN, RECORD_ANNOTATION, Seats,
+    node_owner, read_record, write_record,
 };
 use tokio::sync::watch;
 
@@ -24,8 +24,6 @@ use crate::{Sandbox, World};
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Asks that a pod be left to finish by itself.
 const LET_FINISH: &str = "offramp.sh/let-finish";
-/// So long one node may take to be read, as with the adapter for real clusters.
-const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// One cluster of a sandbox, seen by watches that began when this was made, and are as late as the cluster
 /// says ([`cluster::ViewLag`]). While the API server does not answer, nothing is known.

@@ -37,6 +37,12 @@ fn learn(job: &mut Job, action: &Action, outcome: &ActionResult, seen: &Observat
     learning::learn_of_outcome(&mut job.memory, action, outcome, seen, AT + seconds(after));
 }
 
+/// What follows from an observation, when it has been taken in.
+fn look(job: &mut Job, seen: &Observation, after: u64) -> Step {
+    learning::learn_of_observation(&mut job.memory, &own(), seen, AT + seconds(after));
+    step_at(job, seen, after)
+}
+
 fn list_pods() -> Action {
     Action::ListPods { node: node().name }
 }
@@ -662,10 +668,6 @@ fn a_node_whose_cordon_never_lasts_is_drained_without_it() {
         ..ready(vec![pod("web")])
     };
     let mut job = job([hook()]);
-    let look = |job: &mut Job, seen: &Observation, after: u64| {
-        learning::learn_of_observation(&mut job.memory, &own(), seen, AT + seconds(after));
-        step_at(job, seen, after)
-    };
     let isolates = |step: &Step| step.actions.iter().any(|action| matches!(action, Action::Isolate { .. }));
     let mut patches = 0;
     for after in (10..200).step_by(2) {
@@ -687,10 +689,6 @@ fn a_node_whose_cordon_never_lasts_is_drained_without_it() {
 fn what_one_node_refused_says_nothing_about_another() {
     let mut job = job([hook()]);
     let seen = Observation { node: Seen::Known(node()), ..ready(vec![pod("web")]) };
-    let look = |job: &mut Job, seen: &Observation, after: u64| {
-        learning::learn_of_observation(&mut job.memory, &own(), seen, AT + seconds(after));
-        step_at(job, seen, after)
-    };
     let evicts = |step: &Step| step.actions.iter().any(|action| matches!(action, Action::Evict { .. }));
     for after in [10, 100, 200] {
         let step = look(&mut job, &seen, after);
