@@ -6,6 +6,7 @@ use offramp_core::*;
 
 use super::world::*;
 use crate::learning;
+use crate::ports::NodeSummary;
 use crate::texts::InWords;
 
 fn step_at(job: &Job, seen: &Observation, after: u64) -> Step {
@@ -403,4 +404,16 @@ fn a_confirmed_hook_stays_confirmed_while_nothing_can_be_read() {
     learning::learn_of_observation(&mut job.memory, &own(), &seen, AT + seconds(50));
     seen.membership = Seen::Unknown;
     assert_eq!(words(&step_at(&job, &seen, 160)), ["evict default/web", "heartbeat for hook offramp"]);
+}
+
+/// Baragon#369: a record may be older than the PATCH that brought it, so that whoever has passed the gate is not counted on,
+/// whenever its record begins.
+#[test]
+fn whoever_has_passed_the_gate_waits_for_nobody() {
+    let leaving = |excluded| {
+        let summary = NodeSummary::from(&isolated(&["offramp"], excluded, &[]));
+        (summary.set_aside, summary.leaving_since)
+    };
+    assert_eq!(leaving(false), (true, Some(AT)));
+    assert_eq!(leaving(true), (true, None));
 }
