@@ -8,6 +8,8 @@ mod clocks;
 mod crashes;
 #[path = "scenarios/figures.rs"]
 mod figures;
+#[path = "scenarios/gate.rs"]
+mod gate;
 #[path = "scenarios/independence.rs"]
 mod independence;
 #[path = "scenarios/late_watches.rs"]

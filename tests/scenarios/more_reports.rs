@@ -227,7 +227,7 @@ async fn a_controller_that_takes_the_label_off() {
 }
 
 /// A pool of two nodes behind one balancer, a minute later.
-async fn two_serve(pool: Pool) -> Scene {
+pub(super) async fn two_serve(pool: Pool) -> Scene {
     let web = App { entrance: Some(Entrance::new(30_080, 20.0)), ..App::new("web", 2) };
     let mut scene = Scene::new(Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(web));
     scene.pass(seconds(60)).await;
@@ -235,7 +235,7 @@ async fn two_serve(pool: Pool) -> Scene {
 }
 
 /// The group ends these instances, one so long after the other.
-async fn scale_in_all(scene: &mut Scene, members: &[InstanceId], apart: Duration) {
+pub(super) async fn scale_in_all(scene: &mut Scene, members: &[InstanceId], apart: Duration) {
     for id in members {
         scene.sandbox.with(|world| world.terminate_in_group(id, true)).unwrap();
         scene.pass(apart).await;

@@ -477,7 +477,7 @@ async fn cordon_of_an_admin_stays() {
 }
 
 /// The providerID of the node of an instance of the group `workers` says something else.
-fn rename(scene: &mut Scene, index: usize, names: NamedMachine) -> NodeName {
+pub(super) fn rename(scene: &mut Scene, index: usize, names: NamedMachine) -> NodeName {
     let instance = scene.instances("workers").remove(index);
     scene.sandbox.with(|world| {
         let node = world.clusters[&"blue".into()].node_of(&instance).unwrap().name.clone();
