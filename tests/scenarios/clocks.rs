@@ -107,6 +107,27 @@ async fn a_clock_is_not_moved_under_a_removal() {
     assert!(outcomes(&scene, "left"), "{text}");
 }
 
+/// Neither is one that is behind: a pod whose grace has just begun would be overdue.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_behind_is_moved_after_the_removal() {
+    let mut scene = scene(Pool::new("workers", 3), -240_000);
+    scene.sandbox.with(|world| world.faults.always("sqs.GetQueueAttributes", Some(Injected::Error)));
+    scene.start_worker();
+    scene.pass(seconds(3)).await;
+    let instance = scene.instances("workers").remove(0);
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.pass(seconds(3)).await;
+    scene.sandbox.with(|world| world.faults = Faults::default());
+    scene.pass(seconds(120)).await;
+    let text = scene.transcript();
+    assert_eq!(text.matches("is not moved while a removal may be at work").count(), 1, "{text}");
+    assert!(!text.contains("whose time counts"), "{text}");
+    scene.until_done(seconds(600)).await;
+    scene.pass(seconds(60)).await;
+    let text = scene.transcript();
+    assert!(text.contains("whose time counts") && skew(&scene).abs_diff(240) <= 1, "{text}");
+}
+
 /// It is moved on when nothing is at work.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_behind_is_moved_as_soon_as_the_queue_has_dated_its_answers() {
