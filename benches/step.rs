@@ -91,7 +91,7 @@ impl World {
         let pods: Vec<Pod> = (0..pods).map(pod).collect();
         let mut seen = Observation {
             proven: offramp_core::Timestamp::default(),
-            aws_was_asked: true,
+            read_at: None,
             doubt: None,
             node: Seen::Known(node(None)),
             pods: Seen::Known(pods.clone()),

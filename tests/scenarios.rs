@@ -27,8 +27,6 @@ mod reports_that_held;
 #[allow(dead_code, reason = "the simulation uses more of the stage")]
 #[path = "scenarios/script.rs"]
 mod script;
-#[path = "scenarios/seats.rs"]
-mod seats;
 #[path = "scenarios/sweep.rs"]
 mod sweep;
 #[path = "scenarios/transcripts.rs"]

@@ -67,8 +67,8 @@ const HARD_CAP: usize = 600;
 const DECISION_CAP: usize = 500;
 const TRIGGER_CAP: usize = 120;
 const CORE_FILE_CAP: usize = 250;
-/// 2,000 with the triggers. Each conclusion that skips a wait or an action (design 5.1) costs some ten lines of witnesses.
-const CORE_CAP: usize = 1_700;
+/// With the triggers. Each conclusion that skips a wait or an action costs some ten lines of witnesses.
+const CORE_CAP: usize = 2_000;
 const WORDS_CAP: usize = 800;
 const ARCHITECTURE_CAP: usize = 200;
 
@@ -197,8 +197,8 @@ fn defined_name(line: &str) -> Option<&str> {
     Some(&rest[..end]).filter(|name| !name.is_empty())
 }
 
-/// A newcomer reads the decision in one sitting: its files together, the crate around them, and the one trigger that
-/// counts. Its functions are held to 40 lines by clippy. The words that it is written in have a limit of their own
+/// A newcomer reads the decision in one sitting: its files together, and the crate around them. Its functions are held to 40
+/// lines by clippy. The words that it is written in have a limit of their own
 /// (docs/decisions/011).
 fn oversized_decision(files: &[File]) -> Vec<String> {
     let core: Vec<&File> = files
@@ -231,9 +231,8 @@ fn oversized_decision(files: &[File]) -> Vec<String> {
     }
     let is_words =
         |file: &File| WORD_FILES.iter().any(|name| file.path == format!("crates/core/src/{name}.rs"));
-    let is_trigger = |file: &File| file.path.starts_with("crates/core/src/triggers/");
     let (mut words, mut decides) = (0, 0);
-    for file in core.into_iter().filter(|file| !is_trigger(file)) {
+    for file in core {
         *if is_words(file) { &mut words } else { &mut decides } += code(&file.text).count();
     }
     for (what, lines, cap) in [("words", words, WORDS_CAP), ("code that decides", decides, CORE_CAP)] {
@@ -598,8 +597,8 @@ fn a_decision_that_grows_is_found() {
     assert!(with("crates/core/src/triggers/spot.rs", 121).contains("spot.rs has 121 lines"));
     assert!(with("crates/core/src/reason.rs", 251).contains("reason.rs has 251 lines"));
     assert!(with("crates/core/src/reason.rs", 801).contains("801 lines of words"));
-    assert!(with("crates/core/src/gate.rs", 1_401).contains("1701 lines of code that decides"));
-    assert!(!with("crates/core/src/triggers/spot.rs", 1_701).contains("that decides"));
+    assert!(with("crates/core/src/gate.rs", 1_701).contains("2001 lines of code that decides"));
+    assert!(with("crates/core/src/triggers/spot.rs", 1_701).contains("2001 lines of code that decides"));
     assert!(oversized_decision(&decision(100)[1..]).join("").contains("walk.rs is not there"));
 }
 

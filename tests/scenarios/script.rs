@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use offramp_core::{AccountRegion, ClusterName, GroupName, InstanceId, PodRef, PodUid, Policy, Timestamp};
 use offramp_engine::{
-    Broken, Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Seats, Settings,
-    Unfinished, default_policy,
+    Broken, Clock, Cluster, Engine, Fact, Handle, JobStatus, Journal, Metrics, Ports, Settings, Unfinished,
+    default_policy,
 };
 use offramp_sandbox::doors::ports_aws::QueueDoor;
 use offramp_sandbox::doors::ports_kubernetes::ClusterDoor;
@@ -31,7 +31,6 @@ pub(crate) struct Scene {
     pub(crate) policy: Policy,
     pub(crate) settings: Settings,
     /// How many evictions and deletions go out at a time; as many as there are without.
-    pub(crate) seats: Option<Arc<Seats>>,
     /// So many milliseconds the clocks of the workers' machines are ahead when they start.
     pub(crate) clocks_ahead: i64,
     workers: Vec<Worker>,
@@ -68,7 +67,6 @@ impl Scene {
             sandbox,
             policy: Policy { clusters, ..default_policy() },
             settings: Settings { target_groups, ..Settings::default() },
-            seats: None,
             clocks_ahead: 0,
             workers: Vec::new(),
             isolated: Vec::new(),
@@ -90,11 +88,10 @@ impl Scene {
         let metrics = Metrics::register(&registry, &self.policy.clusters).unwrap();
         let journal = Journal::new(clock.clone(), metrics).with_listener(self.listener.clone());
         let names: Vec<ClusterName> = self.sandbox.peek(|world| world.clusters.keys().cloned().collect());
-        let clusters = names.iter().filter(|name| self.policy.clusters.contains(name)).map(|name| {
-            let door = ClusterDoor::new(&sandbox, name);
-            let seats = self.seats.clone();
-            Arc::new(seats.map_or(door.clone(), |seats| door.with_seats(seats))) as Arc<dyn Cluster>
-        });
+        let clusters = names
+            .iter()
+            .filter(|name| self.policy.clusters.contains(name))
+            .map(|name| Arc::new(ClusterDoor::new(&sandbox, name)) as Arc<dyn Cluster>);
         let ports = Ports {
             queue: Arc::new(QueueDoor::new(&sandbox, "offramp")),
             account_region: AccountRegion {

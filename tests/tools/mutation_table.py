@@ -30,7 +30,9 @@ HOOK_ACTION = CORE + "hook_action.rs"
 HOOK = CORE + "triggers/hook.rs"
 SPOT = CORE + "triggers/spot.rs"
 ROUTING = ENGINE + "routing.rs"
-JOB = ENGINE + "job.rs"
+ROUTE = ENGINE + "job/route.rs"
+EVICTIONS = ENGINE + "evictions.rs"
+STAGES = CORE + "stages.rs"
 DRAIN = CORE + "stages/drain.rs"
 DEREGISTER = CORE + "stages/deregister.rs"
 PODS = CORE + "not_waited_for.rs"
@@ -79,8 +81,8 @@ TABLE = (
     mutation(
         "machine ended: one empty reading is an absence",
         FACTS,
-        "no_member_since.is_some_and(|since| self.now >= since + UNLISTED)",
-        "no_member_since.is_some()",
+        "since.is_some_and(|since| self.as_of() >= since + UNLISTED)",
+        "since.is_some()",
     ),
     # 009: the hook is answered.
     mutation(
@@ -150,14 +152,14 @@ TABLE = (
         "foreign: the hold is ignored",
         (
             Edit(
-                JOB,
+                ROUTE,
                 "Route::Foreign | Route::SomebodyElses if now < self.received_at + hold =>",
                 "Route::Foreign | Route::SomebodyElses if now < self.received_at =>",
             ),
-            Edit(JOB, "self.received_at + self.shared.foreign.hold", "self.received_at"),
+            Edit(ROUTE, "self.received_at + self.shared.foreign.hold", "self.received_at"),
         ),
     ),
-    mutation("no node: no proof is asked for", JOB, " && clusters.have_proven(&self.job, by, now)", ""),
+    mutation("no node: no proof is asked for", ROUTE, " && clusters.have_proven(&self.job, by, now)", ""),
     # 014: no Node.
     mutation("no node: timing.no_node is skipped", MACHINE, "else { policy.no_node }", "else { Duration::ZERO }"),
     mutation("no node: the longest grace is skipped", MACHINE, "{ *longest_grace }", "{ Duration::ZERO }"),
@@ -214,7 +216,7 @@ TABLE = (
     mutation(
         "target group gone: after one reading",
         FACTS,
-        "|group| self.now < since(group) + TWO_READINGS",
+        "|group| self.as_of() < since(group) + TWO_READINGS",
         "|_| false",
     ),
     mutation(
@@ -258,22 +260,36 @@ TABLE = (
         ".filter(|key| !leaving.contains_key(key))",
         ".filter(|_| !leaving.is_empty() || leaving.is_empty())",
     ),
-    mutation("brake: evictions, without a pause", RETRY, "doubled(EVICTION)", "Duration::ZERO"),
-    mutation("brake: evictions, without growing pauses", RETRY, "doubled(EVICTION)", "EVICTION"),
+    mutation("brake: evictions, without a pause", RETRY, "EVICTION * 2_u32", "Duration::ZERO * 2_u32"),
     mutation(
-        "brake: every pod asks its budget",
-        EVICTION,
-        "Some(key) => self.probe(key, answer.asked_at, action),",
-        "Some(_) => self.actions.push(action),",
+        "brake: evictions, without growing pauses",
+        RETRY,
+        "EVICTION * 2_u32.pow(times.saturating_sub(1).min(DOUBLINGS))",
+        "EVICTION * 2_u32.pow(times.min(0))",
     ),
-    mutation("brake: always the same pod asks", EVICTION, "if asked_at < *first", "if false && asked_at < *first"),
+    mutation("brake: every pod asks its budget", EVICTIONS, "refusal.window = 1;", "refusal.window = 1_000;"),
+    mutation("brake: always the same pod asks", EVICTIONS, "get(&wish.pod.uid).copied()", "first_key_value().and(None)"),
+    mutation(
+        "brake: pods like one that is refused ask for themselves",
+        EVICTIONS,
+        "self.refusals.contains_key(&own) { Some(own) } else { of_origin.cloned() }",
+        "self.refusals.contains_key(&own) { Some(own) } else { of_origin.cloned().filter(|_| false) }",
+    ),
     mutation(
         "brake: refused evictions rest by their pods",
-        REPEAT,
+        EVICTIONS,
         "Key::Budget(namespace, budget.clone())",
         "Key::Pod(PodUid::new(format!(\"{namespace}{budget:?}{}\", pod.uid)))",
     ),
-    mutation("brake: nothing ends the rest of a budget", LEARNING, ".max(now + COUNTED)", ".max(cooldown.until)"),
+    mutation("brake: nothing ends the rest of a budget", EVICTIONS, ".max(now + COUNTED)", ".max(refusal.until)"),
+    mutation(
+        "brake: what was taken is asked for again on an older view",
+        EVICTION,
+        "answer.asked_at <= facts.seen.proven",
+        "true",
+    ),
+    mutation("evictions: before the cordons", EVICTIONS, "held_until.is_some() || ", ""),
+    mutation("answer: on old readings", STAGES, "if facts.as_of() < oldest", "if false && facts.as_of() < oldest"),
     mutation("brake: refused deletions, without a pause", RETRY, "doubled(DELETION)", "Duration::ZERO"),
     mutation(
         "brake: lists of pods, without a pause",
@@ -413,7 +429,7 @@ TABLE = (
     # 21: what a view shows.
     mutation("view: the clock of a kubelet is believed", NODES, "Some(_) if !may_be_old => self.read_at,", ""),
     mutation("view: versions that go back are believed", PROOF, "version < shown_before", "false"),
-    mutation("view: deleted nodes are forgotten", JOB, "self.node_seen = true;\n            learning", "learning"),
+    mutation("view: deleted nodes are forgotten", ROUTE, "self.node_seen = true;\n            learning", "learning"),
     # 5.1 "Time": the clock is moved by answers that agree, and not under a removal.
     mutation("clock: answers that differ", SKEW, "spread <= AGREEMENT_MILLIS", "spread >= 0"),
     mutation("clock: never moved", SKEW, "(behind.abs_diff(offset) > ", "(behind.abs_diff(offset) > u64::MAX - "),

@@ -24,6 +24,9 @@ pub(crate) struct Case<'a> {
 /// a second would do on an idle cluster, and 115 s are left.
 const SPOT_ISOLATION: Duration = Duration::from_secs(5);
 
+/// Before a deadline AWS is read once more: an answer takes ten seconds at most.
+const LAST_READING: Duration = Duration::from_secs(10);
+
 /// So long an API server says that it will not write the node, until a hook's removal goes on without: a webhook that is
 /// rolled out is away for some seconds (kubernetes/kubectl#1568).
 const REFUSED: Duration = Duration::from_secs(30);
@@ -136,7 +139,7 @@ impl<'a> Case<'a> {
     /// The record with how this job's claims ended, where the node outlives them: the group neither ends the
     /// instance nor has done so, or nobody knows.
     pub(crate) fn with_ends(&self, record: &Record) -> Record {
-        let state = self.facts.seen.membership.known().map(|member| &member.state);
+        let state = self.facts.state();
         let mut with_ends = record.clone();
         for claim in &self.claims {
             let Entitlement::Ended(outcome) = claim.entitlement else { continue };
@@ -166,6 +169,16 @@ impl<'a> Case<'a> {
             Seen::Known(node) if self.is_isolated(node) => Some(true),
             Seen::Known(_) | Seen::Unknown => goes_on.then_some(false),
         }
+    }
+
+    /// What AWS says has to be as new as this, whatever the stages wait for.
+    pub(crate) fn read_by(&self) -> Option<Timestamp> {
+        // The group may have given the machine up, and a controller put its targets back.
+        let unseen = self.unwritable || self.facts.seen.node.known().is_none_or(|node| node.silent);
+        // What is left at the end is told as it is.
+        let end = self.deadline.map(|deadline| deadline.answer - LAST_READING);
+        let end = end.filter(|end| *end > self.facts.as_of());
+        end.into_iter().chain(unseen.then(|| self.facts.reread())).min()
     }
 
     /// The targets of the instance, each with its target group.

@@ -1,6 +1,5 @@
 //! Which pods go, in which order, and how hard we ask.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::*;
@@ -61,6 +60,8 @@ pub struct Left {
     pub ending: usize,
     /// Pods whose eviction a budget, a webhook or a policy refuses, or failed.
     pub refused: usize,
+    /// What refuses one of them: a budget, if any does.
+    pub refused_by: Option<Key>,
     /// Those of them that an admission webhook or policy refuses.
     pub vetoed: usize,
     /// Pods that wait for the balancers to be quiet.
@@ -75,8 +76,6 @@ pub struct Left {
 #[derive(Debug, Default)]
 pub(crate) struct Eviction {
     pub(crate) actions: Vec<Action>,
-    /// What is asked anew in this tick, for one pod each: when that was asked for the last time, and its action.
-    probes: BTreeMap<Key, (Timestamp, usize)>,
     pub(crate) wake_at: Option<Timestamp>,
     pub(crate) left: Left,
     /// Something would be forced if the hook's end were firm: a heartbeat goes first.
@@ -121,6 +120,7 @@ impl Eviction {
         self.left.running += 1;
         self.left.refused += usize::from(is_refused);
         self.left.vetoed += usize::from(answer.vetoed);
+        self.left.refused_by = self.left.refused_by.take().max(answer.refused_by);
         let mut rung = rung(pod, deadline, facts);
         let provisional = deadline.is_some_and(|deadline| deadline.provisional);
         if provisional && matches!(rung, Rung::Force { .. }) {
@@ -137,52 +137,24 @@ impl Eviction {
             self.left.awaiting_quiet += usize::from(waits);
             return;
         }
-        // A refused eviction rests for a while, but not when the time has come to delete.
+        // A refused eviction goes further when the time has come to delete.
         let goes_further = is_forced && is_refused && !answer.deleted;
-        let refused_by = answer.refused_by.as_ref().filter(|_| !is_forced);
-        if !goes_further && !self.has_rested(pod, refused_by, facts) {
+        // What was taken is asked for again when a newer view shows the pod as it was.
+        let is_shown = is_forced || is_refused || answer.asked_at <= facts.seen.proven;
+        let rests_until = facts.job.memory.pod_rests_until(pod);
+        self.wake_at = earlier(self.wake_at, Some(rests_until).filter(|until| *until > facts.now));
+        if !goes_further && (rests_until > facts.now || !is_shown) {
             return;
         }
         let (pod, origin) = (pod.pod.clone(), pod.origin.clone());
-        let action = match rung {
+        self.actions.push(match rung {
             Rung::Ask { .. } => Action::Evict { pod, origin, grace: None },
             // The budget is asked once even now: most evictions are not refused.
             Rung::Force { grace, is_cut: true } if !is_refused => {
                 Action::Evict { pod, origin, grace: Some(grace) }
             }
             Rung::Force { grace, .. } => Action::Delete { pod, grace },
-        };
-        match refused_by {
-            Some(key) => self.probe(key, answer.asked_at, action),
-            None => self.actions.push(action),
-        }
-    }
-
-    /// What refused one of these pods refuses most likely all of them: one asks, and the others follow when it was let go
-    /// (some 700 refusals in an hour for each pod without that). They take turns, because a budget lets a pod go that is not
-    /// ready when it keeps those that are (kubernetes#80389), and a webhook may judge each by itself.
-    fn probe(&mut self, key: &Key, asked_at: Timestamp, action: Action) {
-        match self.probes.get_mut(key) {
-            None => {
-                self.probes.insert(key.clone(), (asked_at, self.actions.len()));
-                self.actions.push(action);
-            }
-            Some((first, place)) if asked_at < *first => {
-                *first = asked_at;
-                self.actions[*place] = action;
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn has_rested(&mut self, pod: &Pod, refused_by: Option<&Key>, facts: Facts<'_>) -> bool {
-        let memory = &facts.job.memory;
-        let own = memory.pod_rests_until(pod);
-        let rests_until = refused_by.map_or(own, |key| own.max(memory.cooldown(key).until));
-        if rests_until > facts.now {
-            self.wake_at = earlier(self.wake_at, Some(rests_until));
-        }
-        rests_until <= facts.now
+        });
     }
 }
 

@@ -20,6 +20,11 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
+    /// AWS says how things were then, or later.
+    pub(crate) fn as_of(&self) -> Timestamp {
+        self.seen.as_of(self.now)
+    }
+
     /// How many target groups are not known. One that is not found counts among them until a second reading, 10 s later, does
     /// not find it either: it is then gone.
     pub(crate) fn unread_target_groups(&self) -> usize {
@@ -31,12 +36,22 @@ impl Facts<'_> {
         let since =
             |group: &TargetGroupArn| self.job.memory.missing_since.get(group).copied().unwrap_or(self.now);
         let missing = self.seen.missing_target_groups.iter();
-        missing.filter(|group| self.now < since(group) + TWO_READINGS).count()
+        missing.filter(|group| self.as_of() < since(group) + TWO_READINGS).count()
+    }
+
+    /// What the group says that the instance is doing. One read that fails does not take back what it said before.
+    pub(crate) fn state(&self) -> Option<&LifecycleState> {
+        match &self.seen.membership {
+            Seen::Known(member) => Some(&member.state),
+            Seen::Unknown => self.job.memory.last_state.as_ref(),
+            Seen::Gone => None,
+        }
     }
 
     /// It has been in no group for a minute, by each reading.
     pub(crate) fn is_unlisted(&self) -> bool {
-        self.job.memory.sightings.no_member_since.is_some_and(|since| self.now >= since + UNLISTED)
+        let since = self.job.memory.sightings.no_member_since;
+        since.is_some_and(|since| self.as_of() >= since + UNLISTED)
     }
 
     /// What was written to the node was not taken, and does not show either: an answer may have been lost.
@@ -54,8 +69,13 @@ impl Facts<'_> {
         self.seen.doubt.map_or(Reason::NodeUnknown, Reason::NodeInDoubt)
     }
 
-    /// When to read again what no watch tells.
+    /// When to look again, whatever the watches tell until then.
     pub(crate) fn recheck(&self) -> Timestamp {
         self.now + self.policy.recheck
+    }
+
+    /// When to read again what no watch tells.
+    pub(crate) fn reread(&self) -> Timestamp {
+        self.as_of() + self.policy.recheck
     }
 }

@@ -46,7 +46,7 @@ const LEAVE: &[StageRow] = &[
 /// Only fresh events say so. They never finish a job: the group has to speak.
 const ISOLATE: &[StageRow] = &[
     (Stage::Isolate, isolate),
-    (Stage::Isolate, |case, _| wait(case.facts.recheck(), Reason::Unsettled)),
+    (Stage::Isolate, |case, _| read_by(case.facts.reread(), Reason::Unsettled)),
     (Stage::Complete, confirm),
     (Stage::Complete, keep_open),
 ];
@@ -129,11 +129,11 @@ fn unsaid(case: &Case<'_>) -> Reason {
 fn until_isolated(case: &Case<'_>, _: &[Stage]) -> Condition {
     let (reason, node) = (unsaid(case), &case.facts.seen.node);
     let isolated = matches!(reason, Reason::GroupUndecided | Reason::SpotUnproven) || *node == Seen::Gone;
-    if isolated { Condition::Holds } else { wait(case.facts.recheck(), reason) }
+    if isolated { Condition::Holds } else { read_by(case.facts.reread(), reason) }
 }
 
 fn until_read(case: &Case<'_>, _: &[Stage]) -> Condition {
-    wait(case.facts.recheck(), unsaid(case))
+    read_by(case.facts.reread(), unsaid(case))
 }
 
 fn stay_gone(case: &Case<'_>) -> Option<Course> {

@@ -153,10 +153,6 @@ pub enum Key {
     Reopened,
     /// A pod.
     Pod(PodUid),
-    /// The evictions that this disruption budget refuses.
-    Budget(String, BudgetName),
-    /// The evictions that are refused without a budget: most likely for the sake of what makes the pod.
-    Origin(String, PodOrigin),
     /// All pods of the node, read anew.
     PodList,
     /// The action of a hook.
@@ -167,6 +163,10 @@ pub enum Key {
     Registration(TargetKey),
     /// The instance's place in its group.
     Membership(GroupName),
+    /// The evictions that are refused without a budget: most likely for the sake of what makes the pod.
+    Origin(String, PodOrigin),
+    /// The evictions that this disruption budget refuses.
+    Budget(String, BudgetName),
 }
 
 /// How something rests.
@@ -178,14 +178,6 @@ pub struct Cooldown {
     pub since: Timestamp,
     /// Not before then again.
     pub until: Timestamp,
-}
-
-impl Key {
-    /// Where evictions are refused by this: a pod there that becomes ready may change it.
-    pub fn refusing_namespace(&self) -> Option<&str> {
-        let (Self::Budget(namespace, _) | Self::Origin(namespace, _)) = self else { return None };
-        Some(namespace)
-    }
 }
 
 /// What came of our calls about one hook.

@@ -38,8 +38,9 @@ pub struct Observation {
     pub pods: Seen<Vec<Pod>>,
     /// The newest moment of which it is proven that the watches of the cluster have shown what there was.
     pub proven: Timestamp,
-    /// AWS was asked, so that what is `Unknown` of it could not be read. The first look is at the watches alone.
-    pub aws_was_asked: bool,
+    /// When AWS was asked for the oldest of what it says about the instance's state and its targets. `None`: it has said
+    /// nothing yet, and the watches are all there is.
+    pub read_at: Option<Timestamp>,
     /// The instance's place in Auto Scaling, from a reading that began after the newest notice and after our
     /// newest call about one of its hooks. `Gone`: in no group.
     pub membership: Seen<Membership>,
@@ -55,6 +56,11 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// AWS says how things were then, or later. The clock may have been moved back since.
+    pub fn as_of(&self, now: Timestamp) -> Timestamp {
+        self.read_at.map_or(now, |read_at| read_at.min(now))
+    }
+
     /// The group says that the instance is in service.
     pub(crate) fn is_in_service(&self) -> bool {
         self.membership.known().is_some_and(|member| member.state == LifecycleState::InService)

@@ -10,6 +10,8 @@ pub enum Repeat {
     Never,
     /// After a pause of this kind, longer each time where the kind says so.
     Again(Pause, Key),
+    /// When it is its turn, among all that the same refuses.
+    InTurn,
 }
 
 /// Why something rests.
@@ -24,7 +26,7 @@ pub enum Pause {
     NodeUnanswered,
     /// A write to the node that the API server will not do, or that somebody undoes.
     NodeRefused,
-    /// An eviction: a watch has to show it, or what refuses it has to change.
+    /// An eviction that was taken: a watch has to show it.
     Eviction,
     /// A deletion that was refused.
     Deletion,
@@ -86,9 +88,7 @@ impl Action {
                 }
             }
             Self::Delete { .. } if !worked => Pause::Deletion,
-            Self::Evict { pod, origin, .. } if !worked => {
-                return Repeat::Again(Pause::Eviction, refused_by(pod, origin, outcome));
-            }
+            Self::Evict { .. } if !worked => return Repeat::InTurn,
             Self::Evict { .. } | Self::Delete { .. } => Pause::Eviction,
             Self::ListPods { .. } if worked => return Repeat::Never,
             Self::ListPods { .. } => Pause::PodList,
@@ -96,25 +96,16 @@ impl Action {
             Self::CompleteHook(_) if *outcome == Ok(Outcome::Done) => Pause::Confirmation,
             Self::Heartbeat(_) | Self::CompleteHook(_) if *outcome == Ok(Outcome::Gone) => Pause::HookRefused,
             Self::Heartbeat(_) | Self::CompleteHook(_) => Pause::Hook,
-            Self::Deregister(_) if !worked => Pause::Write,
+            Self::Deregister(_) | Self::Detach { .. } | Self::TerminateThroughGroup { .. } if !worked => {
+                Pause::Write
+            }
             // An instance that was launched a moment ago ELB knows a little later.
             Self::Register(_) if *outcome != Ok(Outcome::Done) => Pause::Write,
-            Self::Detach { .. } | Self::TerminateThroughGroup { .. } if !worked => Pause::Write,
             Self::Deregister(_) => Pause::Deregistered,
-            Self::Register(_) => return Repeat::Never,
-            Self::Detach { .. } | Self::TerminateThroughGroup { .. } => return Repeat::Never,
+            Self::Register(_) | Self::Detach { .. } | Self::TerminateThroughGroup { .. } => {
+                return Repeat::Never;
+            }
         };
         Repeat::Again(pause, self.key())
-    }
-}
-
-/// What refuses this eviction will refuse the next one like it. A pod's UID is new each time, so that only a call that
-/// failed goes by it: it says nothing about other pods.
-fn refused_by(pod: &PodRef, origin: &PodOrigin, outcome: &ActionResult) -> Key {
-    let namespace = pod.namespace.clone();
-    match outcome {
-        Ok(Outcome::Blocked { budget: Some(budget) }) => Key::Budget(namespace, budget.clone()),
-        Err(Failure::Retry) => Key::Pod(pod.uid.clone()),
-        Ok(_) | Err(Failure::Denied | Failure::Invalid) => Key::Origin(namespace, origin.clone()),
     }
 }

@@ -18,6 +18,8 @@ pub(crate) use quiesce::quiesce;
 pub(crate) use undo::{register, release};
 pub(crate) use write_ends::write_ends;
 
+use std::time::Duration;
+
 use crate::*;
 
 /// One condition that must come true.
@@ -46,14 +48,32 @@ pub enum Stage {
 pub(crate) enum Condition {
     /// It holds, or nothing in this job asks for it.
     Holds,
-    /// It does not: what to do now (possibly nothing), when to look again, and why.
-    Open { actions: Vec<Action>, wake_at: Option<Timestamp>, reason: Reason },
+    /// It does not: what to do now (possibly nothing), when to look again, until when AWS says nothing of interest, and why.
+    Open { actions: Vec<Action>, wake_at: Option<Timestamp>, read_by: Option<Timestamp>, reason: Reason },
 }
 
 pub(crate) fn wait(until: Timestamp, reason: Reason) -> Condition {
-    Condition::Open { actions: Vec::new(), wake_at: Some(until), reason }
+    Condition::Open { actions: Vec::new(), wake_at: Some(until), read_by: None, reason }
+}
+
+/// What AWS says has to be as new as that.
+pub(crate) fn read_by(at: Timestamp, reason: Reason) -> Condition {
+    Condition::Open { actions: Vec::new(), wake_at: None, read_by: Some(at), reason }
+}
+
+/// A controller takes some seconds to put a target back, or a group to take an instance back: what is decided on older
+/// readings may be wrong by then.
+const RECENT: Duration = Duration::from_millis(2_500);
+
+/// There is no way back from it, so that it follows from what AWS has just said.
+pub(crate) fn once_read(facts: Facts<'_>, open: Condition) -> Condition {
+    let oldest = facts.now - RECENT;
+    match open {
+        Condition::Open { reason, .. } if facts.as_of() < oldest => read_by(oldest, reason),
+        Condition::Open { .. } | Condition::Holds => open,
+    }
 }
 
 pub(crate) fn todo(actions: Vec<Action>, reason: Reason) -> Condition {
-    Condition::Open { actions, wake_at: None, reason }
+    Condition::Open { actions, wake_at: None, read_by: None, reason }
 }

@@ -15,6 +15,8 @@ pub struct Step {
     pub actions: Vec<Action>,
     /// When to look again if nothing happens before.
     pub wake_at: Timestamp,
+    /// What AWS says has to be as new as this, once this time has come.
+    pub read_by: Option<Timestamp>,
     /// Why, in words.
     pub reason: Reason,
     /// When it has to be over, where an acting notice says so.
@@ -37,11 +39,13 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
             Step { goal, ..walk(rows, &case, Step::over(done, case.facts.recheck())) }
         }
         Course::Wait(stage, reason) => {
-            Step { stage: Some(stage), ..Step::over(reason, case.facts.recheck()) }
+            let read_by = Some(case.facts.reread());
+            Step { stage: Some(stage), read_by, ..Step::over(reason, case.facts.recheck()) }
         }
         Course::Over(reason) => Step::over(reason, now),
     };
     step.deadline = case.deadline.map(|deadline| deadline.answer);
+    step.read_by = [step.read_by, case.read_by()].into_iter().flatten().min();
     step.remainder = remainder(&case);
     let held = step.actions.iter().filter_map(|action| job.memory.held_until(action, now)).min();
     step.actions.retain(|action| job.memory.held_until(action, now).is_none());
@@ -68,7 +72,7 @@ fn walk(rows: &[StageRow], case: &Case<'_>, over: Step) -> Step {
     let mut step = over;
     let mut open = Vec::new();
     for (stage, decide) in rows {
-        let Condition::Open { actions, wake_at, reason } = decide(case, &open) else { continue };
+        let Condition::Open { actions, wake_at, read_by, reason } = decide(case, &open) else { continue };
         if open.is_empty() || matches!(reason, Reason::DeadlineReached(_)) {
             step.reason = reason;
         }
@@ -81,6 +85,7 @@ fn walk(rows: &[StageRow], case: &Case<'_>, over: Step) -> Step {
             }
         }
         step.wake_at = wake_at.map_or(step.wake_at, |at| at.min(step.wake_at));
+        step.read_by = step.read_by.into_iter().chain(read_by).min();
     }
     step.stage = open.first().copied();
     step
@@ -93,6 +98,7 @@ impl Step {
             stage: None,
             actions: Vec::new(),
             wake_at,
+            read_by: None,
             reason,
             deadline: None,
             remainder: None,

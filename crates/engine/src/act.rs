@@ -1,16 +1,14 @@
-//! Performs the actions of one step, all at once: they are independent of each other.
+//! Performs one action. Actions are independent of each other: a job has many in flight, and goes on meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::future::join_all;
 use offramp_core::{
-    AccountRegion, Action, ActionResult, BalancerKind, Failure, HookKey, Job, NodeName, Observation, Outcome,
-    Seen,
+    AccountRegion, Action, ActionResult, BalancerKind, Failure, InstanceId, Job, NodeName, Observation,
+    Outcome, PodOrigin, Seen, Timestamp,
 };
-use tokio::sync::Semaphore;
 
 use crate::batch::Calls;
+use crate::evictions::{Call, Evictions, Urgency, Wish};
 use crate::fact::Fact;
 use crate::journal::Journal;
 use crate::place;
@@ -18,89 +16,87 @@ use crate::ports::{Cluster, ClusterCall, Fault, GroupCall, TargetCall};
 use crate::retry::timeout;
 use crate::texts::InWords;
 
-/// For so long a tick waits for a seat. A heartbeat is due at half of its hook's timeout, 15 s before the end
-/// of the shortest: that has to hold this wait and the 10 s of one call.
-const SEAT: Duration = Duration::from_secs(5);
-const NO_SEAT: &str = "no seat: the cluster is busy with evictions that take long";
-/// With less time left than this, the default grace of a pod, an eviction without a seat counts as failed,
-/// and a deletion follows. Until then it is asked for again.
-const PRESSING: Duration = Duration::from_secs(30);
-
-/// Only a deletion could still give the pod a grace worth the name.
-fn is_pressing(action: &Action) -> bool {
-    matches!(action, Action::Evict { grace: Some(left), .. } if *left < PRESSING)
+/// One action, and what it takes to perform it.
+pub(crate) struct Act {
+    pub(crate) instance: InstanceId,
+    pub(crate) action: Action,
+    /// Where its call goes.
+    pub(crate) place: AccountRegion,
+    /// The kind of load balancer that a deregistration is about.
+    pub(crate) balancer: Option<BalancerKind>,
+    /// For a notice of two minutes.
+    pub(crate) presses: bool,
+    /// When the job has to be over.
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) cluster: Option<Arc<dyn Cluster>>,
+    pub(crate) evictions: Option<Evictions>,
+    pub(crate) calls: Calls,
+    pub(crate) journal: Journal,
 }
 
-/// What acting needs beside the actions.
-pub(crate) struct Actor<'a> {
-    pub(crate) job: &'a Job,
-    /// Where calls go that no notice names an account and Region for.
-    pub(crate) default_place: &'a AccountRegion,
-    /// What the actions follow from.
-    pub(crate) seen: &'a Observation,
-    pub(crate) cluster: Option<&'a Arc<dyn Cluster>>,
-    pub(crate) calls: &'a Calls,
-    pub(crate) journal: &'a Journal,
-}
-
-impl Actor<'_> {
-    /// Performs every action and says what each led to, in the same order. One that finds no seat in time
-    /// is left out: it was not made, nothing was learned, and the next tick decides again.
-    pub(crate) async fn act(&self, actions: Vec<Action>) -> Vec<(Action, ActionResult)> {
-        let acted = join_all(actions.into_iter().map(|action| async {
-            let seat = match self.seats(&action) {
-                Some(seats) => tokio::time::timeout(SEAT, seats.acquire()).await.map(Some),
-                None => Ok(None),
-            };
-            let answer = match seat {
-                Ok(_seat) => self.perform(&action).await,
-                Err(_) if is_pressing(&action) => Err(Fault::Retry(NO_SEAT.to_owned())),
-                Err(_) => return None,
-            };
-            let outcome = answer.map_err(|fault| self.failed(&action, fault));
-            self.journal.record(Fact::Acted {
-                instance: self.job.instance.clone(),
-                action: action.clone(),
-                outcome: outcome.clone(),
-                balancer: self.balancer(&action),
-            });
-            Some((action, outcome))
-        }));
-        acted.await.into_iter().flatten().collect()
-    }
-
-    /// Where the action has to wait for its turn.
-    fn seats(&self, action: &Action) -> Option<&Semaphore> {
-        let seats = self.cluster?.seats()?;
+impl Act {
+    /// Where the call of an action goes: to `default`, where no notice names an account and Region.
+    pub(crate) fn place(action: &Action, job: &Job, default: &AccountRegion) -> AccountRegion {
         match action {
-            Action::Evict { .. } => Some(&seats.evictions),
-            Action::Delete { .. } => Some(&seats.deletions),
-            Action::Isolate { .. }
-            | Action::Exclude { .. }
-            | Action::WriteRecord { .. }
-            | Action::Release { .. }
-            | Action::ListPods { .. }
-            | Action::Deregister(_)
-            | Action::Register(_)
-            | Action::Heartbeat(_)
-            | Action::CompleteHook(_)
-            | Action::Detach { .. }
-            | Action::TerminateThroughGroup { .. } => None,
+            Action::Heartbeat(hook) | Action::CompleteHook(hook) => place::of_hook(hook, job, default),
+            _ => place::of_job(job, default),
         }
     }
 
-    async fn perform(&self, action: &Action) -> Result<Outcome, Fault> {
-        let id = self.job.instance.clone();
-        match action {
+    pub(crate) fn balancer(action: &Action, seen: &Observation) -> Option<BalancerKind> {
+        let Action::Deregister(target) = action else { return None };
+        let groups = seen.target_groups.known()?;
+        groups.iter().find(|group| group.arn == target.group).map(|group| group.balancer)
+    }
+
+    /// Performs it, and says what it led to. An eviction that was withdrawn before its turn was not made: nothing is learned.
+    pub(crate) async fn perform(self) -> Option<ActionResult> {
+        let answer = match &self.action {
+            Action::Evict { .. } | Action::Delete { .. } => self.in_turn().await?,
+            _ => self.call().await,
+        };
+        let outcome = answer.map_err(|fault| self.failed(fault));
+        self.journal.record(Fact::Acted {
+            instance: self.instance.clone(),
+            action: self.action.clone(),
+            outcome: outcome.clone(),
+            balancer: self.balancer,
+        });
+        Some(outcome)
+    }
+
+    /// Waits for the pod's turn among the evictions of its cluster.
+    async fn in_turn(&self) -> Option<Result<Outcome, Fault>> {
+        let Some(evictions) = &self.evictions else { return Some(Ok(Outcome::Gone)) };
+        let (pod, origin, call) = match &self.action {
+            Action::Evict { pod, origin, grace } => (pod, origin.clone(), Call::Evict { grace: *grace }),
+            Action::Delete { pod, grace } => (pod, PodOrigin(String::new()), Call::Delete { grace: *grace }),
+            _ => return None,
+        };
+        let urgency = match call {
+            Call::Evict { grace: None } if self.presses => Urgency::Pressing,
+            Call::Evict { grace: None } => Urgency::New,
+            Call::Evict { grace: Some(_) } | Call::Delete { .. } => Urgency::Forced,
+        };
+        let (instance, pod, deadline) = (self.instance.clone(), pod.clone(), self.deadline);
+        evictions.ask(Wish { instance, pod, origin, call, urgency, deadline }).await
+    }
+
+    async fn call(&self) -> Result<Outcome, Fault> {
+        let id = self.instance.clone();
+        match &self.action {
             Action::Isolate { exclude, record, guard } => {
+                let _first = self.evictions.as_ref().map(|evictions| evictions.isolations.begin());
                 let (exclude, record, guard) = (*exclude, record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::Isolate { node, exclude, record, guard }).await
             }
             Action::Exclude { record, guard } => {
+                self.after_isolations().await;
                 let (record, guard) = (record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::Exclude { node, record, guard }).await
             }
             Action::WriteRecord { record, guard } => {
+                self.after_isolations().await;
                 let (record, guard) = (record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::WriteRecord { node, record, guard }).await
             }
@@ -108,48 +104,37 @@ impl Actor<'_> {
                 let (record, guard) = (record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::Release { node, record, guard }).await
             }
-            Action::Evict { pod, grace, .. } => {
-                self.in_cluster(ClusterCall::Evict { pod: pod.clone(), grace: *grace }).await
-            }
-            Action::Delete { pod, grace } => {
-                self.in_cluster(ClusterCall::Delete { pod: pod.clone(), grace: *grace }).await
-            }
+            // In turn.
+            Action::Evict { .. } | Action::Delete { .. } => Ok(Outcome::Gone),
             Action::ListPods { node } => self.in_cluster(ClusterCall::ListPods { node: node.clone() }).await,
             Action::Deregister(target) => {
-                self.calls.targets.ask(&self.place(), TargetCall::Deregister(target.clone())).await
+                self.calls.targets.ask(&self.place, TargetCall::Deregister(target.clone())).await
             }
             Action::Register(target) => {
-                self.calls.targets.ask(&self.place(), TargetCall::Register(target.clone())).await
+                self.calls.targets.ask(&self.place, TargetCall::Register(target.clone())).await
             }
-            Action::Heartbeat(hook) => {
-                self.in_group(&self.place_of(hook), GroupCall::Heartbeat(id, hook.clone())).await
-            }
-            Action::CompleteHook(hook) => {
-                self.in_group(&self.place_of(hook), GroupCall::CompleteHook(id, hook.clone())).await
-            }
-            Action::Detach { group } => {
-                self.in_group(&self.place(), GroupCall::Detach(id, group.clone())).await
-            }
+            Action::Heartbeat(hook) => self.in_group(GroupCall::Heartbeat(id, hook.clone())).await,
+            Action::CompleteHook(hook) => self.in_group(GroupCall::CompleteHook(id, hook.clone())).await,
+            Action::Detach { group } => self.in_group(GroupCall::Detach(id, group.clone())).await,
             Action::TerminateThroughGroup { group } => {
-                self.in_group(&self.place(), GroupCall::TerminateThroughGroup(id, group.clone())).await
+                self.in_group(GroupCall::TerminateThroughGroup(id, group.clone())).await
             }
         }
     }
 
-    fn place(&self) -> AccountRegion {
-        place::of_job(self.job, self.default_place)
+    /// Cordons are first.
+    async fn after_isolations(&self) {
+        if let Some(evictions) = &self.evictions {
+            evictions.isolations.pass().await;
+        }
     }
 
-    fn place_of(&self, hook: &HookKey) -> AccountRegion {
-        place::of_hook(hook, self.job, self.default_place)
-    }
-
-    async fn in_group(&self, place: &AccountRegion, call: GroupCall) -> Result<Outcome, Fault> {
-        self.calls.group_calls.ask(place, call).await
+    async fn in_group(&self, call: GroupCall) -> Result<Outcome, Fault> {
+        self.calls.group_calls.ask(&self.place, call).await
     }
 
     async fn on_node(&self, call: impl FnOnce(NodeName) -> ClusterCall) -> Result<Outcome, Fault> {
-        match self.cluster.map_or(Seen::Gone, |cluster| cluster.node(&self.job.instance)) {
+        match self.cluster.as_ref().map_or(Seen::Gone, |cluster| cluster.node(&self.instance)) {
             Seen::Known(node) => self.in_cluster(call(node.name)).await,
             Seen::Gone => Ok(Outcome::Gone),
             Seen::Unknown => Err(Fault::Retry(
@@ -160,24 +145,17 @@ impl Actor<'_> {
     }
 
     async fn in_cluster(&self, call: ClusterCall) -> Result<Outcome, Fault> {
-        match self.cluster {
+        match &self.cluster {
             Some(cluster) => timeout("calling the cluster", cluster.perform(&call)).await,
             None => Ok(Outcome::Gone),
         }
     }
 
-    /// The kind of load balancer that a deregistration is about.
-    fn balancer(&self, action: &Action) -> Option<BalancerKind> {
-        let Action::Deregister(target) = action else { return None };
-        let groups = self.seen.target_groups.known()?;
-        groups.iter().find(|group| group.arn == target.group).map(|group| group.balancer)
-    }
-
-    fn failed(&self, action: &Action, fault: Fault) -> Failure {
+    fn failed(&self, fault: Fault) -> Failure {
         let failure = fault.failure();
         self.journal.record(Fact::Faulted {
-            instance: self.job.instance.clone(),
-            doing: action.in_words(),
+            instance: self.instance.clone(),
+            doing: self.action.in_words(),
             fault,
         });
         failure

@@ -50,6 +50,8 @@ pub enum EventReason {
     ActionDenied,
     /// AWS or the API server finds a request wrong: it is not taken, however often it is repeated.
     RequestInvalid,
+    /// A disruption budget lets no more pods go for now.
+    AwaitingBudget,
     /// An admission webhook or policy refuses to let a pod go.
     EvictionRefused,
     /// It refuses to let the node be cordoned, labelled or recorded.
@@ -60,7 +62,7 @@ pub enum EventReason {
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Isolated,
         Self::Deregistering,
         Self::Draining,
@@ -76,6 +78,7 @@ impl EventReason {
         Self::PodDeleted,
         Self::ActionDenied,
         Self::RequestInvalid,
+        Self::AwaitingBudget,
         Self::EvictionRefused,
         Self::IsolationRefused,
         Self::EndUnclear,
@@ -99,6 +102,7 @@ impl EventReason {
             Self::PodDeleted => "PodDeleted",
             Self::ActionDenied => "ActionDenied",
             Self::RequestInvalid => "RequestInvalid",
+            Self::AwaitingBudget => "AwaitingBudget",
             Self::EvictionRefused => "EvictionRefused",
             Self::IsolationRefused => "IsolationRefused",
             Self::EndUnclear => "EndUnclear",
@@ -119,6 +123,7 @@ impl EventReason {
             Self::Isolated
             | Self::Deregistering
             | Self::Draining
+            | Self::AwaitingBudget
             | Self::Detaching
             | Self::Quiescing
             | Self::Completing
@@ -169,6 +174,14 @@ impl Announcement {
                     in_words(*grace)
                 );
                 Self::new(EventReason::PodDeleted, text)
+            }
+            (Action::Evict { pod, .. }, Ok(Outcome::Blocked { budget: Some(budget) })) => {
+                let text = format!(
+                    "The disruption budget {}/{} lets no more pods go for now. It is asked again when a pod of its \
+                     namespace becomes ready, and every 40 s at the latest.",
+                    pod.namespace, budget.0
+                );
+                Self::new(EventReason::AwaitingBudget, text)
             }
             // These may begin while an earlier stage is still waited for.
             (Action::Evict { .. }, Ok(Outcome::Done | Outcome::Blocked { .. })) => {
@@ -249,6 +262,7 @@ impl Announcement {
         let several = matches!(
             self.reason,
             EventReason::PodDeleted
+                | EventReason::AwaitingBudget
                 | EventReason::ActionDenied
                 | EventReason::RequestInvalid
                 | EventReason::EvictionRefused

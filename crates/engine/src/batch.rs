@@ -232,7 +232,14 @@ struct Request<K, V> {
     key: (AccountRegion, K),
     /// An answer that was read before does not do.
     since: Timestamp,
-    reply: oneshot::Sender<Result<V, Fault>>,
+    reply: oneshot::Sender<Result<Dated<V>, Fault>>,
+}
+
+/// An answer, and when its call was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Dated<V> {
+    pub(crate) read_at: Timestamp,
+    pub(crate) value: V,
 }
 
 impl<K, V> Clone for Batch<K, V> {
@@ -286,7 +293,7 @@ where
 
     /// Asks for one key, and waits for the answer.
     pub(crate) async fn ask(&self, account_region: &AccountRegion, key: K) -> Result<V, Fault> {
-        self.ask_since(account_region, key, Timestamp::from_millis(0)).await
+        self.ask_since(account_region, key, Timestamp::from_millis(0)).await.map(|answer| answer.value)
     }
 
     /// Asks for one key, and waits for an answer that was read at that time or later.
@@ -295,7 +302,7 @@ where
         account_region: &AccountRegion,
         key: K,
         since: Timestamp,
-    ) -> Result<V, Fault> {
+    ) -> Result<Dated<V>, Fault> {
         let (reply, answer) = oneshot::channel();
         let request = Request { key: (account_region.clone(), key), since, reply };
         let stopped = || Fault::Retry("the worker is stopping".to_owned());
@@ -304,7 +311,7 @@ where
     }
 }
 
-type Replies<V> = Vec<oneshot::Sender<Result<V, Fault>>>;
+type Replies<V> = Vec<oneshot::Sender<Result<Dated<V>, Fault>>>;
 
 struct Lane<K, V, C> {
     clock: Clock,
@@ -360,7 +367,7 @@ where
             && *asked_at >= since
         {
             // Nobody waits any more when sending fails: the job was stopped.
-            reply.send(Ok(value.clone())).unwrap_or_default();
+            reply.send(Ok(Dated { read_at: *asked_at, value: value.clone() })).unwrap_or_default();
             return;
         }
         // Whenever it was asked: a call is answered sooner than an event reaches us.
@@ -404,7 +411,8 @@ where
         for (key, answer) in keys.into_iter().zip(answers) {
             let key = (account_region.clone(), key);
             for reply in self.asked.remove(&key).unwrap_or_default() {
-                reply.send(answer.clone()).unwrap_or_default();
+                let dated = answer.clone().map(|value| Dated { read_at: asked_at, value });
+                reply.send(dated).unwrap_or_default();
             }
             if let (Ok(value), true) = (answer, self.terms.life > Duration::ZERO) {
                 self.answers.insert(key, (asked_at, value));

@@ -1,7 +1,7 @@
 //! What a job keeps of what came of its actions, and of what a later observation may not show any more. Core's
 //! decision reads it, and says what is done again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use offramp_core::{
@@ -10,6 +10,7 @@ use offramp_core::{
     Record, Repeat, Seen, Sightings, TargetHealth, Timestamp, Unwritten,
 };
 
+use crate::evictions::refused_by;
 use crate::ports::DeletedNode;
 use crate::retry;
 
@@ -19,8 +20,6 @@ mod tests;
 /// DescribeTargetHealth may lag behind DeregisterTargets by a few seconds; a target still shown healthy
 /// after this was registered again.
 const REGISTERED_AGAIN: Duration = Duration::from_secs(15);
-/// The disruption controller counts within some 100 ms on a quiet cluster.
-const COUNTED: Duration = Duration::from_secs(1);
 
 /// Takes in what an action led to that followed from `seen`.
 pub fn learn_of_outcome(
@@ -126,8 +125,8 @@ fn learn_of_node_write(memory: &mut Memory, outcome: &ActionResult, now: Timesta
 /// What was done rests, if it may be done again; what needs no second time is forgotten.
 fn rest(memory: &mut Memory, action: &Action, outcome: &ActionResult, now: Timestamp) {
     match action.repeat(outcome) {
-        Repeat::Never => drop(memory.cooldowns.remove(&action.key())),
-        again => rest_by(memory, &again, now),
+        Repeat::Never | Repeat::InTurn => drop(memory.cooldowns.remove(&action.key())),
+        again @ Repeat::Again(..) => rest_by(memory, &again, now),
     }
 }
 
@@ -140,31 +139,6 @@ fn rest_by(memory: &mut Memory, repeat: &Repeat, now: Timestamp) {
     }
     cooldown.since = now;
     cooldown.until = now + retry::pause(repeat, cooldown.times);
-}
-
-/// The namespaces in which evictions are refused.
-pub(crate) fn refusing_namespaces(memory: &Memory) -> BTreeSet<&str> {
-    memory.cooldowns.keys().filter_map(Key::refusing_namespace).collect()
-}
-
-/// Takes in that a pod of this namespace has become ready: a budget may have opened. It is asked again after a quarter of its
-/// rest, because the pod may be of a workload that crashes and comes back all day; and not in the same moment: the disruption
-/// controller counts first.
-pub(crate) fn learn_of_readiness(memory: &mut Memory, namespace: &str, now: Timestamp) {
-    let refused = memory.cooldowns.iter_mut().filter(|(key, _)| key.refusing_namespace() == Some(namespace));
-    for (_, cooldown) in refused {
-        let quarter = cooldown.until.since(cooldown.since) / 4;
-        let earliest = cooldown.since + quarter.max(retry::EVICTION);
-        cooldown.until = cooldown.until.min(earliest.max(now + COUNTED));
-    }
-}
-
-/// What refused evictions of pods that are gone concerns nobody any more.
-fn forget_refusals(memory: &mut Memory, pods: &[Pod]) {
-    let Memory { pods: answers, cooldowns, .. } = memory;
-    let refused_by = |pod: &Pod| answers.get(&pod.pod.uid).and_then(|answer| answer.refused_by.as_ref());
-    let refuses = |key: &Key| pods.iter().any(|pod| refused_by(pod) == Some(key));
-    cooldowns.retain(|key, _| key.refusing_namespace().is_none() || refuses(key));
 }
 
 const fn has_worked(outcome: &ActionResult) -> bool {
@@ -182,13 +156,13 @@ fn learn_of_pod(
     let worked = has_worked(outcome);
     let vetoed = matches!(outcome, Ok(Outcome::Vetoed { .. }));
     let deleted = matches!(action, Action::Delete { .. });
-    let refused_by = match action.repeat(outcome) {
-        Repeat::Again(_, key) if !worked => Some(key),
-        Repeat::Again(..) | Repeat::Never => None,
+    let refused_by = match action {
+        Action::Evict { pod, origin, .. } if !worked => Some(refused_by(pod, origin, outcome)),
+        _ => (!worked).then(|| action.key()),
     };
     let answer = memory.pods.entry(pod.clone()).or_default();
     let cut = answer.cut || (worked && deleted);
-    let before = std::mem::replace(answer, PodAnswer { refused_by, asked_at: now, vetoed, deleted, cut });
+    *answer = PodAnswer { refused_by, asked_at: now, vetoed, deleted, cut };
     // Most answers in a storm are refusals, of which nothing is to be known about the pod.
     let seen_pod = || seen.pods.known().into_iter().flatten().find(|seen| seen.pod.uid == *pod);
     memory.unanswered.remove(pod);
@@ -199,10 +173,6 @@ fn learn_of_pod(
     }
     if !worked {
         return;
-    }
-    // What refused this one lets pods go now: the next is asked at once.
-    if let Some(key) = before.refused_by.filter(|_| !deleted) {
-        memory.cooldowns.remove(&key);
     }
     if let Some(pod) = seen_pod() {
         learn_of_end(memory, pod, now, true);
@@ -313,9 +283,9 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
     if let Seen::Known(pods) = &seen.pods {
         learn_of_unanswered(memory, pods);
         take_server_times(memory, pods);
-        forget_refusals(memory, pods);
     }
     let Seen::Known(groups) = &seen.target_groups else { return };
+    let read_at = seen.as_of(now);
     memory.missing_since.retain(|group, _| seen.missing_target_groups.contains(group));
     for group in &seen.missing_target_groups {
         memory.missing_since.entry(group.clone()).or_insert(now);
@@ -332,7 +302,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
             | TargetHealth::Unavailable
             | TargetHealth::Unused { registered: true } => {
                 let called = memory.draining_since.get(&key);
-                if called.is_some_and(|since| now.since(*since) > REGISTERED_AGAIN) {
+                if called.is_some_and(|since| read_at.since(*since) > REGISTERED_AGAIN) {
                     memory.draining_since.remove(&key);
                 }
             }
@@ -414,6 +384,15 @@ fn learn_of_missing_hooks(memory: &mut Memory, seen: &Observation, now: Timestam
     }
 }
 
+/// When the newest eviction or deletion was taken that no watch has shown, though it had the time.
+pub(crate) fn unshown_since(memory: &Memory, pods: &[Pod], now: Timestamp) -> Option<Timestamp> {
+    let taken = pods.iter().filter(|pod| pod.deleted_at.is_none()).filter_map(|pod| {
+        let answer = memory.pods.get(&pod.pod.uid).filter(|answer| answer.refused_by.is_none())?;
+        (memory.cooldown(&Key::Pod(pod.pod.uid.clone())).until <= now).then_some(answer.asked_at)
+    });
+    taken.max()
+}
+
 /// Takes in what tells later whether the machine runs.
 fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Observation, now: Timestamp) {
     sightings.twins = sightings.twins.or_else(|| seen.doubt.filter(NodeDoubt::is_twins));
@@ -443,11 +422,12 @@ fn learn_of_machine(sightings: &mut Sightings, instance: &InstanceId, seen: &Obs
             sightings.ending.insert(pod.pod.uid.clone(), ending);
         }
     }
+    let read_at = seen.as_of(now);
     match &seen.membership {
         Seen::Known(member) => {
             sightings.unhealthy = !member.healthy;
             sightings.pooled = member.pooled;
-            sightings.healthy_at = if member.healthy { Some(now) } else { sightings.healthy_at };
+            sightings.healthy_at = if member.healthy { Some(read_at) } else { sightings.healthy_at };
             sightings.no_member_since = None;
         }
         Seen::Gone => {

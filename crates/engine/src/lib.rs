@@ -14,6 +14,7 @@ mod clock;
 mod dead_letters;
 mod defaults;
 mod departures;
+mod evictions;
 mod fact;
 mod gauges;
 mod intake;
@@ -28,6 +29,7 @@ mod observe;
 mod owner;
 mod place;
 mod ports;
+mod readings;
 mod record;
 mod retry;
 mod routing;
@@ -62,8 +64,7 @@ pub use owner::node_owner;
 pub use place::region_of;
 pub use ports::{
     Cluster, ClusterCall, DeletedNode, Depth, Fault, GroupCall, Groups, Held, Message, MessageId,
-    NodeSummary, Queue, READ_AGAIN, Receipt, Seats, Sessions, TargetCall, TargetGroupSettings, TargetState,
-    Targets,
+    NodeSummary, Queue, READ_AGAIN, Receipt, Sessions, TargetCall, TargetGroupSettings, TargetState, Targets,
 };
 pub use record::{RECORD_ANNOTATION, read_record, write_record};
 pub use tasks::Broken;
@@ -73,6 +74,7 @@ pub use unfinished::{Unfinished, UnfinishedKind};
 use batch::Calls;
 use dead_letters::DeadLetters;
 use departures::Departures;
+use evictions::Evictions;
 use gauges::Gauges;
 use intake::Intake;
 use job::Shared;
@@ -236,6 +238,10 @@ impl Engine {
         tasks.spawn("leases", leases.run(inbox));
 
         let (arrivals, arrivals_inbox) = mpsc::channel(settings.permits.max(1));
+        let lane = |cluster: &Arc<dyn Cluster>| {
+            (cluster.name().clone(), Evictions::start(&mut lanes, cluster, &clock))
+        };
+        let evictions = clusters.iter().map(lane).collect();
         let observer = Observer {
             calls,
             clusters: Clusters(clusters),
@@ -250,6 +256,7 @@ impl Engine {
             clock: clock.clone(),
             journal: journal.clone(),
             orders: orders.clone(),
+            evictions,
         };
         let jobs = Jobs::new(Arc::new(shared), settings.most_jobs);
         tasks.spawn("jobs", jobs.run(arrivals_inbox, asks, stop.clone()));

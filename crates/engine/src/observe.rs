@@ -1,22 +1,19 @@
-//! Reads the world for one job: the node and its pods from the watches, the rest by shared calls.
+//! What is known of the world for one job: the node and its pods by the watches, the rest by what AWS has said.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use offramp_core::{
-    AccountRegion, Deregistration, GroupName, InstanceId, Job, Node, Observation, Seen, Target, TargetGroup,
-    TargetGroupArn, TargetHealth, Timestamp, demands,
+    AccountRegion, Deregistration, InstanceId, Job, Node, Notice, Observation, Seen, Target, TargetGroup,
+    TargetGroupArn, TargetHealth, TargetKey, Timestamp, demands,
 };
 
 use crate::batch::Calls;
 use crate::departures::Departures;
 use crate::place::region_of;
 use crate::ports::{Cluster, Fault, NodeSummary, TargetState};
+use crate::readings::{Questions, Readings};
 use crate::routing::Clusters;
-
-/// A reading may be empty, and lives for a minute: core wants one from the end of that.
-const SECOND_READING: Duration = Duration::from_secs(55);
 
 /// What an observation needs beside the job.
 pub(crate) struct Observer {
@@ -68,104 +65,38 @@ impl Observer {
         Observation { node, doubt, pods, proven, ..Observation::default() }
     }
 
-    /// Everything, and what could not be read. A read that fails leaves its field `Unknown`, and never
-    /// looks like "gone".
-    pub(crate) async fn observe(
+    /// Everything that is known by now: what could not be read, or has not arrived, is `Unknown`, and never looks like "gone".
+    pub(crate) fn observe(
         &self,
         job: &Job,
-        account_region: &AccountRegion,
+        readings: &Readings,
         cluster: Option<&Arc<dyn Cluster>>,
         absence_is_proven: bool,
         now: Timestamp,
-    ) -> (Observation, Vec<Fault>) {
-        let mut faults = Vec::new();
-        // What a notice says has to be confirmed by what was read after it, and so has what came of our calls.
-        let read_after = job
-            .notices
-            .iter()
-            .map(|notice| notice.at)
-            .chain(job.memory.hooks.values().map(|calls| calls.newest))
-            .max();
-        let read_after = read_after.unwrap_or(job.since());
-        let membership =
-            self.calls.memberships.ask_since(account_region, job.instance.clone(), read_after).await;
-        let membership = seen(membership, &mut faults);
-        let named = membership.known().map(|member| member.group.clone());
-        let group = match named.or_else(|| hook_group(job)) {
-            Some(name) => {
-                // Whether a hook whose call was refused is still there, and who else leaves: no older reading tells.
-                let refused = job.memory.hooks.values().filter_map(|calls| calls.refused);
-                // A hook that is missing has to be missing in a second reading.
-                let missing =
-                    job.memory.sightings.missing_hooks.values().map(|since| *since + SECOND_READING);
-                let missing = missing.filter(|again| *again <= now);
-                let read_after = refused.chain(missing).chain(job.hooks().map(|(notice, _)| notice.at)).max();
-                let group =
-                    self.calls.groups.ask_since(account_region, name, read_after.unwrap_or_default()).await;
-                seen(group.map(|group| group.map(|group| (*group).clone())), &mut faults)
-            }
-            // In no group and named by none.
-            None if membership == Seen::Gone => Seen::Gone,
-            None => Seen::Unknown,
-        };
-        let deregistered = match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
-            Seen::Known(Node { record: Some(record), .. }) => record.targets,
-            Seen::Known(_) | Seen::Gone | Seen::Unknown => BTreeSet::new(),
-        };
-        let (target_groups, unread_target_groups, missing_target_groups) =
-            if ends_traffic(job) || !deregistered.is_empty() {
-                let mut attached = group.known().map_or_else(Vec::new, |group| group.target_groups.clone());
-                // What we deregistered has to be seen even where nothing else leads there any more.
-                attached.extend(deregistered.into_iter().map(|key| key.group));
-                let leaving = group.known().map(|group| &group.leaving);
-                let context = Context { job, cluster, leaving };
-                attached.sort();
-                attached.dedup();
-                let (groups, mut unread, missing) =
-                    self.target_groups(context, account_region, &attached, &mut faults).await;
-                // Those that are attached to it. What is configured or recorded does not wait for them.
-                unread += usize::from(group == Seen::Unknown);
-                (groups, unread, missing)
-            } else {
-                (Seen::Unknown, 0, BTreeSet::new())
-            };
-        // The watches are read last: they are the freshest, and evictions follow at once.
+    ) -> Observation {
         let watched = self.read_watches(job, cluster, absence_is_proven);
-        faults.extend(watched.node.known().filter(|node| has_foreign_record(node)).map(unreadable_record));
-        let seen = Observation {
-            aws_was_asked: true,
-            membership,
-            group,
-            target_groups,
-            unread_target_groups,
-            missing_target_groups,
+        let group = readings.group(job, now);
+        let leaving = group.known().map(|group| &group.leaving);
+        let context = Context { job, cluster, leaving };
+        let mut seen = Observation {
+            read_at: readings.read_at(),
+            membership: owned(readings.membership(job)),
+            group: owned(group),
             ..watched
         };
-        (seen, faults)
+        if ends_traffic(job, cluster) {
+            self.add_target_groups(&mut seen, context, readings);
+        }
+        seen
     }
 
-    async fn target_groups(
-        &self,
-        context: Context<'_>,
-        account_region: &AccountRegion,
-        attached: &[TargetGroupArn],
-        faults: &mut Vec<Fault>,
-    ) -> (Seen<Vec<TargetGroup>>, usize, BTreeSet<TargetGroupArn>) {
-        let here = |arn: &&TargetGroupArn| {
-            account_region.region.as_ref().is_none_or(|region| region_of(arn) == Some(region.as_str()))
-        };
-        let mut arns: Vec<&TargetGroupArn> = attached.iter().collect();
-        arns.extend(self.target_groups.iter().filter(here).filter(|arn| !attached.contains(arn)));
-        let reads = arns.into_iter().map(|arn| async move {
-            let settings = self.calls.settings.ask(account_region, arn.clone());
-            let health = self.calls.health.ask(account_region, arn.clone());
-            let (settings, health) = futures::join!(settings, health);
-            (arn, settings, health)
-        });
-        let (mut groups, mut unread, mut missing) = (Vec::new(), 0, BTreeSet::new());
-        for (arn, settings, health) in futures::future::join_all(reads).await {
-            match (seen(settings, faults), seen(health, faults)) {
-                (Seen::Known(settings), Seen::Known(health)) => {
+    fn add_target_groups(&self, seen: &mut Observation, context: Context<'_>, readings: &Readings) {
+        let mut groups = Vec::new();
+        // Those that are attached to it. What is configured or recorded does not wait for them.
+        seen.unread_target_groups = usize::from(seen.group == Seen::Unknown);
+        for (arn, reading) in readings.target_groups() {
+            match reading {
+                Seen::Known((settings, health)) => {
                     let mut group = TargetGroup {
                         arn: arn.clone(),
                         balancer: settings.balancer,
@@ -174,16 +105,38 @@ impl Observer {
                         fails_open: !health.iter().any(|target| target.health == TargetHealth::Healthy),
                         targets: Vec::new(),
                     };
-                    group.targets = self.targets(context, &group, &health);
+                    group.targets = self.targets(context, &group, health);
                     groups.push(group);
                 }
-                (Seen::Gone, _) | (_, Seen::Gone) => {
-                    missing.insert(arn.clone());
+                Seen::Gone => {
+                    seen.missing_target_groups.insert(arn.clone());
                 }
-                (Seen::Unknown, _) | (_, Seen::Unknown) => unread += 1,
+                Seen::Unknown => seen.unread_target_groups += 1,
             }
         }
-        (Seen::Known(groups), unread, missing)
+        seen.target_groups = Seen::Known(groups);
+    }
+
+    /// Why something is not known.
+    pub(crate) fn faults(seen: &Observation, readings: &Readings) -> Vec<Fault> {
+        let unreadable = seen.node.known().filter(|node| has_foreign_record(node)).map(unreadable_record);
+        readings.faults().into_iter().chain(unreadable).collect()
+    }
+
+    /// What has to be asked of AWS for this job.
+    pub(crate) fn questions<'a>(
+        &self,
+        job: &'a Job,
+        place: &'a AccountRegion,
+        cluster: Option<&Arc<dyn Cluster>>,
+    ) -> Questions<'a> {
+        let here = |arn: &&TargetGroupArn| {
+            place.region.as_ref().is_none_or(|region| region_of(arn) == Some(region.as_str()))
+        };
+        let mut others: BTreeSet<TargetGroupArn> = self.target_groups.iter().filter(here).cloned().collect();
+        // What we deregistered has to be seen even where nothing else leads there any more.
+        others.extend(recorded(job, cluster).into_iter().map(|key| key.group));
+        Questions { job, place, end_traffic: ends_traffic(job, cluster), others }
     }
 
     /// The targets of the instance, and while one of them serves, those of the others: who could stand
@@ -239,22 +192,24 @@ fn unreadable_record(node: &Node) -> Fault {
     ))
 }
 
-fn seen<T>(answer: Result<Option<T>, Fault>, faults: &mut Vec<Fault>) -> Seen<T> {
-    match answer {
-        Ok(Some(value)) => Seen::Known(value),
-        Ok(None) => Seen::Gone,
-        Err(fault) => {
-            faults.push(fault);
-            Seen::Unknown
-        }
+fn owned<T: Clone>(seen: Seen<&T>) -> Seen<T> {
+    match seen {
+        Seen::Known(value) => Seen::Known(value.clone()),
+        Seen::Gone => Seen::Gone,
+        Seen::Unknown => Seen::Unknown,
     }
 }
 
-/// Some notice asks for the target groups. A rebalance recommendation alone never touches one.
-fn ends_traffic(job: &Job) -> bool {
-    job.notices.iter().any(|notice| demands(&notice.kind).deregister != Deregistration::No)
+/// What the node's record says that we deregistered.
+fn recorded(job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> BTreeSet<TargetKey> {
+    match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
+        Seen::Known(Node { record: Some(record), .. }) => record.targets,
+        Seen::Known(_) | Seen::Gone | Seen::Unknown => BTreeSet::new(),
+    }
 }
 
-fn hook_group(job: &Job) -> Option<GroupName> {
-    job.hooks().map(|(_, hook)| hook.key.group.clone()).next()
+/// Some notice asks for the target groups, or we have taken a target out. A rebalance recommendation alone never touches one.
+fn ends_traffic(job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> bool {
+    let asks = |notice: &Notice| demands(&notice.kind).deregister != Deregistration::No;
+    job.notices.iter().any(asks) || !recorded(job, cluster).is_empty()
 }

@@ -15,7 +15,7 @@ use offramp_core::{
     Node, NodeDoubt, NodeName, Outcome, Pod, PodRef, Record, Seen, TargetGroupArn, TargetHealth, TargetKey,
     Timestamp, Zone,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::announcement::Announcement;
 
@@ -267,17 +267,6 @@ pub enum ClusterCall {
     },
 }
 
-/// How many calls of a kind a cluster takes at a time. The engine takes a seat before it makes the call,
-/// because the time that a call waits for its turn is no part of the time in which it has to be answered.
-#[derive(Debug)]
-pub struct Seats {
-    /// For evictions.
-    pub evictions: Semaphore,
-    /// For deletions. They have seats of their own: they come when a deadline does, and evictions that hang
-    /// must not keep them.
-    pub deletions: Semaphore,
-}
-
 /// What counts about a node that is another job's or nobody's: whether its targets may stand in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSummary {
@@ -366,11 +355,6 @@ pub trait Cluster: Send + Sync {
 
     /// Changes its value whenever a pod of this namespace becomes ready: a disruption budget may have opened.
     fn readiness(&self, namespace: &str) -> watch::Receiver<u64>;
-
-    /// The seats of its calls; without any, as many as there are go out at once.
-    fn seats(&self) -> Option<&Seats> {
-        None
-    }
 
     /// Performs one call.
     async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault>;

@@ -64,9 +64,9 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
         Pause::NodeUnshown => grown(WATCH_LAG, UNSHOWN_DOUBLINGS),
         Pause::NodeConflict if times <= CONFLICTS => Duration::ZERO,
         Pause::NodeConflict => grown(NODE_CONFLICT, CONFLICTS + DOUBLINGS),
-        Pause::NodeUnanswered => FIRST,
+        Pause::NodeUnanswered => grown(FIRST, REFUSED_DOUBLINGS),
         Pause::NodeRefused => grown(NODE_REFUSED, NODE_REFUSED_DOUBLINGS),
-        Pause::Eviction => doubled(EVICTION),
+        Pause::Eviction => eviction_pause(times),
         Pause::Deletion => doubled(DELETION),
         Pause::PodList => grown(POD_LIST, REFUSED_DOUBLINGS),
         Pause::Write => doubled(WRITE),
@@ -75,6 +75,11 @@ pub(crate) fn pause(repeat: &Repeat, times: u32) -> Duration {
         Pause::HookRefused => grown(HOOK, REFUSED_DOUBLINGS),
         Pause::Confirmation => doubled(CONFIRMATION),
     }
+}
+
+/// How long evictions rest that something refuses for the `times`th time in a row, or that were taken and do not show.
+pub(crate) fn eviction_pause(times: u32) -> Duration {
+    EVICTION * 2_u32.pow(times.saturating_sub(1).min(DOUBLINGS))
 }
 
 /// A watch was up to 3.4 s late in a storm on a busy API server. Past that, a write that changed nothing
@@ -92,9 +97,9 @@ const NODE_REFUSED: Duration = Duration::from_secs(1);
 const NODE_REFUSED_DOUBLINGS: u32 = 7;
 /// How long an eviction rests at first. kubectl drain and the Eviction API's own advice are 5 s; after a success this covers
 /// the time until a watch shows it. Twice as long each time, up to 40 s: some ninety refusals of one budget in the hour of a
-/// hook. A pod that becomes ready ends the rest (`learning::learn_of_readiness`); a budget that somebody edits is seen within
+/// hook. A pod that becomes ready ends the rest (`evictions`); a budget that somebody edits is seen within
 /// these 40 s.
-pub(crate) const EVICTION: Duration = Duration::from_secs(5);
+const EVICTION: Duration = Duration::from_secs(5);
 /// How long a deletion rests that was refused: at the end seconds count, and a webhook that refuses all of them would
 /// otherwise be asked some hundred times a second. Twice as long each time, up to 16 s, half of the usual grace.
 const DELETION: Duration = Duration::from_secs(2);
@@ -171,7 +176,7 @@ mod tests {
         };
         check(Pause::NodeUnshown, [5_000, 10_000, 20_000, 40_000, 80_000]);
         check(Pause::NodeConflict, [0, 0, 0, 1_000, 2_000]);
-        check(Pause::NodeUnanswered, [200; 5]);
+        check(Pause::NodeUnanswered, [200, 400, 800, 1_600, 3_200]);
         check(Pause::NodeRefused, [1_000, 2_000, 4_000, 8_000, 16_000]);
         check(Pause::Eviction, [5_000, 10_000, 20_000, 40_000, 40_000]);
         check(Pause::Deletion, [2_000, 4_000, 8_000, 16_000, 16_000]);

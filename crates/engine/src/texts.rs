@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use offramp_core::{
-    Action, Ended, Left, LeftAlone, NodeDoubt, NotWaitedFor, PodRef, Reason, Remainder, TargetGroupArn,
+    Action, Ended, Key, Left, LeftAlone, NodeDoubt, NotWaitedFor, PodRef, Reason, Remainder, TargetGroupArn,
     TargetKey, UndoReason,
 };
 
@@ -192,6 +192,9 @@ impl InWords for Left {
         ] {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
+            }
+            if let (Some(Key::Budget(namespace, budget)), "refused") = (&self.refused_by, what) {
+                text.push_str(&format!(" by the disruption budget {namespace}/{}", budget.0));
             }
         }
         if self.uncordoned {

@@ -14,7 +14,7 @@ use offramp_core::{
 };
 use offramp_engine::{
     Announcement, Call, Clock, Cluster, ClusterCall, DeletedNode, Fault, InWords, Metrics, NodeSummary,
-    READ_AGAIN, Seats,
+    READ_AGAIN,
 };
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore, watch};
@@ -30,12 +30,6 @@ use crate::view::View;
 use crate::watch::{Complaints, Pace, Watch};
 use crate::{nodes, pods, services};
 
-/// Evictions in flight in one cluster. An eviction waits up to 100 ms inside the API server, so that one
-/// after the other runs at 10 a second, 16 at 130, 64 at 200 and 256 at 290, without an earlier end; and
-/// API priority and fairness gives a caller from outside about 49 seats.
-const EVICTIONS_IN_FLIGHT: usize = 64;
-/// A deletion is two writes without the wait: as many are never slower.
-const DELETIONS_IN_FLIGHT: usize = 64;
 /// Lists of the pods of one node in flight in one cluster. Each is a search of the API server's cache for some 100 KB.
 const POD_LISTS_IN_FLIGHT: usize = 8;
 /// From this minor version of Kubernetes 1 on a consistent list comes from the API server's cache (KEP-2340, on by default);
@@ -51,7 +45,6 @@ pub struct KubernetesCluster {
     complaints: Arc<Complaints>,
     proofs: Arc<Proofs>,
     missing: Missing,
-    seats: Seats,
     pod_lists: Semaphore,
     /// The API server reads such a list from its cache. It is asked once.
     lists_cheaply: OnceCell<bool>,
@@ -98,10 +91,6 @@ impl KubernetesCluster {
             complaints: Arc::clone(&complaints),
             proofs: Arc::clone(&proofs),
             missing: Missing::new(pace.lag),
-            seats: Seats {
-                evictions: Semaphore::new(EVICTIONS_IN_FLIGHT),
-                deletions: Semaphore::new(DELETIONS_IN_FLIGHT),
-            },
             pod_lists: Semaphore::new(POD_LISTS_IN_FLIGHT),
             lists_cheaply: OnceCell::new(),
             announcer,
@@ -341,10 +330,6 @@ impl Cluster for KubernetesCluster {
 
     fn readiness(&self, namespace: &str) -> watch::Receiver<u64> {
         self.view.readiness(namespace)
-    }
-
-    fn seats(&self) -> Option<&Seats> {
-        Some(&self.seats)
     }
 
     async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault> {

@@ -18,14 +18,14 @@ pub(crate) fn complete(case: &Case<'_>, open: &[Stage]) -> Condition {
     }
     let (actions, due) = due_of(heartbeats(case.hooks(), case.facts), now);
     let wake_at = case.deadline.map(|deadline| deadline.answer).into_iter().chain(due).min();
-    Condition::Open { actions, wake_at, reason: Reason::Completing { not_waited_for: 0 } }
+    Condition::Open { actions, wake_at, read_by: None, reason: Reason::Completing { not_waited_for: 0 } }
 }
 
 /// A heartbeat says whether a hook that was seen is open, and keeps one open that nobody can read the group of: it needs no
 /// other source than AWS's own answer.
 pub(crate) fn keep_open(case: &Case<'_>, _: &[Stage]) -> Condition {
     let Facts { job, seen, policy, now } = case.facts;
-    let unread = seen.aws_was_asked && seen.membership == Seen::Unknown;
+    let unread = seen.read_at.is_some() && seen.membership == Seen::Unknown;
     let in_scope = job.memory.in_scope || !policy.scoped;
     let is_due = |notice: &Notice| now >= notice.at + SHORTEST_HEARTBEAT / 2;
     let asks = |claim: &&Claim<'_>| match claim.entitlement {
@@ -56,7 +56,7 @@ fn due_of(calls: Vec<(Timestamp, Action)>, now: Timestamp) -> (Vec<Action>, Opti
 fn when_due(calls: Vec<(Timestamp, Action)>, now: Timestamp, reason: Reason) -> Condition {
     match due_of(calls, now) {
         (actions, None) if actions.is_empty() => Condition::Holds,
-        (actions, wake_at) => Condition::Open { actions, wake_at, reason },
+        (actions, wake_at) => Condition::Open { actions, wake_at, read_by: None, reason },
     }
 }
 
@@ -74,7 +74,8 @@ fn answer(case: &Case<'_>, everything_else: bool) -> Condition {
     });
     // While answers hang the hook is kept open (seed 5914).
     let lost = case.hooks().filter(|(_, hook)| everything_else && calls(hook).lost);
-    when_due(answers.chain(heartbeats(lost, case.facts)).collect(), now, reason)
+    let open = when_due(answers.chain(heartbeats(lost, case.facts)).collect(), now, reason);
+    if everything_else { once_read(case.facts, open) } else { open }
 }
 
 fn await_interruption(case: &Case<'_>) -> Condition {
@@ -98,9 +99,9 @@ pub(crate) fn await_others(case: &Case<'_>, _: &[Stage]) -> Condition {
         Acts | Ended(_) | Undo(_) => false,
     });
     if unsettled {
-        wait(case.facts.recheck(), Reason::Unsettled)
+        read_by(case.facts.reread(), Reason::Unsettled)
     } else if case.demands.at_the_end == AtTheEnd::AwaitReturn {
-        wait(case.facts.recheck(), Reason::AwaitingReturn)
+        read_by(case.facts.reread(), Reason::AwaitingReturn)
     } else {
         Condition::Holds
     }

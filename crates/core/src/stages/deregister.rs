@@ -7,6 +7,9 @@ use crate::*;
 /// Label before deregistration, the gate before both.
 pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
     let Facts { job, seen, now, .. } = case.facts;
+    let has_time = case.demands.deregister != Deregistration::AtOnce;
+    // The gate may have let it pass on what is old by now.
+    let in_time = |open| if has_time { once_read(case.facts, open) } else { open };
     if case.demands.deregister == Deregistration::No {
         return Condition::Holds;
     }
@@ -16,28 +19,31 @@ pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
     if let Some(closed) = gated(case) {
         return closed;
     }
-    let has_time = case.demands.deregister != Deregistration::AtOnce;
     if seen.target_groups == Seen::Unknown || has_time && seen.group == Seen::Unknown {
-        return wait(case.facts.recheck(), Reason::TargetsUnknown);
+        return read_by(case.facts.reread(), Reason::TargetsUnknown);
     }
     let registered = case.registered();
     if let (true, Seen::Known(node)) = (labelled, &seen.node)
         && let Some(open) = exclude(case, node, &registered)
     {
-        return open;
+        return in_time(open);
     }
     let leaving = &job.memory.draining_since;
     let calls: Vec<Action> =
         registered.iter().filter(|key| !leaving.contains_key(key)).cloned().map(Action::Deregister).collect();
     if !calls.is_empty() {
         let reason = Reason::Deregistering { targets: calls.len(), unlabelled: !labelled };
-        return todo(calls, reason);
+        return in_time(todo(calls, reason));
     }
     if case.facts.unread_target_groups() > 0 {
-        return wait(case.facts.recheck(), Reason::TargetsUnknown);
+        return read_by(case.facts.reread(), Reason::TargetsUnknown);
     }
+    // Where nothing is read later, somebody may have put a target back meanwhile.
+    let is_last = !case.demands.quiesce;
+    let reason = |until| Reason::Propagating { left: now.until(until) };
     match case.traffic_until() {
-        Some(until) if until > now => wait(until, Reason::Propagating { left: now.until(until) }),
+        Some(until) if is_last && until > case.facts.as_of() => read_by(until, reason(until)),
+        Some(until) if until > now => wait(until, reason(until)),
         Some(_) | None => Condition::Holds,
     }
 }
@@ -83,11 +89,11 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     let latest = case.deadline.map_or(taken_up, |deadline| deadline.answer - policy.propagation.network);
     let until = taken_up.min(latest).max(first + policy.gate_limit);
     if now < until && unknown > 0 {
-        return Some(wait(case.facts.recheck().min(until), Reason::TargetsUnknown));
+        return Some(read_by(case.facts.reread().min(until), Reason::TargetsUnknown));
     }
     let group = gate::closed_by((leaving_since, &job.instance), now >= shown_at, seen)?;
     (now < until).then(|| {
         let reason = Reason::GateClosed { group: group.clone(), left: now.until(until) };
-        wait(case.facts.recheck().min(until), reason)
+        read_by(case.facts.reread().min(until), reason)
     })
 }

@@ -11,13 +11,13 @@ pub(crate) fn detach(case: &Case<'_>, _: &[Stage]) -> Condition {
     }
     let member = match &seen.membership {
         Seen::Gone => return Condition::Holds,
-        Seen::Unknown => return wait(case.facts.recheck(), Reason::GroupUnknown),
+        Seen::Unknown => return read_by(case.facts.reread(), Reason::GroupUnknown),
         Seen::Known(member) if member.state != LifecycleState::InService => return Condition::Holds,
         Seen::Known(member) => member,
     };
     let group = match &seen.group {
         Seen::Gone => return Condition::Holds,
-        Seen::Unknown => return wait(case.facts.recheck(), Reason::GroupUnknown),
+        Seen::Unknown => return read_by(case.facts.reread(), Reason::GroupUnknown),
         Seen::Known(group) => group,
     };
     let managed_node = seen.node.known().is_some_and(|node| node.owner == NodeOwner::ManagedNodeGroup);
@@ -37,7 +37,7 @@ pub(crate) fn detach(case: &Case<'_>, _: &[Stage]) -> Condition {
         // silence their hooks.
         (false, false) => return Condition::Holds,
     };
-    todo(vec![action], Reason::Detaching)
+    once_read(case.facts, todo(vec![action], Reason::Detaching))
 }
 
 fn has_our_hook(group: &Group, policy: &Policy) -> bool {

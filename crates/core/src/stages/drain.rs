@@ -37,7 +37,8 @@ pub(crate) fn drain(case: &Case<'_>, open: &[Stage]) -> Condition {
         actions.extend(hooks.map(|(_, hook)| Action::Heartbeat(hook.key.clone())));
     }
     let left = Left { uncordoned: case.unwritable, ..plan.left };
-    Condition::Open { actions, wake_at: plan.wake_at, reason: Reason::Draining(left) }
+    let read_by = (left.awaiting_quiet > 0 && !case.demands.quiesce).then(|| case.facts.reread());
+    Condition::Open { actions, wake_at: plan.wake_at, read_by, reason: Reason::Draining(left) }
 }
 
 /// A pod that was bound in the moment of the cordon shows up a little later, and what was on a machine without a node

@@ -4,12 +4,12 @@ use crate::*;
 
 /// Waits for the deregistration delay of each target.
 pub(crate) fn quiesce(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let Facts { job, seen, policy, now } = case.facts;
+    let Facts { job, seen, .. } = case.facts;
     if !case.demands.quiesce || case.machine_ended {
         return Condition::Holds;
     }
     if seen.target_groups == Seen::Unknown || case.facts.unread_target_groups() > 0 {
-        return wait(case.facts.recheck(), Reason::TargetsUnknown);
+        return read_by(case.facts.reread(), Reason::TargetsUnknown);
     }
     let busy: Vec<Option<Timestamp>> = case
         .targets()
@@ -19,8 +19,7 @@ pub(crate) fn quiesce(case: &Case<'_>, _: &[Stage]) -> Condition {
         })
         .collect();
     let Some(first) = busy.iter().min() else { return Condition::Holds };
-    // Reading before the deregistration delay is over would only cost calls; a moment after it, the
-    // answer is not one that another job has just read.
-    let over = first.filter(|over| *over > now).map(|over| over + policy.recheck / 4);
-    wait(over.unwrap_or(case.facts.recheck()), Reason::Quiescing { targets: busy.len() })
+    // Reading before the deregistration delay is over would only cost calls.
+    let over = first.filter(|over| *over > case.facts.as_of());
+    read_by(over.unwrap_or(case.facts.reread()), Reason::Quiescing { targets: busy.len() })
 }

@@ -22,7 +22,7 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
         return wait(case.facts.recheck(), reason);
     }
     let Some(groups) = seen.target_groups.known().filter(|_| case.facts.unread_target_groups() == 0) else {
-        return wait(case.facts.recheck(), reason);
+        return read_by(case.facts.reread(), reason);
     };
     let registered = case.registered();
     // A group that was deleted meanwhile takes no targets.

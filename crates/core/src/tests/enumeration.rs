@@ -131,7 +131,7 @@ fn every_case(mut check: impl FnMut(&Case<'_>)) {
                                 node: node.clone(),
                                 pods: if *node == Seen::Gone { Seen::Gone } else { pods.clone() },
                                 proven: Timestamp::default(),
-                                aws_was_asked: true,
+                                read_at: Some(JUST_NOW),
                                 membership: membership.clone(),
                                 group: group.clone(),
                                 target_groups: target_groups.clone(),

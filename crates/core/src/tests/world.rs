@@ -6,6 +6,8 @@ use std::time::Duration;
 use offramp_core::*;
 
 pub(crate) const AT: Timestamp = Timestamp::from_millis(1_000_000_000);
+/// Whatever the time is in a test: what AWS says is as new.
+pub(crate) const JUST_NOW: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// At once, and for the first time.
 pub(crate) const DELIVERED: Delivery = Delivery { at: AT, redelivered: false };
@@ -229,7 +231,7 @@ pub(crate) fn untouched() -> Observation {
         node: Seen::Known(node()),
         pods: Seen::Known(vec![pod("web-1"), pod("web-2")]),
         proven: Timestamp::default(),
-        aws_was_asked: true,
+        read_at: Some(JUST_NOW),
         membership: member(LifecycleState::TerminatingWait),
         group: Seen::Known(group(&["offramp"])),
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),

@@ -126,28 +126,22 @@ fn until(notice: &Notice, facts: Facts<'_>) -> Option<Deadline> {
     Some(Deadline { pods: end, answer, provisional, doubtful: refused.is_some() && tried })
 }
 
-/// One read that fails does not take back what the group said before: the end would jump into the past.
-pub(crate) fn is_in_wait_state(Facts { job, seen, .. }: Facts<'_>) -> bool {
-    let state = match &seen.membership {
-        Seen::Known(member) => Some(&member.state),
-        Seen::Unknown => job.memory.last_state.as_ref(),
-        Seen::Gone => None,
-    };
-    state.is_some_and(LifecycleState::is_held)
+/// By the newest that the group said: else the end would jump into the past.
+pub(crate) fn is_in_wait_state(facts: Facts<'_>) -> bool {
+    facts.state().is_some_and(LifecycleState::is_held)
 }
 
 /// When the next heartbeat is due, or nothing where the hook's settings are not known, and it has been sent one:
 /// at half of the hook's timeout, counted from the event's time. HeartbeatTimeout is not in the event: until it
-/// is known, one goes out at once and then every 15 s, and so the first does for a hook that was seen, of which nobody
-/// knows how much is left.
+/// is known, one goes out every 15 s, half of the shortest. The first goes out at once for a hook that was seen, of which
+/// nobody knows how much is left.
 pub(crate) fn next_heartbeat(notice: &Notice, hook: &Hook, facts: Facts<'_>) -> Option<Timestamp> {
     let Facts { job, now, .. } = facts;
     let last = job.memory.hook(&hook.key).heard;
     let due = match (spec_of(hook, facts), last) {
         (_, None) if notice.is_seen() => now,
         (Some(spec), _) => last.unwrap_or(notice.at) + spec.heartbeat_timeout / 2,
-        (None, None) => now,
-        (None, Some(last)) => last + hook_action::SHORTEST_HEARTBEAT / 2,
+        (None, _) => last.unwrap_or(notice.at) + hook_action::SHORTEST_HEARTBEAT / 2,
     };
     Some(due.max(hook_action::rests_until(hook, last.unwrap_or(notice.at), facts)))
 }

@@ -80,7 +80,7 @@ async fn an_answer_from_before_an_event_does_not_do() {
     let counted = lane(5);
     let ask = |since: u64| {
         let (counted, since) = (&counted, START + Duration::from_millis(since));
-        async move { counted.lane.ask_since(&AccountRegion::default(), 1, since).await.unwrap() }
+        async move { counted.lane.ask_since(&AccountRegion::default(), 1, since).await.unwrap().value }
     };
     assert_eq!(ask(0).await, 1);
     pass(990).await;

@@ -1,16 +1,21 @@
 //! How a job ends, and what becomes of its messages.
 
+use std::time::Duration;
+
 use offramp_core::{Ended, Reason, Remainder, UndoReason};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{TICK, Task};
+use super::Task;
 use crate::announcement::Announcement;
 use crate::fact::Fact;
 use crate::labels::JobOutcome;
 use crate::lease::Order;
 use crate::ports::MessageId;
 use crate::texts::InWords;
+
+/// The lease task tries to delete a message up to five times, with pauses, and keeps the lease meanwhile.
+const DELETION: Duration = Duration::from_secs(45);
 
 /// Why a job is over.
 pub(super) enum End {
@@ -73,17 +78,20 @@ impl Task {
     }
 
     /// The last thing a job does.
-    async fn delete(&self, messages: Vec<MessageId>, stop: &CancellationToken) {
+    fn delete(&self, messages: Vec<MessageId>, stop: &CancellationToken) -> impl Future<Output = ()> + use<> {
         let (done, deleted) = oneshot::channel();
-        self.looks_again_by(self.shared.clock.now() + TICK);
+        let stop = stop.clone();
+        self.looks_again_by(self.shared.clock.now() + DELETION);
         self.order(Order::Delete { messages, done });
         // The other end is dropped when nothing more is done about the messages. Where the lease task is gone
         // they come back.
-        tokio::select! {
-            biased;
-            deleted = deleted => deleted.unwrap_or_default(),
-            // Five tries of ten seconds each are no shutdown (seed 2370): the lease task goes on without this job.
-            () = stop.cancelled() => {}
+        async move {
+            tokio::select! {
+                biased;
+                deleted = deleted => deleted.unwrap_or_default(),
+                // Five tries of ten seconds each are no shutdown (seed 2370): the lease task goes on without this job.
+                () = stop.cancelled() => {}
+            }
         }
     }
 

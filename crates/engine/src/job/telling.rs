@@ -3,17 +3,21 @@
 use std::collections::BTreeSet;
 
 use offramp_core::{
-    Action, ActionResult, ClusterName, Goal, GroupName, HookName, InstanceId, NodeName, Observation, Outcome,
-    Stage, Step, Timestamp, Trigger, not_waited_for,
+    Action, ActionResult, ClusterName, Goal, GroupName, HookName, InstanceId, Key, NodeName, Observation,
+    Outcome, Reason, Stage, Step, Timestamp, Trigger, not_waited_for,
 };
 
-use super::{Task, Why};
+use super::Task;
+use super::route::Why;
 use crate::announcement::Announcement;
 use crate::arrival::Arrival;
 use crate::fact::Fact;
 use crate::labels::{BY_PRESSURE, action_name, not_waited_for_name};
 use crate::ports::Fault;
 use crate::texts::InWords;
+
+/// What a step says that is worth a line in the log when it is new: whether a webhook or policy refuses pods, and a budget.
+pub(super) type Told = (Stage, std::mem::Discriminant<Reason>, Option<(bool, Option<Key>)>);
 
 /// What a job is doing, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +94,13 @@ impl Task {
         });
         self.deadline = step.deadline.or(self.deadline);
         let Some(stage) = step.stage else { return };
-        let kind = (stage, std::mem::discriminant(&step.reason));
-        if self.reported_step == Some(kind) {
+        // What refuses the pods is worth a line of its own.
+        let refused_by = match &step.reason {
+            Reason::Draining(left) => (left.refused > 0).then(|| (left.vetoed > 0, left.refused_by.clone())),
+            _ => None,
+        };
+        let kind = (stage, std::mem::discriminant(&step.reason), refused_by);
+        if self.reported_step.as_ref() == Some(&kind) {
             return;
         }
         self.reported_step = Some(kind);

@@ -1,46 +1,67 @@
-//! One observe → step → act, after the observing: what is decided is done, and what came of it is learned.
+//! One observe → step → act: what is decided is begun, and what comes of it is learned when it is there.
 
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{Action, Failure, Goal, Node, Observation, Outcome, Step, Timestamp, step};
+use offramp_core::{
+    Action, Goal, Isolation, Node, Observation, Outcome, Reason, Step, Timestamp, demands, step,
+};
 
-use super::Task;
-use crate::act::Actor;
+use super::in_flight::{Finished, Grounds};
+use super::{CALLS, Task};
+use crate::act::Act;
 use crate::announcement::Announcement;
+use crate::evictions::Evictions;
 use crate::learning;
+use crate::observe::Observer;
+use crate::place;
 
 /// A message that is still on its way to its isolation after this gives its place to the next: an answer
 /// that takes a hundred times as long as others may not come at all.
-const PERMIT: Duration = Duration::from_secs(1);
+pub(super) const PERMIT: Duration = Duration::from_secs(1);
+/// A step that asks to be taken again at once is taken a moment later, so that no mistake becomes a loop.
+const MOMENT: Duration = Duration::from_millis(10);
 
 impl Task {
-    /// A tick, and the permits given back with its end, or before that when it takes too long.
-    pub(super) async fn tick_with_permit(&mut self, seen: &Observation) -> (Step, Timestamp) {
-        let (clock, permits) = (self.shared.clock.clone(), std::mem::take(&mut self.permits));
-        let mut tick = pin!(self.tick(seen));
-        tokio::select! {
-            biased;
-            ticked = &mut tick => return ticked,
-            () = clock.sleep_until(clock.now() + PERMIT), if !permits.is_empty() => drop(permits),
+    /// Looks, decides, and begins what was decided. Says when to look again, or why nothing is left to do.
+    pub(super) fn tick(&mut self, now: Timestamp) -> Result<Timestamp, Reason> {
+        self.ask(None, now);
+        let (observer, cluster) = (&self.shared.observer, self.cluster.as_ref());
+        let absence_is_proven = self.absence_is_proven(now);
+        let seen = observer.observe(&self.job, &self.readings, cluster, absence_is_proven, now);
+        self.tell_faults(Observer::faults(&seen, &self.readings));
+        let mut step = self.decide(&seen, now);
+        self.tell_not_waited_for(&seen);
+        self.tell(&step, now);
+        self.remainder = step.remainder.or(self.remainder);
+        if step.stage.is_none() {
+            self.withdraw(&[]);
+            return if self.in_flight.is_empty() { Err(step.reason) } else { Ok(now + CALLS) };
         }
-        tick.await
+        self.begin(seen, &mut step);
+        self.ask(step.read_by, now);
+        // What is being read by then wakes the job when it is there.
+        let read_by = step.read_by.filter(|at| *at > now);
+        let mut until = read_by.map_or(step.wake_at, |at| at.min(step.wake_at)).max(now + MOMENT);
+        if !self.in_flight.isolates() || now >= self.permitted_until {
+            self.permits.clear();
+        } else if !self.permits.is_empty() {
+            until = until.min(self.permitted_until);
+        }
+        Ok(until)
     }
 
-    /// One observe → step → act, after the observing. Says when to look again.
-    async fn tick(&mut self, seen: &Observation) -> (Step, Timestamp) {
-        let mut step = self.decide(seen);
-        self.tell_not_waited_for(seen);
-        self.tell(&step, self.shared.clock.now());
-        let again_at = self.act(seen, &mut step).await;
-        (step, again_at)
+    /// Asks AWS for what is not known, or has to be known anew by now. It arrives later, and wakes the job.
+    fn ask(&mut self, read_by: Option<Timestamp>, now: Timestamp) {
+        let place = place::of_job(&self.job, &self.shared.account_region);
+        let questions = self.shared.observer.questions(&self.job, &place, self.cluster.as_ref());
+        self.readings.refresh(&questions, read_by, now);
     }
 
     /// What should happen now. Nothing is done and nothing is told: it may be shown and left at that.
-    fn decide(&mut self, seen: &Observation) -> Step {
-        let now = self.shared.clock.now();
+    fn decide(&mut self, seen: &Observation, now: Timestamp) -> Step {
         learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
-        self.ask_for_proof();
+        self.ask_for_proof(now);
         let step = step(&self.job, seen, &self.shared.policy, now);
         learning::learn_of_goal(&mut self.job.memory, step.goal, seen, now);
         // Nothing has to be confirmed: who may leave is not counted on.
@@ -49,80 +70,72 @@ impl Task {
         step
     }
 
-    /// What refuses evictions is asked again when a pod of its namespace has become ready.
-    pub(super) fn learn_of_readiness(&mut self, now: Timestamp) {
-        for (namespace, readiness) in &mut self.refusing {
-            if readiness.has_changed().is_ok_and(|changed| changed) {
-                readiness.mark_unchanged();
-                learning::learn_of_readiness(&mut self.job.memory, namespace, now);
-            }
-        }
-        let namespaces = learning::refusing_namespaces(&self.job.memory);
-        self.refusing.retain(|namespace, _| namespaces.contains(namespace.as_str()));
-        let Some(cluster) = &self.cluster else { return };
-        for namespace in namespaces {
-            if !self.refusing.contains_key(namespace) {
-                self.refusing.insert(namespace.to_owned(), cluster.readiness(namespace));
-            }
-        }
-    }
-
     /// Whether the watches have shown what was on the node at its cordon is asked at once: the answer may take until their
     /// next bookmark, and is there when the last pod has gone.
-    fn ask_for_proof(&self) {
-        if let Some((cluster, at)) = self.unproven() {
+    fn ask_for_proof(&self, now: Timestamp) {
+        if let Some((cluster, at)) = self.unproven(now) {
             cluster.prove(at);
         }
     }
 
-    /// Does it, and learns what came of it; the actions are taken out of the step. Says when to look again.
-    async fn act(&mut self, seen: &Observation, step: &mut Step) -> Timestamp {
-        let before = self.job.memory.clone();
-        let actor = Actor {
-            job: &self.job,
-            default_place: &self.shared.account_region,
-            seen,
-            cluster: self.cluster.as_ref(),
-            calls: &self.shared.observer.calls,
-            journal: &self.shared.journal,
-        };
-        let wanted = step.actions.len();
-        let results = actor.act(std::mem::take(&mut step.actions)).await;
-        let now = self.shared.clock.now();
-        let failures = results.iter().filter(|(_, result)| result.is_err()).count();
-        let pause = (failures > 0).then(|| self.pauses.next());
+    /// Begins what is not in flight already; the actions are taken out of the step.
+    fn begin(&mut self, seen: Observation, step: &mut Step) {
         let untouched = |node: &Node| !node.cordoned || node.record.is_none();
         let isolates = step.goal == Goal::Leave && seen.node.known().is_some_and(untouched);
-        for (action, result) in &results {
-            learning::learn_of_outcome(&mut self.job.memory, action, result, seen, now);
-            self.tell_veto(action, result);
-            self.announce(Announcement::of_action(action, result));
-            if let Action::Isolate { .. } = action {
-                self.isolate_again_at =
-                    pause.filter(|_| *result == Err(Failure::Retry)).map(|pause| now + pause);
-                if *result == Ok(Outcome::Done) && isolates {
-                    self.tell_isolated(now);
-                }
+        let grounds = Arc::new(Grounds { seen, remainder: step.remainder, isolates });
+        let actions = std::mem::take(&mut step.actions);
+        self.withdraw(&actions);
+        let (shared, evictions) = (&self.shared, self.evictions().cloned());
+        for action in actions {
+            if !self.in_flight.allows(&action) {
+                continue;
             }
+            let act = Act {
+                place: Act::place(&action, &self.job, &shared.account_region),
+                balancer: Act::balancer(&action, &grounds.seen),
+                instance: self.job.instance.clone(),
+                presses: self
+                    .job
+                    .notices
+                    .iter()
+                    .any(|notice| demands(&notice.kind).isolate == Isolation::CordonAndLabel),
+                deadline: step.deadline,
+                action: action.clone(),
+                cluster: self.cluster.clone(),
+                evictions: evictions.clone(),
+                calls: shared.observer.calls.clone(),
+                journal: shared.journal.clone(),
+            };
+            self.in_flight.begin(act, action, &grounds);
         }
-        let is_answer = |(action, result): &(Action, _)| {
-            matches!(action, Action::CompleteHook(_)) && *result == Ok(Outcome::Done)
-        };
-        // What is left when the hook is answered is what counts; nothing, where the deadline was moved out meanwhile.
-        if step.remainder.is_some() || results.iter().any(is_answer) {
-            self.remainder = step.remainder;
+    }
+
+    /// Evictions that wait for their turn, and are not wanted any more.
+    pub(super) fn withdraw(&self, wanted: &[Action]) {
+        if let Some(evictions) = self.evictions() {
+            self.in_flight.withdraw(evictions, &self.job.instance, wanted);
         }
-        let answers = results.len() - failures;
-        if failures == 0 && answers > 0 {
-            self.pauses.reset();
+    }
+
+    fn evictions(&self) -> Option<&Evictions> {
+        self.shared.evictions.get(self.cluster.as_ref()?.name())
+    }
+
+    /// Takes in what came of an action.
+    pub(super) fn learn(&mut self, Finished { action, result, grounds }: Finished) {
+        let now = self.shared.clock.now();
+        let Some(result) = result else { return };
+        learning::learn_of_outcome(&mut self.job.memory, &action, &result, &grounds.seen, now);
+        self.tell_veto(&action, &result);
+        self.announce(Announcement::of_action(&action, &result));
+        match action {
+            Action::Isolate { .. } if result == Ok(Outcome::Done) && grounds.isolates => {
+                self.tell_isolated(now)
+            }
+            // What is left when the hook is answered is what counts; nothing, where the deadline was moved out meanwhile.
+            Action::Register(_) => self.readings.has_registered(now),
+            Action::CompleteHook(_) if result == Ok(Outcome::Done) => self.remainder = grounds.remainder,
+            _ => {}
         }
-        // What was learned may allow the next thing at once; what found no seat has waited already.
-        let memory = &self.job.memory;
-        let learned =
-            memory.isolation_failed != before.isolation_failed || (answers > 0 && *memory != before);
-        if learned || results.len() < wanted {
-            return now;
-        }
-        pause.map_or(step.wake_at, |pause| step.wake_at.min(now + pause))
     }
 }

@@ -57,7 +57,7 @@ impl Look<'_> {
                 nodes.iter().map(|node| memberships.ask_since(place, node.instance.clone(), self.now));
             for (node, read) in nodes.iter().zip(join_all(reads).await) {
                 match read {
-                    Ok(member) => findings.found.extend(self.overdue_record(node, place, member)),
+                    Ok(member) => findings.found.extend(self.overdue_record(node, place, member.value)),
                     Err(fault) if findings.faults.is_empty() => findings.faults.push(fault),
                     Err(_) => {}
                 }

@@ -1,7 +1,6 @@
 //! Door one, the Kubernetes half: the engine's port on one cluster of a world in this process.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +9,7 @@ use offramp_core::{
     Seen, Timestamp,
 };
 use offramp_engine::{
-    Announcement, Cluster, ClusterCall, DeletedNode, Fault, InWords, READ_AGAIN, RECORD_ANNOTATION, Seats,
+    Announcement, Cluster, ClusterCall, DeletedNode, Fault, InWords, READ_AGAIN, RECORD_ANNOTATION,
     node_owner, read_record, write_record,
 };
 use tokio::sync::watch;
@@ -35,7 +34,6 @@ pub struct ClusterDoor {
     listed: u64,
     /// The newest moment of which it is proven that the watches have shown it.
     proven: watch::Sender<Timestamp>,
-    seats: Option<Arc<Seats>>,
 }
 
 impl ClusterDoor {
@@ -47,14 +45,7 @@ impl ClusterDoor {
             name: name.clone(),
             listed,
             proven: watch::Sender::new(Timestamp::default()),
-            seats: None,
         }
-    }
-
-    /// The same port with no more than these calls at a time.
-    #[must_use]
-    pub fn with_seats(self, seats: Arc<Seats>) -> Self {
-        Self { seats: Some(seats), ..self }
     }
 
     /// Looks at the cluster as far as its API server answers.
@@ -323,10 +314,6 @@ impl Cluster for ClusterDoor {
         if let Some(cluster) = self.sandbox.lock().clusters.get_mut(&self.name) {
             cluster.put_event(event);
         }
-    }
-
-    fn seats(&self) -> Option<&Seats> {
-        self.seats.as_deref()
     }
 
     async fn perform(&self, call: &ClusterCall) -> Result<Outcome, Fault> {

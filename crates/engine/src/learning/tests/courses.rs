@@ -1,5 +1,6 @@
 //! Steps one after the other, with what is learned in between.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use offramp_core::*;
@@ -141,13 +142,13 @@ fn the_memory_learns_what_observations_do_not_show() {
     let web = pod("web");
     let evict = Action::Evict { pod: web.pod, origin: web.origin.clone(), grace: None };
     learning::learn_of_outcome(&mut memory, &evict, &Ok(Outcome::Blocked { budget: None }), &untouched(), AT);
-    let rests_by = Key::Origin("default".to_owned(), web.origin);
-    assert!(memory.pods.values().all(|answer| answer.refused_by.as_ref() == Some(&rests_by)));
-    let rests = Cooldown { times: 1, since: AT, until: AT + seconds(5) };
-    assert_eq!(memory.cooldowns.get(&rests_by), Some(&rests));
+    let refused_by = Key::Origin("default".to_owned(), web.origin);
+    assert!(memory.pods.values().all(|answer| answer.refused_by.as_ref() == Some(&refused_by)));
+    assert_eq!(memory.cooldowns, BTreeMap::new(), "it waits for its turn in the lane");
     learning::learn_of_outcome(&mut memory, &evict, &Ok(Outcome::Done), &untouched(), AT + seconds(5));
     assert!(memory.pods.values().all(|answer| answer.refused_by.is_none()));
-    assert_eq!(memory.cooldowns.get(&rests_by), None);
+    let rests = Cooldown { times: 1, since: AT + seconds(5), until: AT + seconds(10) };
+    assert_eq!(memory.cooldowns, BTreeMap::from([(evict.key(), rests)]));
     learning::learn_of_outcome(
         &mut memory,
         &Action::CompleteHook(hook_key()),

@@ -583,61 +583,6 @@ fn evictions_at(job: &Job, seen: &Observation, after: u64) -> Vec<Action> {
 }
 
 #[test]
-fn one_pod_asks_a_budget_for_all_of_them() {
-    let pods: Vec<Pod> = (0..6).map(|number| of("web", &format!("web-{number}"))).collect();
-    let seen = ready(pods.clone());
-    let mut job = job([hook()]);
-    let all: Vec<Action> = pods.iter().map(evict).collect();
-    assert_eq!(step_at(&job, &seen, 10).actions, all, "nothing is known of a budget yet");
-    let refused = Ok(Outcome::Blocked { budget: Some(BudgetName("web".to_owned())) });
-    for action in &all {
-        learn(&mut job, action, &refused, &seen, 10);
-    }
-    let mut asked = 0;
-    for after in 11..210 {
-        for action in evictions_at(&job, &seen, after) {
-            learn(&mut job, &action, &refused, &seen, after);
-            asked += 1;
-        }
-    }
-    assert_eq!(asked, 7, "5, 10, 20 and then every 40 s");
-    // It opens: what was let go is followed by the next at once, until it is refused. They take turns.
-    assert_eq!(evictions_at(&job, &seen, 245), [evict(&pods[1])]);
-    learn(&mut job, &evict(&pods[1]), &Ok(Outcome::Done), &seen, 245);
-    assert_eq!(evictions_at(&job, &seen, 245), [evict(&pods[2])]);
-    learn(&mut job, &evict(&pods[2]), &refused, &seen, 245);
-    assert_eq!(evictions_at(&job, &seen, 249), []);
-    assert_eq!(
-        evictions_at(&job, &seen, 250),
-        [evict(&pods[3]), evict(&pods[1])],
-        "no watch shows the second"
-    );
-    // Nobody is refused any more.
-    learning::learn_of_observation(&mut job.memory, &own(), &ready(vec![]), AT + seconds(251));
-    assert!(learning::refusing_namespaces(&job.memory).is_empty());
-}
-
-#[test]
-fn a_pod_that_becomes_ready_ends_the_rest_of_a_budget() {
-    let seen = ready(vec![of("web", "web-1")]);
-    let mut job = job([hook()]);
-    let web = evict(&of("web", "web-1"));
-    let refused = Ok(Outcome::Blocked { budget: Some(BudgetName("web".to_owned())) });
-    for after in [10, 15, 25, 45] {
-        learn(&mut job, &web, &refused, &seen, after);
-    }
-    learning::learn_of_readiness(&mut job.memory, "default", AT + seconds(46));
-    assert_eq!(step_at(&job, &seen, 54).actions, [], "a quarter of its rest of 40 s passes in any case");
-    assert_eq!(step_at(&job, &seen, 55).actions, slice::from_ref(&web));
-    learn(&mut job, &web, &refused, &seen, 55);
-    learning::learn_of_readiness(&mut job.memory, "elsewhere", AT + seconds(60));
-    assert_eq!(step_at(&job, &seen, 75).actions, []);
-    learning::learn_of_readiness(&mut job.memory, "default", AT + seconds(75));
-    assert_eq!(step_at(&job, &seen, 75).actions, [], "the controller counts first");
-    assert_eq!(step_at(&job, &seen, 76).actions, [web]);
-}
-
-#[test]
 fn a_grace_that_is_cut_begins_anew() {
     // A spot notice joins a drain of ten minutes, and the pod's end is moved to the front.
     let ending = |ends: u64, asked: u64| Pod {
