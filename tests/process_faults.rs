@@ -36,7 +36,7 @@ async fn a_queue_that_does_not_answer_is_tried_again_until_it_does() {
             status == 503 && said && !is_ready(parts, "queue") && is_ready(parts, "cluster blue")
         })
         .await;
-    let tries = "check the network and queue.url, it will be tried again";
+    let tries = "it will be tried again: check the network and queue.url";
     stage.until("it has tried three times", || worker.lines_with(tries).len() >= 3).await;
     let pauses: Vec<u64> =
         worker.lines_with(tries).iter().take(3).map(|line| line["again_in_ms"].as_u64().unwrap()).collect();
@@ -190,13 +190,23 @@ async fn a_worker_whose_clock_is_wrong_comes_to_the_right_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_does_not_exist_is_an_error_and_not_a_wait() {
+async fn a_queue_that_is_made_after_the_worker_has_started_is_waited_for() {
     let stage = Stage::open(blue(5));
-    let mut worker = Worker::start_as(&stage, &Start { queue: "offramp-none", ..Start::default() });
-    assert_eq!(worker.ended().await.code(), Some(1));
-    let (error, hint) = last_words(&worker);
-    assert!(error.contains("/offramp-none: ") && error.contains("does not exist"), "{error}");
-    assert_eq!(hint, "hint: compare queue.url with `aws sqs list-queues`");
+    let mut worker = Worker::start_as(&stage, &Start { queue: "offramp-late", ..Start::default() });
+    let line = worker.line_with("/offramp-late: ").await;
+    let words = line["message"].as_str().unwrap();
+    assert!(words.contains("does not exist"), "{words}");
+    assert!(
+        words.ends_with("it will be tried again: compare queue.url with `aws sqs list-queues`"),
+        "{words}"
+    );
+    worker
+        .ready_when("that the queue is missing", |status, parts| {
+            status == 503 && parts[0]["why"].as_str().unwrap().contains("does not exist")
+        })
+        .await;
+    stage.sandbox.with(|world| world.create_event_queue("offramp-late", 100));
+    worker.line_with("working").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

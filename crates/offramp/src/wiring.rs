@@ -188,8 +188,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Tries until the queue answers; what only somebody can mend ends the worker at once. `None`: told
-    /// to stop meanwhile.
+    /// Tries until the queue answers. A role that may not read it yet, or a queue that is not there yet, is tried again, too: a
+    /// new permission takes IAM a minute to spread. What is wrong with the queue or the configuration ends the worker at
+    /// once. `None`: told to stop meanwhile.
     async fn open_queue(
         &self,
         access: &Access,
@@ -209,11 +210,12 @@ impl Worker {
             };
             match opened {
                 Ok(queue) => return Ok(Some(queue)),
-                Err(error) if !matches!(error, OpenError::Unreachable(_)) => return Err(refused(&error)),
+                Err(error) if !may_pass(&error) => return Err(refused(&error)),
                 Err(error) => {
                     tracing::warn!(
                         again_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-                        "{error}; check the network and queue.url, it will be tried again"
+                        "{error}; it will be tried again: {}",
+                        remedy(&error).unwrap_or_default()
                     );
                     self.progress.send_replace(Progress::Opening(error.to_string()));
                 }
@@ -253,21 +255,35 @@ pub(crate) fn access(config: &Config) -> impl Future<Output = Result<Access, Fai
     async move { Access::load(&options).await.map_err(|error| refused(&error)) }
 }
 
+/// Without anybody who changes the configuration.
+const fn may_pass(error: &OpenError) -> bool {
+    matches!(error, OpenError::Unreachable(_) | OpenError::Denied(_) | OpenError::NoQueue(_))
+}
+
 fn refused(error: &OpenError) -> Failure {
     let failure = Failure::runtime(error.to_string());
+    match remedy(error) {
+        Some(remedy) => failure.hint(remedy),
+        None => failure,
+    }
+}
+
+/// What the operator can do.
+const fn remedy(error: &OpenError) -> Option<&'static str> {
     match error {
-        OpenError::NoCredentials(_) => failure.hint(
+        OpenError::NoCredentials(_) => Some(
             "give it credentials the way the AWS CLI takes them: EKS Pod Identity or IRSA in a cluster, \
              AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY elsewhere; for the role of the instance, \
              switch its metadata service on, and for a pod give it a hop limit of 2",
         ),
-        OpenError::Denied(_) => failure.hint(
+        OpenError::Denied(_) => Some(
             "the role needs sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility, \
              sqs:SendMessage and sqs:GetQueueAttributes on the queue, and sqs:SendMessage, sqs:GetQueueUrl and \
              sqs:GetQueueAttributes on its dead-letter queue",
         ),
-        OpenError::NoQueue(_) => failure.hint("compare queue.url with `aws sqs list-queues`"),
-        OpenError::Unreachable(_) | OpenError::NoDeadLetterQueue(_) | OpenError::Invalid(_) => failure,
+        OpenError::NoQueue(_) => Some("compare queue.url with `aws sqs list-queues`"),
+        OpenError::Unreachable(_) => Some("check the network and queue.url"),
+        OpenError::NoDeadLetterQueue(_) | OpenError::Invalid(_) => None,
     }
 }
 
