@@ -2,7 +2,7 @@
 
 use offramp_core::SpotAction;
 use offramp_sandbox::faults::Injected;
-use offramp_sandbox::fleet::Pool;
+use offramp_sandbox::fleet::{App, Pool};
 use offramp_sandbox::world::groups::Hook;
 use offramp_sandbox::{Delays, Fleet, World};
 
@@ -51,6 +51,39 @@ async fn a_hook_outlives_a_restart_while_auto_scaling_is_throttled() {
     scene.until_done(seconds(600)).await;
     assert_eq!((answers(&mut scene), scene.lost()), (1, 0.0), "{}", scene.transcript());
     assert!(outcomes(&scene, "left"), "{}", scene.transcript());
+}
+
+/// What was read of the group is old when the rest is done, and nothing newer is to be had: every call takes a minute. The answer
+/// waits for one that fails, and for no second one (seed 21169).
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_once_for_reads_that_hang() {
+    let pool = Pool { hooks: vec![Hook::terminating("offramp")], ..Pool::new("workers", 3) };
+    let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(App::new("web", 3));
+    let mut scene = Scene::new(fleet);
+    scene.start_worker();
+    let instance = scene.instances("workers").remove(0);
+    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene.until("the first eviction", seconds(10), |world| told(world, "is evicted").is_some()).await;
+    let hangs = Some(Injected::Delay(seconds(60)));
+    scene.sandbox.with(|world| world.faults.always("autoscaling.DescribeAutoScalingInstances", hangs));
+    let answered = |world: &World| told(world, "is answered with CONTINUE").is_some();
+    scene.until("the hook is answered", seconds(30), answered).await;
+}
+
+/// Auto Scaling takes eight seconds for each read, and the pods are asked to go in the moment in which the
+/// cordon shows.
+#[tokio::test(start_paused = true)]
+async fn the_pods_of_a_spot_node_are_evicted_while_auto_scaling_is_slow() {
+    let fleet =
+        Fleet::new(START, Delays::aws(), 3).cluster("blue").pool(Pool::spot("spot", 3)).app(web_app());
+    let mut scene = Scene::new(fleet);
+    scene.start_worker();
+    let slow = Some(Injected::Delay(seconds(8)));
+    scene.sandbox.with(|world| world.faults.always("autoscaling.DescribeAutoScalingInstances", slow));
+    let instance = scene.instances("spot").remove(0);
+    scene.sandbox.with(|world| world.spot_interrupt(&instance, SpotAction::Terminate));
+    let evicted = |world: &World| told(world, "is evicted").is_some();
+    scene.until("the first eviction", seconds(1), evicted).await;
 }
 
 /// Invariant 13: five deletions may have ten seconds each, and nobody waits for them in a shutdown.

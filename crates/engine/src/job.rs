@@ -153,7 +153,7 @@ impl Task {
         let job = Job::new(notice, delivery);
         let place = place::of_job(&job, &shared.account_region);
         Self {
-            readings: Readings::new(shared.observer.calls.clone(), place),
+            readings: Readings::new(shared.observer.calls.clone(), shared.clock.clone(), place),
             in_flight: InFlight::default(),
             job,
             received_at: delivery.at,

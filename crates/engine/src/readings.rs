@@ -10,6 +10,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use offramp_core::{AccountRegion, Group, GroupName, Job, Membership, Seen, TargetGroupArn, Timestamp};
 
 use crate::batch::{Calls, Dated};
+use crate::clock::Clock;
 use crate::ports::{Fault, TargetGroupSettings, TargetState};
 
 /// A reading may be empty, and lives for a minute: core wants one from the end of that.
@@ -21,6 +22,7 @@ pub(crate) type TargetGroupReading = (TargetGroupSettings, Arc<Vec<TargetState>>
 /// What AWS has said so far about one instance, and what is being read.
 pub(crate) struct Readings {
     calls: Calls,
+    clock: Clock,
     place: AccountRegion,
     membership: Fact<Membership>,
     group_name: Option<GroupName>,
@@ -101,10 +103,12 @@ impl<T> Fact<T> {
 }
 
 impl<T> Reading<T> {
-    fn new(since: Timestamp, now: Timestamp, answer: Result<Dated<Option<T>>, Fault>) -> Self {
+    /// What cannot be read is not known at this moment, however long the call took: nobody waits for the next one, which may
+    /// hang as well (seed 21169).
+    fn new(since: Timestamp, clock: &Clock, answer: Result<Dated<Option<T>>, Fault>) -> Self {
         match answer {
             Ok(Dated { read_at, value }) => Self { since, read_at, found: Ok(value) },
-            Err(fault) => Self { since, read_at: now, found: Err(fault) },
+            Err(fault) => Self { since, read_at: clock.now(), found: Err(fault) },
         }
     }
 }
@@ -126,9 +130,10 @@ pub(crate) struct Questions<'a> {
 }
 
 impl Readings {
-    pub(crate) fn new(calls: Calls, place: AccountRegion) -> Self {
+    pub(crate) fn new(calls: Calls, clock: Clock, place: AccountRegion) -> Self {
         Self {
             calls,
+            clock,
             place,
             membership: Fact::default(),
             group_name: None,
@@ -143,18 +148,19 @@ impl Readings {
     pub(crate) fn refresh(&mut self, questions: &Questions<'_>, read_by: Option<Timestamp>, now: Timestamp) {
         let job = questions.job;
         if self.place != *questions.place {
-            *self = Self::new(self.calls.clone(), questions.place.clone());
+            *self = Self::new(self.calls.clone(), self.clock.clone(), questions.place.clone());
         }
         let read_by = read_by.filter(|at| *at <= now);
         let oldest = read_by.unwrap_or_default().max(now - BACKGROUND);
         let since = changed_at(job);
         if self.membership.is_due(since, oldest) {
             self.membership.awaited = Some(since);
-            let (memberships, place, instance) =
-                (self.calls.memberships.clone(), self.place.clone(), job.instance.clone());
+            let (memberships, place, clock) =
+                (self.calls.memberships.clone(), self.place.clone(), self.clock.clone());
+            let instance = job.instance.clone();
             self.in_flight.push(Box::pin(async move {
                 let answer = memberships.ask_since(&place, instance, since.max(oldest)).await;
-                Arrived::Membership(Reading::new(since, now, answer))
+                Arrived::Membership(Reading::new(since, &clock, answer))
             }));
         }
         self.refresh_group(job, if read_by.is_some() { GROUP } else { BACKGROUND }, now);
@@ -163,7 +169,7 @@ impl Readings {
             let attached = self.group(job, now).known().map(|group| group.target_groups.clone());
             wanted.extend(attached.into_iter().flatten().chain(questions.others.iter().cloned()));
         }
-        self.refresh_target_groups(wanted, oldest, now);
+        self.refresh_target_groups(wanted, oldest);
     }
 
     fn refresh_group(&mut self, job: &Job, age: Duration, now: Timestamp) {
@@ -178,15 +184,15 @@ impl Readings {
         let (Some(name), since) = (self.group_name.clone(), group_changed_at(job, now)) else { return };
         if self.group.is_due(since, now - age) {
             self.group.awaited = Some(since);
-            let (groups, place) = (self.calls.groups.clone(), self.place.clone());
+            let (groups, place, clock) = (self.calls.groups.clone(), self.place.clone(), self.clock.clone());
             self.in_flight.push(Box::pin(async move {
                 let answer = groups.ask_since(&place, name.clone(), since).await;
-                Arrived::Group(name, Reading::new(since, now, answer))
+                Arrived::Group(name, Reading::new(since, &clock, answer))
             }));
         }
     }
 
-    fn refresh_target_groups(&mut self, wanted: BTreeSet<TargetGroupArn>, oldest: Timestamp, now: Timestamp) {
+    fn refresh_target_groups(&mut self, wanted: BTreeSet<TargetGroupArn>, oldest: Timestamp) {
         let since = self.registered_at;
         self.target_groups.retain(|arn, _| wanted.contains(arn));
         for arn in wanted {
@@ -196,7 +202,7 @@ impl Readings {
             }
             fact.awaited = Some(since);
             let (settings, health) = (self.calls.settings.clone(), self.calls.health.clone());
-            let place = self.place.clone();
+            let (place, clock) = (self.place.clone(), self.clock.clone());
             self.in_flight.push(Box::pin(async move {
                 let settings = settings.ask(&place, arn.clone());
                 let health = health.ask_since(&place, arn.clone(), since.max(oldest));
@@ -208,7 +214,7 @@ impl Readings {
                     (Ok(None), Ok(health)) => Ok(Dated { read_at: health.read_at, value: None }),
                     (Err(fault), _) | (_, Err(fault)) => Err(fault),
                 };
-                Arrived::TargetGroup(arn, Reading::new(since, now, reading))
+                Arrived::TargetGroup(arn, Reading::new(since, &clock, reading))
             }));
         }
     }
