@@ -83,17 +83,24 @@ async fn a_clock_that_jumps_under_a_removal_changes_nothing() {
     }
 }
 
-/// The queue dates nothing at first: what a job remembers by the wrong clock is worth nothing by the right one. A clock that is
-/// ahead stays so, and says it.
-#[tokio::test(start_paused = true)]
-async fn a_clock_is_not_moved_under_a_removal() {
-    let hook = Hook { heartbeat_timeout: seconds(60), ..Hook::terminating("offramp") };
-    let mut scene = scene(Pool { hooks: vec![hook], ..Pool::new("workers", 3) }, 240_000);
+/// A worker that is started while the queue dates nothing, and a member of the pool that its group ends.
+async fn removal_without_dates(pool: Pool, clocks_ahead: i64) -> Scene {
+    let mut scene = scene(pool, clocks_ahead);
     scene.sandbox.with(|world| world.faults.always("sqs.GetQueueAttributes", Some(Injected::Error)));
     scene.start_worker();
     scene.pass(seconds(3)).await;
     let instance = scene.instances("workers").remove(0);
     scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    scene
+}
+
+/// The queue dates nothing at first: what a job remembers by the wrong clock is worth nothing by the right one. A clock that is
+/// ahead stays so, and says it.
+#[tokio::test(start_paused = true)]
+async fn a_clock_is_not_moved_under_a_removal() {
+    let hook = Hook { heartbeat_timeout: seconds(60), ..Hook::terminating("offramp") };
+    let mut scene =
+        removal_without_dates(Pool { hooks: vec![hook], ..Pool::new("workers", 3) }, 240_000).await;
     scene.pass(seconds(20)).await;
     assert_eq!((scene.jobs().await.len(), skew(&scene)), (1, 0), "{}", scene.transcript());
     scene.sandbox.with(|world| world.faults = Faults::default());
@@ -110,12 +117,7 @@ async fn a_clock_is_not_moved_under_a_removal() {
 /// Neither is one that is behind: a pod whose grace has just begun would be overdue.
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_behind_is_moved_after_the_removal() {
-    let mut scene = scene(Pool::new("workers", 3), -240_000);
-    scene.sandbox.with(|world| world.faults.always("sqs.GetQueueAttributes", Some(Injected::Error)));
-    scene.start_worker();
-    scene.pass(seconds(3)).await;
-    let instance = scene.instances("workers").remove(0);
-    scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
+    let mut scene = removal_without_dates(Pool::new("workers", 3), -240_000).await;
     scene.pass(seconds(3)).await;
     scene.sandbox.with(|world| world.faults = Faults::default());
     scene.pass(seconds(120)).await;

@@ -51,8 +51,8 @@ impl Act {
 
     /// Performs it, and says what it led to. An eviction that was withdrawn before its turn was not made: nothing is learned.
     pub(crate) async fn perform(self) -> Option<ActionResult> {
-        let answer = match &self.action {
-            Action::Evict { .. } | Action::Delete { .. } => self.in_turn().await?,
+        let answer = match (self.wish(), &self.evictions) {
+            (Some(wish), Some(evictions)) => evictions.ask(wish).await?,
             _ => self.call().await,
         };
         let outcome = answer.map_err(|fault| self.failed(fault));
@@ -65,9 +65,8 @@ impl Act {
         Some(outcome)
     }
 
-    /// Waits for the pod's turn among the evictions of its cluster.
-    async fn in_turn(&self) -> Option<Result<Outcome, Fault>> {
-        let Some(evictions) = &self.evictions else { return Some(Ok(Outcome::Gone)) };
+    /// An eviction or deletion, which waits for its turn among those of its cluster.
+    fn wish(&self) -> Option<Wish> {
         let (pod, origin, call) = match &self.action {
             Action::Evict { pod, origin, grace } => (pod, origin.clone(), Call::Evict { grace: *grace }),
             Action::Delete { pod, grace } => (pod, PodOrigin(String::new()), Call::Delete { grace: *grace }),
@@ -79,7 +78,7 @@ impl Act {
             Call::Evict { grace: Some(_) } | Call::Delete { .. } => Urgency::Forced,
         };
         let (instance, pod, deadline) = (self.instance.clone(), pod.clone(), self.deadline);
-        evictions.ask(Wish { instance, pod, origin, call, urgency, deadline }).await
+        Some(Wish { instance, pod, origin, call, urgency, deadline })
     }
 
     async fn call(&self) -> Result<Outcome, Fault> {
@@ -104,7 +103,7 @@ impl Act {
                 let (record, guard) = (record.clone(), guard.clone());
                 self.on_node(|node| ClusterCall::Release { node, record, guard }).await
             }
-            // In turn.
+            // In no cluster there is no pod.
             Action::Evict { .. } | Action::Delete { .. } => Ok(Outcome::Gone),
             Action::ListPods { node } => self.in_cluster(ClusterCall::ListPods { node: node.clone() }).await,
             Action::Deregister(target) => {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, select_all};
 use futures::stream::{FuturesUnordered, StreamExt};
-use offramp_core::{ActionResult, Failure, InstanceId, Key, Outcome, PodOrigin, PodRef, PodUid, Timestamp};
+use offramp_core::{
+    ActionResult, Cooldown, Failure, InstanceId, Key, Outcome, PodOrigin, PodRef, PodUid, Timestamp,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
@@ -110,9 +112,7 @@ enum Place {
 
 /// What refuses pods, and whom.
 struct Refusal {
-    since: Timestamp,
-    until: Timestamp,
-    times: u32,
+    rest: Cooldown,
     /// So many ask at once: one, twice as many after each that was let go.
     window: usize,
     asking: usize,
@@ -260,7 +260,7 @@ impl Lane {
     /// Behind what has rested, one asks for all; and what nobody is refused by any more is forgotten.
     fn let_ask(&mut self, now: Timestamp) {
         let mut asking = Vec::new();
-        for refusal in self.refusals.values_mut().filter(|refusal| refusal.until <= now) {
+        for refusal in self.refusals.values_mut().filter(|refusal| refusal.rest.until <= now) {
             while refusal.asking < refusal.window {
                 let Some((_, waiting)) = refusal.waiting.pop_first() else { break };
                 refusal.asking += 1;
@@ -268,8 +268,9 @@ impl Lane {
             }
         }
         asking.into_iter().for_each(|waiting| self.line_up(waiting));
-        let is_over =
-            |refusal: &Refusal| refusal.until <= now && refusal.asking == 0 && refusal.waiting.is_empty();
+        let is_over = |refusal: &Refusal| {
+            refusal.rest.until <= now && refusal.asking == 0 && refusal.waiting.is_empty()
+        };
         self.refusals.retain(|_, refusal| !is_over(refusal));
         let refusals = &self.refusals;
         self.of_origin.retain(|_, key| refusals.contains_key(key));
@@ -292,7 +293,7 @@ impl Lane {
         if let Some(refusal) = refusal {
             refusal.asking -= 1;
             if is_let_go {
-                (refusal.window, refusal.until, refusal.times) = (refusal.window * 2, now, 0);
+                (refusal.window, refusal.rest.until, refusal.rest.times) = (refusal.window * 2, now, 0);
             }
         }
         if !is_let_go && matches!(wish.call, Call::Evict { .. }) {
@@ -303,11 +304,11 @@ impl Lane {
     }
 
     fn refuse(&mut self, wish: &Wish, key: Key, now: Timestamp) {
-        let refusal = self.refusals.entry(key.clone()).or_insert_with(|| Refusal::new(now));
+        let refusal = self.refusals.entry(key.clone()).or_default();
         // What was refused in the same moment by the same budget is one refusal.
-        if now >= refusal.until {
-            refusal.times += 1;
-            (refusal.since, refusal.until) = (now, now + eviction_pause(refusal.times));
+        if now >= refusal.rest.until {
+            refusal.rest.times += 1;
+            (refusal.rest.since, refusal.rest.until) = (now, now + eviction_pause(refusal.rest.times));
         }
         refusal.window = 1;
         refusal.asked_at.insert(wish.pod.uid.clone(), now);
@@ -348,27 +349,25 @@ impl Lane {
         let now = self.clock.now();
         let here = self.refusals.iter_mut().filter(|(key, _)| refusing_namespace(key) == Some(namespace));
         for (_, refusal) in here {
-            let quarter = refusal.until.since(refusal.since) / 4;
-            let earliest = refusal.since + quarter.max(eviction_pause(1));
-            refusal.until = refusal.until.min(earliest.max(now + COUNTED));
+            let quarter = refusal.rest.until.since(refusal.rest.since) / 4;
+            let earliest = refusal.rest.since + quarter.max(eviction_pause(1));
+            refusal.rest.until = refusal.rest.until.min(earliest.max(now + COUNTED));
         }
     }
 
     fn wakes_at(&self) -> Option<Timestamp> {
         let waits = |refusal: &&Refusal| !refusal.waiting.is_empty() && refusal.asking < refusal.window;
-        self.refusals.values().filter(waits).map(|refusal| refusal.until).min()
+        self.refusals.values().filter(waits).map(|refusal| refusal.rest.until).min()
     }
 }
 
 /// The disruption controller counts within some 100 ms on a quiet cluster.
 const COUNTED: Duration = Duration::from_secs(1);
 
-impl Refusal {
-    const fn new(now: Timestamp) -> Self {
+impl Default for Refusal {
+    fn default() -> Self {
         Self {
-            since: now,
-            until: now,
-            times: 0,
+            rest: Cooldown::default(),
             window: 1,
             asking: 0,
             waiting: BTreeMap::new(),

@@ -190,9 +190,10 @@ impl Task {
             if self.lost_for_good(now) {
                 break End::HandedOver;
             }
-            let changes = self.changes(now);
+            let unshown = self.unshown(now);
+            let changes = self.changes(unshown);
             let until = match self.route(now) {
-                Ok(()) => match self.tick(now) {
+                Ok(()) => match self.tick(unshown, now) {
                     Ok(until) => until,
                     Err(over) => break End::Done(over),
                 },

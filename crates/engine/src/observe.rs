@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offramp_core::{
-    AccountRegion, Deregistration, InstanceId, Job, Node, Notice, Observation, Seen, Target, TargetGroup,
-    TargetGroupArn, TargetHealth, TargetKey, Timestamp, demands,
+    AccountRegion, Deregistration, Group, InstanceId, Job, Membership, Node, Notice, Observation, Seen,
+    Target, TargetGroup, TargetGroupArn, TargetHealth, TargetKey, Timestamp, demands,
 };
 
 use crate::batch::Calls;
 use crate::departures::Departures;
 use crate::place::region_of;
 use crate::ports::{Cluster, Fault, NodeSummary, TargetState};
-use crate::readings::{Questions, Readings};
+use crate::readings::{Questions, Readings, map};
 use crate::routing::Clusters;
 
 /// What an observation needs beside the job.
@@ -69,7 +69,7 @@ impl Observer {
     pub(crate) fn observe(
         &self,
         job: &Job,
-        readings: &Readings,
+        (questions, readings): (&Questions, &Readings),
         cluster: Option<&Arc<dyn Cluster>>,
         absence_is_proven: bool,
         now: Timestamp,
@@ -80,11 +80,11 @@ impl Observer {
         let context = Context { job, cluster, leaving };
         let mut seen = Observation {
             read_at: readings.read_at(),
-            membership: owned(readings.membership(job)),
-            group: owned(group),
+            membership: map(readings.membership(job), Membership::clone),
+            group: map(group, Group::clone),
             ..watched
         };
-        if ends_traffic(job, cluster) {
+        if questions.end_traffic {
             self.add_target_groups(&mut seen, context, readings);
         }
         seen
@@ -124,19 +124,22 @@ impl Observer {
     }
 
     /// What has to be asked of AWS for this job.
-    pub(crate) fn questions<'a>(
+    pub(crate) fn questions(
         &self,
-        job: &'a Job,
-        place: &'a AccountRegion,
+        job: &Job,
+        place: AccountRegion,
         cluster: Option<&Arc<dyn Cluster>>,
-    ) -> Questions<'a> {
+    ) -> Questions {
         let here = |arn: &&TargetGroupArn| {
             place.region.as_ref().is_none_or(|region| region_of(arn) == Some(region.as_str()))
         };
         let mut others: BTreeSet<TargetGroupArn> = self.target_groups.iter().filter(here).cloned().collect();
         // What we deregistered has to be seen even where nothing else leads there any more.
-        others.extend(recorded(job, cluster).into_iter().map(|key| key.group));
-        Questions { job, place, end_traffic: ends_traffic(job, cluster), others }
+        let recorded = recorded(job, cluster);
+        let asks = |notice: &Notice| demands(&notice.kind).deregister != Deregistration::No;
+        let end_traffic = job.notices.iter().any(asks) || !recorded.is_empty();
+        others.extend(recorded.into_iter().map(|key| key.group));
+        Questions { place, end_traffic, others }
     }
 
     /// The targets of the instance, and while one of them serves, those of the others: who could stand
@@ -192,24 +195,10 @@ fn unreadable_record(node: &Node) -> Fault {
     ))
 }
 
-fn owned<T: Clone>(seen: Seen<&T>) -> Seen<T> {
-    match seen {
-        Seen::Known(value) => Seen::Known(value.clone()),
-        Seen::Gone => Seen::Gone,
-        Seen::Unknown => Seen::Unknown,
-    }
-}
-
 /// What the node's record says that we deregistered.
 fn recorded(job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> BTreeSet<TargetKey> {
     match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
         Seen::Known(Node { record: Some(record), .. }) => record.targets,
         Seen::Known(_) | Seen::Gone | Seen::Unknown => BTreeSet::new(),
     }
-}
-
-/// Some notice asks for the target groups, or we have taken a target out. A rebalance recommendation alone never touches one.
-fn ends_traffic(job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> bool {
-    let asks = |notice: &Notice| demands(&notice.kind).deregister != Deregistration::No;
-    job.notices.iter().any(asks) || !recorded(job, cluster).is_empty()
 }

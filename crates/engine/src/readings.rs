@@ -75,11 +75,16 @@ impl<T> Fact<T> {
         }
     }
 
-    /// Whether it has to be read: nothing is known that is new enough, and nothing that would be is on its way.
-    fn is_due(&self, since: Timestamp, oldest: Timestamp) -> bool {
+    /// Whether it has to be read, and is from now on: nothing is known that is new enough, and nothing that would be was on
+    /// its way.
+    fn begins(&mut self, since: Timestamp, oldest: Timestamp) -> bool {
         let is_fresh = self.known_since(since).is_some_and(|reading| reading.read_at >= oldest);
         let is_awaited = self.awaited.is_some_and(|awaited| awaited >= since);
-        !is_fresh && !is_awaited
+        let begins = !is_fresh && !is_awaited;
+        if begins {
+            self.awaited = Some(since);
+        }
+        begins
     }
 
     fn take(&mut self, reading: Reading<T>) {
@@ -119,9 +124,8 @@ const BACKGROUND: Duration = Duration::from_secs(300);
 const GROUP: Duration = Duration::from_secs(60);
 
 /// What is asked about.
-pub(crate) struct Questions<'a> {
-    pub(crate) job: &'a Job,
-    pub(crate) place: &'a AccountRegion,
+pub(crate) struct Questions {
+    pub(crate) place: AccountRegion,
     /// Some notice asks for the target groups, or we have deregistered something. A rebalance recommendation alone never
     /// touches one.
     pub(crate) end_traffic: bool,
@@ -145,16 +149,20 @@ impl Readings {
     }
 
     /// Asks for what is not known, or older than `read_by`, where that is over, and is not being read already.
-    pub(crate) fn refresh(&mut self, questions: &Questions<'_>, read_by: Option<Timestamp>, now: Timestamp) {
-        let job = questions.job;
-        if self.place != *questions.place {
+    pub(crate) fn refresh(
+        &mut self,
+        job: &Job,
+        questions: &Questions,
+        read_by: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        if self.place != questions.place {
             *self = Self::new(self.calls.clone(), self.clock.clone(), questions.place.clone());
         }
         let read_by = read_by.filter(|at| *at <= now);
         let oldest = read_by.unwrap_or_default().max(now - BACKGROUND);
         let since = changed_at(job);
-        if self.membership.is_due(since, oldest) {
-            self.membership.awaited = Some(since);
+        if self.membership.begins(since, oldest) {
             let (memberships, place, clock) =
                 (self.calls.memberships.clone(), self.place.clone(), self.clock.clone());
             let instance = job.instance.clone();
@@ -182,8 +190,7 @@ impl Readings {
             (self.group_name, self.group) = (name, Fact::default());
         }
         let (Some(name), since) = (self.group_name.clone(), group_changed_at(job, now)) else { return };
-        if self.group.is_due(since, now - age) {
-            self.group.awaited = Some(since);
+        if self.group.begins(since, now - age) {
             let (groups, place, clock) = (self.calls.groups.clone(), self.place.clone(), self.clock.clone());
             self.in_flight.push(Box::pin(async move {
                 let answer = groups.ask_since(&place, name.clone(), since).await;
@@ -196,11 +203,9 @@ impl Readings {
         let since = self.registered_at;
         self.target_groups.retain(|arn, _| wanted.contains(arn));
         for arn in wanted {
-            let fact = self.target_groups.entry(arn.clone()).or_default();
-            if !fact.is_due(since, oldest) {
+            if !self.target_groups.entry(arn.clone()).or_default().begins(since, oldest) {
                 continue;
             }
-            fact.awaited = Some(since);
             let (settings, health) = (self.calls.settings.clone(), self.calls.health.clone());
             let (place, clock) = (self.place.clone(), self.clock.clone());
             self.in_flight.push(Box::pin(async move {
@@ -265,11 +270,7 @@ impl Readings {
         if self.group_name.is_none() && self.membership(job) == Seen::Gone {
             return Seen::Gone;
         }
-        match self.group.seen_since(group_changed_at(job, now)) {
-            Seen::Known(group) => Seen::Known(group.as_ref()),
-            Seen::Gone => Seen::Gone,
-            Seen::Unknown => Seen::Unknown,
-        }
+        map(self.group.seen_since(group_changed_at(job, now)), Arc::as_ref)
     }
 
     /// The target groups that could hold the instance, and what is known of each.
@@ -302,6 +303,15 @@ fn group_changed_at(job: &Job, now: Timestamp) -> Timestamp {
     let missing = job.memory.sightings.missing_hooks.values().map(|since| *since + SECOND_READING);
     let notices = job.hooks().map(|(notice, _)| notice.at);
     refused.chain(missing.filter(|again| *again <= now)).chain(notices).max().unwrap_or_default()
+}
+
+/// What is known, as something else.
+pub(crate) fn map<T, U>(seen: Seen<T>, with: impl FnOnce(T) -> U) -> Seen<U> {
+    match seen {
+        Seen::Known(value) => Seen::Known(with(value)),
+        Seen::Gone => Seen::Gone,
+        Seen::Unknown => Seen::Unknown,
+    }
 }
 
 fn hook_group(job: &Job) -> Option<GroupName> {

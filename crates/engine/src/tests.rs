@@ -13,6 +13,7 @@ use prometheus::{Registry, TextEncoder};
 use super::*;
 
 mod routes;
+pub(crate) mod stubs;
 
 /// 14 March 2026, 09:00:05 UTC: five seconds after the event.
 const NOW: Timestamp = Timestamp::from_millis(1_773_478_805_000);
@@ -119,6 +120,8 @@ struct Blue(Arc<World>, ClusterName);
 
 #[async_trait]
 impl Cluster for Blue {
+    stubs::knows_of_nothing!();
+
     fn name(&self) -> &ClusterName {
         &self.1
     }
@@ -145,35 +148,13 @@ impl Cluster for Blue {
         None
     }
 
-    fn prove(&self, _: Timestamp) {}
-
     fn proven(&self) -> watch::Receiver<Timestamp> {
         watch::channel(NOW).1
-    }
-
-    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
-        Vec::new()
-    }
-
-    fn unidentified(&self) -> Vec<NodeName> {
-        Vec::new()
-    }
-
-    fn recorded(&self) -> Vec<(InstanceId, Node)> {
-        Vec::new()
     }
 
     fn pods(&self, _: &NodeName, _: &InstanceId) -> Seen<Vec<Pod>> {
         self.0.reach("pods");
         Seen::Unknown
-    }
-
-    fn in_sync(&self) -> bool {
-        true
-    }
-
-    fn changes(&self, _: &InstanceId) -> watch::Receiver<u64> {
-        watch::channel(0).1
     }
 
     fn readiness(&self, _: &str) -> watch::Receiver<u64> {
@@ -184,8 +165,6 @@ impl Cluster for Blue {
         self.0.reach("perform");
         Ok(Outcome::Done)
     }
-
-    fn announce(&self, _: &NodeName, _: Announcement) {}
 }
 
 fn worker(bug: &'static str) -> (Engine, Registry, Arc<World>) {

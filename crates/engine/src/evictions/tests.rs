@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use offramp_core::{BudgetName, ClusterName, Node, NodeDoubt, NodeName, Pod, Seen};
 
 use super::*;
-use crate::announcement::Announcement;
 use crate::ports::{DeletedNode, NodeSummary};
 
 const START: Timestamp = Timestamp::from_millis(1_773_478_800_000);
@@ -20,6 +19,8 @@ struct Scripted {
 
 #[async_trait]
 impl Cluster for Scripted {
+    crate::tests::stubs::knows_of_nothing!();
+
     fn name(&self) -> &ClusterName {
         &self.name
     }
@@ -29,15 +30,8 @@ impl Cluster for Scripted {
     fn doubt(&self, _: &InstanceId) -> Option<NodeDoubt> {
         None
     }
-    fn prove(&self, _: Timestamp) {}
     fn proven(&self) -> watch::Receiver<Timestamp> {
         watch::channel(START).1
-    }
-    fn unidentified(&self) -> Vec<NodeName> {
-        Vec::new()
-    }
-    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
-        Vec::new()
     }
     fn deleted(&self, _: &InstanceId) -> Option<DeletedNode> {
         None
@@ -45,17 +39,8 @@ impl Cluster for Scripted {
     fn summary(&self, _: &InstanceId) -> Option<NodeSummary> {
         None
     }
-    fn recorded(&self) -> Vec<(InstanceId, Node)> {
-        Vec::new()
-    }
     fn pods(&self, _: &NodeName, _: &InstanceId) -> Seen<Vec<Pod>> {
         Seen::Unknown
-    }
-    fn in_sync(&self) -> bool {
-        true
-    }
-    fn changes(&self, _: &InstanceId) -> watch::Receiver<u64> {
-        watch::channel(0).1
     }
     fn readiness(&self, _: &str) -> watch::Receiver<u64> {
         self.readiness.subscribe()
@@ -68,7 +53,6 @@ impl Cluster for Scripted {
         self.calls.send((pod.name.clone(), answer)).unwrap();
         answered.await.unwrap()
     }
-    fn announce(&self, _: &NodeName, _: Announcement) {}
 }
 
 struct Stage {

@@ -1,6 +1,6 @@
 //! What a job has begun and not seen the end of. It goes on meanwhile: a call that hangs holds up nothing but itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -31,29 +31,28 @@ pub(super) struct Finished {
 #[derive(Default)]
 pub(super) struct InFlight {
     acts: FuturesUnordered<BoxFuture<'static, Finished>>,
-    keys: BTreeSet<(Key, bool)>,
-    evictions: BTreeMap<Key, Action>,
+    begun: BTreeMap<(Key, bool), Action>,
 }
 
 impl InFlight {
     /// Whether nothing of the kind is in flight, so that it may begin.
     pub(super) fn allows(&self, action: &Action) -> bool {
-        !self.keys.contains(&about(action))
+        !self.begun.contains_key(&about(action))
     }
 
     pub(super) fn begin(&mut self, act: Act, action: Action, grounds: &Arc<Grounds>) {
-        self.keys.insert(about(&action));
-        if let Action::Evict { .. } | Action::Delete { .. } = &action {
-            self.evictions.insert(action.key(), action.clone());
-        }
+        self.begun.insert(about(&action), action.clone());
         let grounds = Arc::clone(grounds);
         self.acts.push(Box::pin(async move { Finished { result: act.perform().await, action, grounds } }));
     }
 
     /// What waits for its turn, and is not wanted any more, or otherwise, is withdrawn: its pod is gone, or has to be deleted by now.
     pub(super) fn withdraw(&self, evictions: &Evictions, instance: &InstanceId, wanted: &[Action]) {
-        for eviction in self.evictions.values().filter(|eviction| !wanted.contains(eviction)) {
-            if let Action::Evict { pod, .. } | Action::Delete { pod, .. } = eviction {
+        let wanted: BTreeMap<_, _> = wanted.iter().map(|action| (about(action), action)).collect();
+        for (about, begun) in &self.begun {
+            if let Action::Evict { pod, .. } | Action::Delete { pod, .. } = begun
+                && wanted.get(about) != Some(&begun)
+            {
                 evictions.withdraw((instance.clone(), pod.uid.clone()));
             }
         }
@@ -63,8 +62,7 @@ impl InFlight {
     pub(super) async fn next(&mut self) -> Finished {
         match self.acts.next().await {
             Some(finished) => {
-                self.keys.remove(&about(&finished.action));
-                self.evictions.remove(&finished.action.key());
+                self.begun.remove(&about(&finished.action));
                 finished
             }
             None => std::future::pending().await,
@@ -77,7 +75,7 @@ impl InFlight {
 
     /// An isolation is on its way.
     pub(super) fn isolates(&self) -> bool {
-        self.keys.contains(&(Key::Node, false))
+        self.begun.contains_key(&(Key::Node, false))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Where a job belongs, whether what its cluster does not show is believed, and what it is woken by.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use offramp_core::{Seen, Timestamp, demands};
-use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{ForeignMessages, Task};
@@ -92,26 +92,31 @@ impl Task {
             || (now >= by && !clusters.may_know(&self.job) && clusters.have_proven(&self.job, by, now))
     }
 
+    /// When the newest eviction was taken that no watch has shown yet.
+    pub(super) fn unshown(&self, now: Timestamp) -> Option<Timestamp> {
+        let (cluster, memory) = (self.cluster.as_ref()?, &self.job.memory);
+        let node = memory.sightings.node.as_ref().filter(|_| !memory.pods.is_empty())?;
+        unshown_since(memory, cluster.pods(node, &self.job.instance).known()?, now)
+    }
+
     /// The cluster whose watches still have to show something, and from when: what was on the node when it was closed, or what
     /// an eviction has led to.
-    pub(super) fn unproven(&self, now: Timestamp) -> Option<(&Arc<dyn Cluster>, Timestamp)> {
+    pub(super) fn unproven(&self, unshown: Option<Timestamp>) -> Option<(&Arc<dyn Cluster>, Timestamp)> {
         let drains = self.job.notices.iter().any(|notice| demands(&notice.kind).drain);
-        let (cluster, memory) = (self.cluster.as_ref().filter(|_| drains)?, &self.job.memory);
-        let pods = memory.sightings.node.as_ref().map(|node| cluster.pods(node, &self.job.instance));
-        let unshown = pods.as_ref().and_then(Seen::known).and_then(|pods| unshown_since(memory, pods, now));
-        let at = memory.closed_at().max(unshown)?;
+        let cluster = self.cluster.as_ref().filter(|_| drains)?;
+        let at = self.job.memory.closed_at().max(unshown)?;
         (*cluster.proven().borrow() < at).then_some((cluster, at))
     }
 
     /// Woken by these: the own cluster, or any, while none is known; and while there is no node, by proofs of that.
-    pub(super) fn changes(&self, now: Timestamp) -> Vec<BoxFuture<'static, ()>> {
+    pub(super) fn changes(&self, unshown: Option<Timestamp>) -> Vec<BoxFuture<'static, ()>> {
         let clusters = &self.shared.observer.clusters.0;
         let own = clusters
             .iter()
             .filter(|cluster| self.cluster.as_ref().is_none_or(|own| own.name() == cluster.name()));
         let mut changes: Vec<_> =
             own.map(|cluster| change_of(cluster.changes(&self.job.instance)).boxed()).collect();
-        if let Some((cluster, _)) = self.unproven(now) {
+        if let Some((cluster, _)) = self.unproven(unshown) {
             changes.push(change_of(cluster.proven()).boxed());
         } else if !self.node_seen {
             changes.extend(clusters.iter().map(|cluster| change_of(cluster.proven()).boxed()));
@@ -123,13 +128,10 @@ impl Task {
 /// Waits for a change from now on.
 fn change_of<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>) -> impl Future<Output = ()> + Send {
     changes.mark_unchanged();
-    next_of(changes)
-}
-
-/// Waits for a change that was not taken in yet.
-async fn next_of<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>) {
-    if changes.changed().await.is_err() {
-        // Its cluster is gone, and so are its changes.
-        std::future::pending::<()>().await;
+    async move {
+        if changes.changed().await.is_err() {
+            // Its cluster is gone, and so are its changes.
+            std::future::pending::<()>().await;
+        }
     }
 }

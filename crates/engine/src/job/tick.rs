@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{
-    Action, Goal, Isolation, Node, Observation, Outcome, Reason, Step, Timestamp, demands, step,
-};
+use offramp_core::{Action, Goal, Node, Observation, Outcome, Reason, Step, Timestamp, demands, step};
 
 use super::in_flight::{Finished, Grounds};
 use super::{CALLS, Task};
@@ -24,13 +22,15 @@ const MOMENT: Duration = Duration::from_millis(10);
 
 impl Task {
     /// Looks, decides, and begins what was decided. Says when to look again, or why nothing is left to do.
-    pub(super) fn tick(&mut self, now: Timestamp) -> Result<Timestamp, Reason> {
-        self.ask(None, now);
+    pub(super) fn tick(&mut self, unshown: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Reason> {
+        let place = place::of_job(&self.job, &self.shared.account_region);
         let (observer, cluster) = (&self.shared.observer, self.cluster.as_ref());
-        let absence_is_proven = self.absence_is_proven(now);
-        let seen = observer.observe(&self.job, &self.readings, cluster, absence_is_proven, now);
+        let questions = observer.questions(&self.job, place, cluster);
+        self.readings.refresh(&self.job, &questions, None, now);
+        let (known, absence_is_proven) = ((&questions, &self.readings), self.absence_is_proven(now));
+        let seen = observer.observe(&self.job, known, cluster, absence_is_proven, now);
         self.tell_faults(Observer::faults(&seen, &self.readings));
-        let mut step = self.decide(&seen, now);
+        let mut step = self.decide(&seen, unshown, now);
         self.tell_not_waited_for(&seen);
         self.tell(&step, now);
         self.remainder = step.remainder.or(self.remainder);
@@ -39,7 +39,7 @@ impl Task {
             return if self.in_flight.is_empty() { Err(step.reason) } else { Ok(now + CALLS) };
         }
         self.begin(seen, &mut step);
-        self.ask(step.read_by, now);
+        self.readings.refresh(&self.job, &questions, step.read_by, now);
         // What is being read by then wakes the job when it is there.
         let read_by = step.read_by.filter(|at| *at > now);
         let mut until = read_by.map_or(step.wake_at, |at| at.min(step.wake_at)).max(now + MOMENT);
@@ -51,17 +51,10 @@ impl Task {
         Ok(until)
     }
 
-    /// Asks AWS for what is not known, or has to be known anew by now. It arrives later, and wakes the job.
-    fn ask(&mut self, read_by: Option<Timestamp>, now: Timestamp) {
-        let place = place::of_job(&self.job, &self.shared.account_region);
-        let questions = self.shared.observer.questions(&self.job, &place, self.cluster.as_ref());
-        self.readings.refresh(&questions, read_by, now);
-    }
-
     /// What should happen now. Nothing is done and nothing is told: it may be shown and left at that.
-    fn decide(&mut self, seen: &Observation, now: Timestamp) -> Step {
+    fn decide(&mut self, seen: &Observation, unshown: Option<Timestamp>, now: Timestamp) -> Step {
         learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
-        self.ask_for_proof(now);
+        self.ask_for_proof(unshown);
         let step = step(&self.job, seen, &self.shared.policy, now);
         learning::learn_of_goal(&mut self.job.memory, step.goal, seen, now);
         // Nothing has to be confirmed: who may leave is not counted on.
@@ -72,8 +65,8 @@ impl Task {
 
     /// Whether the watches have shown what was on the node at its cordon is asked at once: the answer may take until their
     /// next bookmark, and is there when the last pod has gone.
-    fn ask_for_proof(&self, now: Timestamp) {
-        if let Some((cluster, at)) = self.unproven(now) {
+    fn ask_for_proof(&self, unshown: Option<Timestamp>) {
+        if let Some((cluster, at)) = self.unproven(unshown) {
             cluster.prove(at);
         }
     }
@@ -86,6 +79,7 @@ impl Task {
         let actions = std::mem::take(&mut step.actions);
         self.withdraw(&actions);
         let (shared, evictions) = (&self.shared, self.evictions().cloned());
+        let presses = self.job.notices.iter().any(|notice| demands(&notice.kind).presses());
         for action in actions {
             if !self.in_flight.allows(&action) {
                 continue;
@@ -94,11 +88,7 @@ impl Task {
                 place: Act::place(&action, &self.job, &shared.account_region),
                 balancer: Act::balancer(&action, &grounds.seen),
                 instance: self.job.instance.clone(),
-                presses: self
-                    .job
-                    .notices
-                    .iter()
-                    .any(|notice| demands(&notice.kind).isolate == Isolation::CordonAndLabel),
+                presses,
                 deadline: step.deadline,
                 action: action.clone(),
                 cluster: self.cluster.clone(),
@@ -132,8 +122,8 @@ impl Task {
             Action::Isolate { .. } if result == Ok(Outcome::Done) && grounds.isolates => {
                 self.tell_isolated(now)
             }
-            // What is left when the hook is answered is what counts; nothing, where the deadline was moved out meanwhile.
             Action::Register(_) => self.readings.has_registered(now),
+            // What is left when the hook is answered is what counts; nothing, where the deadline was moved out meanwhile.
             Action::CompleteHook(_) if result == Ok(Outcome::Done) => self.remainder = grounds.remainder,
             _ => {}
         }

@@ -9,7 +9,6 @@ use offramp_core::{
 };
 use tokio::sync::watch;
 
-use crate::announcement::Announcement;
 use crate::ports::{Cluster, ClusterCall, Fault};
 use crate::routing::{Clusters, Route};
 
@@ -28,6 +27,8 @@ struct Watched {
 
 #[async_trait]
 impl Cluster for Watched {
+    super::stubs::knows_of_nothing!();
+
     fn name(&self) -> &ClusterName {
         &self.name
     }
@@ -40,34 +41,12 @@ impl Cluster for Watched {
         self.doubt
     }
 
-    fn prove(&self, _: Timestamp) {}
-
     fn proven(&self) -> watch::Receiver<Timestamp> {
         self.proven.subscribe()
     }
 
-    fn twins(&self) -> Vec<(InstanceId, Vec<NodeName>)> {
-        Vec::new()
-    }
-
-    fn unidentified(&self) -> Vec<NodeName> {
-        Vec::new()
-    }
-
-    fn recorded(&self) -> Vec<(InstanceId, Node)> {
-        Vec::new()
-    }
-
     fn pods(&self, _: &NodeName, _: &InstanceId) -> Seen<Vec<Pod>> {
         Seen::Unknown
-    }
-
-    fn in_sync(&self) -> bool {
-        true
-    }
-
-    fn changes(&self, _: &InstanceId) -> watch::Receiver<u64> {
-        watch::channel(0).1
     }
 
     fn readiness(&self, _: &str) -> watch::Receiver<u64> {
@@ -77,8 +56,6 @@ impl Cluster for Watched {
     async fn perform(&self, _: &ClusterCall) -> Result<Outcome, Fault> {
         Ok(Outcome::Done)
     }
-
-    fn announce(&self, _: &NodeName, _: Announcement) {}
 }
 
 fn watched(name: &str, node: Seen<Node>) -> Watched {
