@@ -1,6 +1,7 @@
 //! What `kubectl describe node` tells of a removal.
 
 use offramp_core::{GroupName, InstanceId};
+use offramp_sandbox::faults::Injected;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::{Delays, Fleet};
 
@@ -45,6 +46,23 @@ async fn a_scale_in_leaves_its_stages_on_the_node() {
     for (_, _, note) in &told {
         assert!(note.ends_with('.') && note.starts_with(|first: char| first.is_uppercase()), "{note}");
     }
+}
+
+/// The API server shows a cordon to the watch before it answers the PATCH. What follows from the cordon is not told before it.
+#[tokio::test(start_paused = true)]
+async fn a_cordon_whose_answer_is_late_is_told_when_it_shows() {
+    let mut scene = Scene::new(web());
+    scene.start_worker();
+    let late = Injected::LateAnswer(seconds(2));
+    scene.sandbox.with(|world| world.faults.inject("kubernetes.PATCH node", 1, late));
+    scene.sandbox.with(|world| world.scale_in(&GroupName::new("workers"), 1)).unwrap();
+    let instance = scene.sandbox.peek(leaving).unwrap();
+    let node = node_of(&scene, &instance);
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(900)).await;
+    let told = events(&scene, &node);
+    let reasons: Vec<&str> = told.iter().map(|(_, reason, _)| reason.as_str()).collect();
+    assert_eq!(reasons[..3], ["Isolated", "Deregistering", "Draining"], "{told:#?}");
 }
 
 #[tokio::test(start_paused = true)]

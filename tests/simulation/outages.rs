@@ -44,6 +44,8 @@ pub(crate) enum How {
     Hangs,
     /// The call works, and its answer never comes.
     Lost,
+    /// The call works, and its answer takes seconds.
+    Late,
 }
 
 /// Operations that fail alone.
@@ -76,6 +78,7 @@ impl Trouble {
             Self::Outage(_, How::Lost, _) => {
                 ("all its answers are lost for minutes", "answer was lost (outage)")
             }
+            Self::Outage(_, How::Late, _) => ("all its answers are late for minutes", ": Late"),
             Self::HooksUnseen(_) => ("the hooks are not shown once", "DescribeLifecycleHooks shows no hook"),
             Self::Pause(..) => ("a worker stands still for a minute", "a message is not in flight any more"),
             Self::Finalizers => ("finalizers hold pods", "is there a minute after its grace"),
@@ -118,6 +121,9 @@ pub(crate) fn troubles(seed: u64) -> Vec<(Duration, Trouble)> {
     let random = &mut Rng::with_seed(seed ^ 0x7ea3);
     let later = [Trouble::Silence(seconds(random.u64(20..75))), Trouble::Team];
     later.into_iter().for_each(|trouble| draw(random, trouble));
+    let random = &mut Rng::with_seed(seed ^ 0x1a7e);
+    let late = outage(random, How::Late);
+    draw(random, late);
     events
 }
 
@@ -146,6 +152,7 @@ impl Course {
             How::Denied => Injected::Denied,
             How::Hangs => Injected::Delay(seconds(self.random.u64(11..40))),
             How::Lost => Injected::LostAnswer,
+            How::Late => Injected::LateAnswer(Duration::from_millis(self.random.u64(100..9_500))),
         };
         self.scene.sandbox.with(|world| world.faults.always(calls, Some(injected)));
         self.plan(now + span, Next::Works(calls));

@@ -25,6 +25,8 @@ pub enum Injected {
     LostAnswer,
     /// The call takes so long before anything happens.
     Delay(Duration),
+    /// It happened at once, and the answer takes so long.
+    LateAnswer(Duration),
     /// Every second entry of a batch is refused, the rest happens. A call without entries just works.
     Partial,
     /// Permissions are missing; nothing happened.
@@ -182,6 +184,7 @@ pub(crate) struct Pass<'a> {
     sandbox: &'a Sandbox,
     call: &'a str,
     dies: bool,
+    late: Duration,
     lost: Option<Cause>,
     partial: bool,
 }
@@ -199,6 +202,9 @@ impl Pass<'_> {
     pub(crate) async fn answered(self) -> Result<(), Fault> {
         if self.dies {
             self.sandbox.die().await;
+        }
+        if !self.late.is_zero() {
+            self.sandbox.clock().sleep_until(self.sandbox.now() + self.late).await;
         }
         self.sandbox.stand_still().await;
         if let Some(cause) = self.lost {
@@ -238,6 +244,7 @@ impl Sandbox {
             sandbox: self,
             call,
             dies: moment == Some(Moment::AfterEffect),
+            late: Duration::ZERO,
             lost: None,
             partial: false,
         };
@@ -254,6 +261,7 @@ impl Sandbox {
             }
             Some((Injected::LostAnswer, cause)) => pass.lost = Some(cause),
             Some((Injected::Partial, _)) => pass.partial = true,
+            Some((Injected::LateAnswer(span), _)) => pass.late = span,
             Some((Injected::Delay(span), _)) => self.clock().sleep_until(self.now() + span).await,
         }
         Ok(pass)

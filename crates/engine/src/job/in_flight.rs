@@ -31,7 +31,7 @@ pub(super) struct Finished {
 #[derive(Default)]
 pub(super) struct InFlight {
     acts: FuturesUnordered<BoxFuture<'static, Finished>>,
-    begun: BTreeMap<(Key, bool), Action>,
+    begun: BTreeMap<(Key, bool), (Action, Arc<Grounds>)>,
 }
 
 impl InFlight {
@@ -41,7 +41,7 @@ impl InFlight {
     }
 
     pub(super) fn begin(&mut self, act: Act, action: Action, grounds: &Arc<Grounds>) {
-        self.begun.insert(about(&action), action.clone());
+        self.begun.insert(about(&action), (action.clone(), Arc::clone(grounds)));
         let grounds = Arc::clone(grounds);
         self.acts.push(Box::pin(async move { Finished { result: act.perform().await, action, grounds } }));
     }
@@ -49,7 +49,7 @@ impl InFlight {
     /// What waits for its turn, and is not wanted any more, or otherwise, is withdrawn: its pod is gone, or has to be deleted by now.
     pub(super) fn withdraw(&self, evictions: &Evictions, instance: &InstanceId, wanted: &[Action]) {
         let wanted: BTreeMap<_, _> = wanted.iter().map(|action| (about(action), action)).collect();
-        for (about, begun) in &self.begun {
+        for (about, (begun, _)) in &self.begun {
             if let Action::Evict { pod, .. } | Action::Delete { pod, .. } = begun
                 && wanted.get(about) != Some(&begun)
             {
@@ -73,9 +73,9 @@ impl InFlight {
         self.acts.is_empty()
     }
 
-    /// An isolation is on its way.
+    /// The isolation of a node that was open is on its way.
     pub(super) fn isolates(&self) -> bool {
-        self.begun.contains_key(&(Key::Node, false))
+        self.begun.get(&(Key::Node, false)).is_some_and(|(_, grounds)| grounds.isolates)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{Action, Goal, Node, Observation, Outcome, Reason, Step, Timestamp, demands, step};
+use offramp_core::{Action, Goal, Observation, Outcome, Reason, Step, Timestamp, demands, step};
 
 use super::in_flight::{Finished, Grounds};
 use super::{CALLS, Task};
@@ -32,6 +32,10 @@ impl Task {
         self.tell_faults(Observer::faults(&seen, &self.readings));
         let mut step = self.decide(&seen, unshown, now);
         self.tell_not_waited_for(&seen);
+        // The watch may show the cordon before the PATCH is answered.
+        if self.in_flight.isolates() && is_isolated(&seen) == Some(true) {
+            self.tell_isolated(now);
+        }
         self.tell(&step, now);
         self.remainder = step.remainder.or(self.remainder);
         if step.stage.is_none() {
@@ -73,8 +77,7 @@ impl Task {
 
     /// Begins what is not in flight already; the actions are taken out of the step.
     fn begin(&mut self, seen: Observation, step: &mut Step) {
-        let untouched = |node: &Node| !node.cordoned || node.record.is_none();
-        let isolates = step.goal == Goal::Leave && seen.node.known().is_some_and(untouched);
+        let isolates = step.goal == Goal::Leave && is_isolated(&seen) == Some(false);
         let grounds = Arc::new(Grounds { seen, remainder: step.remainder, isolates });
         let actions = std::mem::take(&mut step.actions);
         self.withdraw(&actions);
@@ -128,4 +131,9 @@ impl Task {
             _ => {}
         }
     }
+}
+
+/// Whether the node is isolated, where it is known.
+fn is_isolated(seen: &Observation) -> Option<bool> {
+    seen.node.known().map(|node| node.cordoned && node.record.is_some())
 }
