@@ -36,7 +36,7 @@ BINARY := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug/offramp
 begin = @exec </dev/null; trap 'code=$$?; verdict=ok; [ $$code = 0 ] || verdict=FAILED; \
 	printf -- "--- %s: %s after %d s\n" "$@" "$$verdict" "$$SECONDS"' EXIT; printf '\n--- %s: %s\n' '$@'
 
-.PHONY: help test test-long $(PARTS) simulation comparison mutations mutants clean-tree bench demo
+.PHONY: help test test-long $(PARTS) simulation comparison mutations mutants clean-tree bench bench-cluster demo
 
 define HELP
 make test        all of these in this order, until the first failure:
@@ -59,6 +59,7 @@ make test-long   what is slow and rarely breaks:
     mutants      cargo mutants on triggers, goals and walk
 make demo        a fleet, a scale-in and a spot storm in this terminal
 make bench       the storm and the decision, measured (release build)
+make bench-cluster  beside a bare client on a real control plane: over an hour. STORIES="spot lone" for some
 endef
 
 help:
@@ -220,6 +221,16 @@ bench:
 	$(begin) 'the decision and the storm, release build'
 	cargo bench --locked -p offramp-engine --bench step
 	cargo bench --locked -p offramp --bench storm
+
+bench-cluster:
+	$(begin) 'offramp beside a bare client on a real control plane, release build'
+	tests/tools/python-env.sh $(CACHE)/control-plane tests/infra/control_plane/requirements.txt
+	tests/tools/build-kubernetes.sh $(CACHE)/bin \
+		kubectl etcd kube-apiserver kube-controller-manager kube-scheduler kwok
+	program=$$(cargo build --locked --release -p offramp --bench cluster --message-format json-render-diagnostics \
+		| sed -n 's/.*"executable":"\([^"]*cluster[^"]*\)".*/\1/p')
+	PYTHONPATH=tests/infra PATH=$(CACHE)/control-plane/bin:$(CACHE)/bin:$$PATH \
+		python tests/infra/control_plane/bench_cluster.py "$$program" $(STORIES)
 
 demo:
 	@cargo run --locked -- demo

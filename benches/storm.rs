@@ -6,6 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot run has failed")]
 #![allow(clippy::panic, clippy::print_stdout, reason = "its output is what it is for")]
 
+// Each measurement uses a part of it.
+#[allow(dead_code)]
+mod machine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -42,7 +46,7 @@ const SINGLE_NOTICES: usize = 50;
 const LONGEST: Duration = Duration::from_mins(5);
 
 fn main() {
-    print_machine();
+    println!("{}", machine::in_words());
     storm();
     single_notices();
 }
@@ -240,9 +244,9 @@ impl Scene {
     fn usage(&self) -> Usage {
         let worker = self.worker.id();
         Usage {
-            worker_seconds: cpu_seconds(worker).unwrap_or(f64::NAN),
-            worker_peak_mib: peak_mib(worker).unwrap_or(f64::NAN),
-            own_seconds: cpu_seconds(process::id()).unwrap_or(f64::NAN),
+            worker_seconds: machine::cpu_seconds(worker).unwrap_or(f64::NAN),
+            worker_peak_mib: machine::peak_mib(worker).unwrap_or(f64::NAN),
+            own_seconds: machine::cpu_seconds(process::id()).unwrap_or(f64::NAN),
         }
     }
 
@@ -315,39 +319,4 @@ fn print_times<'a>(what: &str, times: impl Iterator<Item = &'a Duration>) {
         at(0.99),
         at(1.0)
     );
-}
-
-fn print_machine() {
-    let field = |path: &str, name: &str| {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
-    println!(
-        "offramp {} ({}), {} {}, {} cores ({}), memory {}",
-        env!("CARGO_PKG_VERSION"),
-        if cfg!(debug_assertions) { "debug build" } else { "release build" },
-        std::env::consts::OS,
-        std::env::consts::ARCH,
-        thread::available_parallelism().map_or(0, |cores| cores.get()),
-        field("/proc/cpuinfo", "model name"),
-        field("/proc/meminfo", "MemTotal"),
-    );
-}
-
-/// User and system time of a process, all threads (proc(5), `/proc/pid/stat`, fields 14 and 15, in ticks
-/// of 10 ms on every Linux that runs Kubernetes).
-fn cpu_seconds(pid: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before may hold anything, in parentheses.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok());
-    Some(f64::from(ticks.sum::<u32>()) / 100.0)
-}
-
-/// The largest resident set so far.
-fn peak_mib(pid: u32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
 }

@@ -7,7 +7,7 @@ use offramp_core::{
     Outcome, PodOrigin, Seen, Timestamp,
 };
 
-use crate::batch::Calls;
+use crate::calls::Calls;
 use crate::evictions::{Call, Evictions, Urgency, Wish};
 use crate::fact::Fact;
 use crate::journal::Journal;
@@ -112,7 +112,9 @@ impl Act {
             Action::Register(target) => {
                 self.calls.targets.ask(&self.place, TargetCall::Register(target.clone())).await
             }
-            Action::Heartbeat(hook) => self.in_group(GroupCall::Heartbeat(id, hook.clone())).await,
+            Action::Heartbeat(hook) => {
+                self.calls.heartbeats.ask(&self.place, GroupCall::Heartbeat(id, hook.clone())).await
+            }
             Action::CompleteHook(hook) => self.in_group(GroupCall::CompleteHook(id, hook.clone())).await,
             Action::Detach { group } => self.in_group(GroupCall::Detach(id, group.clone())).await,
             Action::TerminateThroughGroup { group } => {

@@ -1,225 +1,57 @@
 //! Calls of many jobs, made together: one call for each account and Region, as many items as the API
 //! takes. Reads in flight are shared, and answers live for a short while, so that a hundred jobs behind
-//! one target group cost one DescribeTargetHealth.
+//! one target group cost one DescribeTargetHealth. Reads that fail rest, and no service gets more at once than it takes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use offramp_core::{
-    AccountRegion, Group, GroupName, InstanceId, Membership, Outcome, TargetGroupArn, Timestamp,
-};
+use offramp_core::{AccountRegion, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::buckets::Buckets;
+use crate::calls::IN_FLIGHT;
 use crate::clock::Clock;
-use crate::ports::{Fault, GroupCall, Sessions, TargetCall, TargetGroupSettings, TargetState};
-use crate::retry::timeout;
+use crate::ports::Fault;
+use crate::retry::GrowingPauses;
 use crate::tasks::Tasks;
 
 /// How long the first request waits for company. An idle notice pays it once; a storm fills the batch.
 const WINDOW: Duration = Duration::from_millis(10);
-/// What was read lately and is only read again keeps this distance from the call before. The jobs of a storm
-/// ask for it at any moment: five hundred that ask every five seconds are fifty in half a second, which is one
-/// call. A job that is alone waits for nobody.
-const REFRESH: Duration = Duration::from_millis(500);
-/// However seldom the operator wants to look again, what is acted upon is not older.
-const LONGEST_LIFE: Duration = Duration::from_secs(5);
 /// For so long an old answer says that a key was read lately.
 const LATELY: Duration = Duration::from_secs(60);
+/// The longest rest of reads that fail. A job reads once more ten seconds before a deadline (core's `Case::read_by`), which
+/// is over by then.
+const LONGEST_REST: Duration = Duration::from_secs(8);
 
-/// The AWS calls of all jobs.
-#[derive(Clone)]
-pub(crate) struct Calls {
-    pub(crate) memberships: Batch<InstanceId, Option<Membership>>,
-    pub(crate) groups: Batch<GroupName, Option<Arc<Group>>>,
-    pub(crate) settings: Batch<TargetGroupArn, Option<TargetGroupSettings>>,
-    pub(crate) health: Batch<TargetGroupArn, Option<Arc<Vec<TargetState>>>>,
-    pub(crate) targets: Batch<TargetCall, Outcome>,
-    pub(crate) group_calls: Batch<GroupCall, Outcome>,
-}
-
-impl Calls {
-    /// Starts the lanes. `recheck` is how often a job reads again what no watch tells.
-    pub(crate) fn start(
-        tasks: &mut Tasks,
-        sessions: &Arc<dyn Sessions>,
-        clock: &Clock,
-        recheck: Duration,
-    ) -> Self {
-        let lane = || Arc::clone(sessions);
-        let (memberships, groups, settings, health) = (lane(), lane(), lane(), lane());
-        let (targets, group_calls) = (lane(), lane());
-        Self {
-            // Every change of a pod wakes its job, which looks at everything: for that an answer lives for
-            // half of the time after which the job would ask anyway. What was read before the newest event
-            // about an instance never counts, so that a hook's state is fresh before anything follows from
-            // it, and where it has changed before the hook is answered, AWS itself says so.
-            memberships: Batch::start(
-                tasks,
-                clock,
-                Terms { most: 50, life: (recheck / 2).min(LONGEST_LIFE), refresh: REFRESH },
-                move |account_region, ids| {
-                    Box::pin(read_memberships(Arc::clone(&memberships), account_region, ids))
-                },
-            ),
-            // Hooks and attached target groups change by deployments.
-            groups: Batch::one_by_one(tasks, clock, Duration::from_secs(60), move |account_region, name| {
-                let groups = Arc::clone(&groups);
-                Box::pin(async move {
-                    let read = async { groups.groups(&account_region)?.group(&name).await };
-                    timeout("describing the Auto Scaling group", read).await.map(|found| found.map(Arc::new))
-                })
-            }),
-            settings: Batch::one_by_one(
-                tasks,
-                clock,
-                Duration::from_secs(300),
-                move |account_region, arn| {
-                    let settings = Arc::clone(&settings);
-                    Box::pin(async move {
-                        let read = async { settings.targets(&account_region)?.settings(&arn).await };
-                        timeout("describing the target group", read).await
-                    })
-                },
-            ),
-            health: Batch::one_by_one(
-                tasks,
-                clock,
-                (recheck / 4).min(LONGEST_LIFE / 2),
-                move |account_region, arn| {
-                    let health = Arc::clone(&health);
-                    Box::pin(async move {
-                        let read = async { health.targets(&account_region)?.health(&arn).await };
-                        timeout("describing target health", read).await.map(|found| found.map(Arc::new))
-                    })
-                },
-            ),
-            // The AWS Load Balancer Controller deregisters 200 at a time.
-            targets: Batch::start(tasks, clock, Terms::of_writes(200), move |account_region, calls| {
-                Box::pin(change_targets(Arc::clone(&targets), account_region, calls))
-            }),
-            group_calls: Batch::start(tasks, clock, Terms::of_writes(20), move |account_region, calls| {
-                Box::pin(change_groups(Arc::clone(&group_calls), account_region, calls))
-            }),
-        }
-    }
-}
-
-type Answers<T> = Vec<Result<T, Fault>>;
-
-async fn read_memberships(
-    sessions: Arc<dyn Sessions>,
-    account_region: AccountRegion,
-    ids: Vec<InstanceId>,
-) -> Answers<Option<Membership>> {
-    let read = async { sessions.groups(&account_region)?.instances(&ids).await };
-    match timeout("describing Auto Scaling instances", read).await {
-        Ok(mut found) => ids.iter().map(|id| Ok(found.remove(id))).collect(),
-        Err(fault) => same(&fault, ids.len()),
-    }
-}
-
-/// One call for each target group and direction.
-async fn change_targets(
-    sessions: Arc<dyn Sessions>,
-    account_region: AccountRegion,
-    calls: Vec<TargetCall>,
-) -> Answers<Outcome> {
-    let place = |call: &TargetCall| match call {
-        TargetCall::Deregister(key) => (key.group.clone(), false),
-        TargetCall::Register(key) => (key.group.clone(), true),
-    };
-    let mut together: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-    for (index, call) in calls.iter().enumerate() {
-        together.entry(place(call)).or_default().push(index);
-    }
-    let requests: FuturesUnordered<_> = together
-        .into_values()
-        .map(|indices| {
-            let these: Vec<TargetCall> = indices.iter().map(|index| calls[*index].clone()).collect();
-            let (sessions, account_region) = (&sessions, &account_region);
-            async move {
-                let change = async {
-                    let targets = sessions.targets(account_region)?;
-                    Ok(targets.perform(&these).await)
-                };
-                let count = indices.len();
-                let answers = timeout("changing targets", change).await;
-                (indices, answers.unwrap_or_else(|fault| same(&fault, count)))
-            }
-        })
-        .collect();
-    in_order(calls.len(), requests).await
-}
-
-/// Detaches of one group go together; every other call stands alone.
-async fn change_groups(
-    sessions: Arc<dyn Sessions>,
-    account_region: AccountRegion,
-    calls: Vec<GroupCall>,
-) -> Answers<Outcome> {
-    let mut together: BTreeMap<(Option<GroupName>, usize), Vec<usize>> = BTreeMap::new();
-    for (index, call) in calls.iter().enumerate() {
-        let place = match call {
-            GroupCall::Detach(_, group) => (Some(group.clone()), 0),
-            GroupCall::Heartbeat(..) | GroupCall::CompleteHook(..) | GroupCall::TerminateThroughGroup(..) => {
-                (None, index)
-            }
-        };
-        together.entry(place).or_default().push(index);
-    }
-    let requests: FuturesUnordered<_> = together
-        .into_values()
-        .map(|indices| {
-            let these: Vec<GroupCall> = indices.iter().map(|index| calls[*index].clone()).collect();
-            let (sessions, account_region) = (&sessions, &account_region);
-            async move {
-                let change = async {
-                    let groups = sessions.groups(account_region)?;
-                    Ok(groups.perform(&these).await)
-                };
-                let count = indices.len();
-                let answers = timeout("calling Auto Scaling", change).await;
-                (indices, answers.unwrap_or_else(|fault| same(&fault, count)))
-            }
-        })
-        .collect();
-    in_order(calls.len(), requests).await
-}
-
-async fn in_order<F>(count: usize, mut requests: FuturesUnordered<F>) -> Answers<Outcome>
-where
-    F: Future<Output = (Vec<usize>, Answers<Outcome>)>,
-{
-    let mut answers = same(&Fault::Retry("the answer left this item out".to_owned()), count);
-    while let Some((indices, these)) = requests.next().await {
-        for (index, one) in indices.into_iter().zip(these) {
-            answers[index] = one;
-        }
-    }
-    answers
-}
-
-fn same<T>(fault: &Fault, count: usize) -> Answers<T> {
-    (0..count).map(|_| Err(fault.clone())).collect()
-}
+pub(crate) type Answers<T> = Vec<Result<T, Fault>>;
 
 /// On which terms a lane makes its calls.
-#[derive(Clone, Copy)]
-struct Terms {
-    /// So many keys in a call.
-    most: usize,
-    /// So long an answer serves the next request too. Zero: never, and two requests are two calls.
-    life: Duration,
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// What it is about, so that lanes that failed together do not come back together.
+    pub(crate) name: &'static str,
+    /// So long an answer serves the next request too. Zero: never, and two requests are two calls. These are writes, which
+    /// are repeated by core's brakes.
+    pub(crate) life: Duration,
     /// The distance from the call before, for what was read lately.
-    refresh: Duration,
+    pub(crate) refresh: Duration,
+    /// What the service takes of an account and Region.
+    pub(crate) buckets: Option<Buckets>,
 }
 
 impl Terms {
-    const fn of_writes(most: usize) -> Self {
-        Self { most, life: Duration::ZERO, refresh: Duration::ZERO }
+    pub(crate) const fn of_reads(name: &'static str, life: Duration) -> Self {
+        Self { name, life, refresh: Duration::ZERO, buckets: None }
+    }
+
+    pub(crate) const fn of_writes(name: &'static str) -> Self {
+        Self::of_reads(name, Duration::ZERO)
+    }
+
+    pub(crate) fn within(self, buckets: &Buckets) -> Self {
+        Self { buckets: Some(buckets.clone()), ..self }
     }
 }
 
@@ -253,42 +85,29 @@ where
     K: Clone + Ord + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    fn start(
+    /// `part`: keys of one part go together, and so many of them at most.
+    pub(crate) fn start<P: Ord + Send + 'static>(
         tasks: &mut Tasks,
         clock: &Clock,
         terms: Terms,
+        part: impl Fn(&K) -> (P, usize) + Send + 'static,
         call: impl Fn(AccountRegion, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
     ) -> Self {
         let (requests, inbox) = mpsc::unbounded_channel();
         let lane = Lane {
             clock: clock.clone(),
             terms,
+            part,
             call,
             pending: BTreeMap::new(),
             close_at: clock.now(),
             called_at: Timestamp::from_millis(0),
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
+            paces: BTreeMap::new(),
         };
         tasks.spawn("calls", lane.run(inbox));
         Self { requests }
-    }
-
-    /// A lane of reads that take one key each, and whose answers live for so long.
-    fn one_by_one(
-        tasks: &mut Tasks,
-        clock: &Clock,
-        life: Duration,
-        read: impl Fn(AccountRegion, K) -> BoxFuture<'static, Result<V, Fault>> + Send + 'static,
-    ) -> Self {
-        Self::start(
-            tasks,
-            clock,
-            Terms { most: 1, life, refresh: Duration::ZERO },
-            move |account_region, keys| {
-                Box::pin(join_all(keys.into_iter().map(|key| read(account_region.clone(), key))))
-            },
-        )
     }
 
     /// Asks for one key, and waits for the answer.
@@ -311,32 +130,46 @@ where
     }
 }
 
-type Replies<V> = Vec<oneshot::Sender<Result<Dated<V>, Fault>>>;
+/// Who waits, and for an answer that was asked for at that time or later.
+type Replies<V> = Vec<(Timestamp, Reply<V>)>;
+type Reply<V> = oneshot::Sender<Result<Dated<V>, Fault>>;
+type Keyed<K, T> = BTreeMap<(AccountRegion, K), T>;
 
-struct Lane<K, V, C> {
+struct Lane<K, V, C, D> {
     clock: Clock,
     terms: Terms,
+    part: D,
     call: C,
-    /// Waiting for the window to close.
-    pending: BTreeMap<(AccountRegion, K), Replies<V>>,
-    /// When it does.
+    /// Waiting for the window to close, for a rest to be over or for a place in flight, and since when.
+    pending: Keyed<K, (Timestamp, Replies<V>)>,
+    /// When to call for what is pending.
     close_at: Timestamp,
     /// The newest call.
     called_at: Timestamp,
-    /// In flight.
-    asked: BTreeMap<(AccountRegion, K), Replies<V>>,
+    /// In flight, and when the newest call was made.
+    asked: Keyed<K, (Timestamp, Replies<V>)>,
     /// Answers of late, and when they were asked for.
-    answers: BTreeMap<(AccountRegion, K), (Timestamp, V)>,
+    answers: Keyed<K, (Timestamp, V)>,
+    paces: BTreeMap<AccountRegion, Pace>,
+}
+
+/// How an account and Region takes the calls.
+struct Pace {
+    in_flight: usize,
+    pauses: GrowingPauses,
+    rests_until: Timestamp,
 }
 
 /// What was asked, when, and the answers.
 type Returned<K, V> = (AccountRegion, Vec<K>, Timestamp, Answers<V>);
 
-impl<K, V, C> Lane<K, V, C>
+impl<K, V, C, D, P> Lane<K, V, C, D>
 where
     K: Clone + Ord + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
+    P: Ord,
     C: Fn(AccountRegion, Vec<K>) -> BoxFuture<'static, Answers<V>> + Send + 'static,
+    D: Fn(&K) -> (P, usize) + Send + 'static,
 {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request<K, V>>) {
         let mut in_flight: FuturesUnordered<BoxFuture<'static, Returned<K, V>>> = FuturesUnordered::new();
@@ -370,10 +203,12 @@ where
             reply.send(Ok(Dated { read_at: *asked_at, value: value.clone() })).unwrap_or_default();
             return;
         }
-        // Whenever it was asked: a call is answered sooner than an event reaches us.
-        let shared = self.terms.life > Duration::ZERO;
-        if let Some(replies) = self.asked.get_mut(&key).filter(|_| shared) {
-            replies.push(reply);
+        let is_read = self.terms.life > Duration::ZERO;
+        if let Some((asked_at, replies)) = self.asked.get_mut(&key)
+            && is_read
+            && *asked_at >= since
+        {
+            replies.push((since, reply));
             return;
         }
         // An event that is newer than the answer is no mere refresh.
@@ -384,40 +219,113 @@ where
             Some(_) | None => now + WINDOW,
         };
         self.close_at = if self.pending.is_empty() { close_at } else { self.close_at.min(close_at) };
-        self.pending.entry(key).or_default().push(reply);
+        self.pending.entry(key).or_insert_with(|| (now, Vec::new())).1.push((since, reply));
     }
 
+    /// Calls for what is pending, whoever waits longest first, as far as its account and Region takes it.
     fn flush(&mut self, in_flight: &mut FuturesUnordered<BoxFuture<'static, Returned<K, V>>>) {
         let now = self.clock.now();
         self.called_at = now;
-        let mut by_account_region: BTreeMap<AccountRegion, Vec<K>> = BTreeMap::new();
-        for ((account_region, key), replies) in std::mem::take(&mut self.pending) {
-            by_account_region.entry(account_region.clone()).or_default().push(key.clone());
-            self.asked.entry((account_region, key)).or_default().extend(replies);
-        }
-        for (account_region, keys) in by_account_region {
-            for keys in keys.chunks(self.terms.most) {
-                let (account_region, keys) = (account_region.clone(), keys.to_vec());
-                let call = (self.call)(account_region.clone(), keys.clone());
-                in_flight.push(Box::pin(async move { (account_region, keys, now, call.await) }));
+        // An answer makes room.
+        self.close_at = now + LONGEST_REST;
+        for (place, keys) in self.together() {
+            if let Err(then) = self.may_call(&place, now) {
+                self.close_at = self.close_at.min(then);
+                continue;
             }
+            for key in &keys {
+                let key = (place.clone(), key.clone());
+                let waiting = self.pending.remove(&key).map(|(_, replies)| replies).unwrap_or_default();
+                let (asked_at, replies) = self.asked.entry(key).or_insert_with(|| (now, Vec::new()));
+                *asked_at = now;
+                replies.extend(waiting);
+            }
+            let call = (self.call)(place.clone(), keys.clone());
+            in_flight.push(Box::pin(async move { (place, keys, now, call.await) }));
         }
+    }
+
+    /// The calls that would be made for all that is pending.
+    fn together(&self) -> Vec<(AccountRegion, Vec<K>)> {
+        let mut parts: BTreeMap<(&AccountRegion, P), (Timestamp, usize, Vec<K>)> = BTreeMap::new();
+        for ((place, key), (since, _)) in &self.pending {
+            let (part, most) = (self.part)(key);
+            let (oldest, _, keys) = parts.entry((place, part)).or_insert_with(|| (*since, most, Vec::new()));
+            *oldest = (*since).min(*oldest);
+            keys.push(key.clone());
+        }
+        let mut parts: Vec<_> = parts.into_iter().map(|((place, _), part)| (place.clone(), part)).collect();
+        parts.sort_by_key(|(_, (oldest, _, _))| *oldest);
+        let chunks = parts.into_iter().flat_map(|(place, (_, most, keys))| {
+            let chunks: Vec<Vec<K>> = keys.chunks(most).map(<[K]>::to_vec).collect();
+            chunks.into_iter().map(move |keys| (place.clone(), keys))
+        });
+        chunks.collect()
+    }
+
+    /// Takes a place in flight, or says when to ask again.
+    fn may_call(&mut self, place: &AccountRegion, now: Timestamp) -> Result<(), Timestamp> {
+        let name = self.terms.name;
+        let pace = self.paces.entry(place.clone()).or_insert_with(|| Pace {
+            in_flight: 0,
+            pauses: GrowingPauses::new(&format!("{name} {place:?}")),
+            rests_until: now,
+        });
+        if pace.rests_until > now {
+            return Err(pace.rests_until);
+        }
+        if pace.in_flight >= IN_FLIGHT {
+            return Err(now + LONGEST_REST);
+        }
+        if let Some(buckets) = &self.terms.buckets {
+            buckets.take(place, now)?;
+        }
+        pace.in_flight += 1;
+        Ok(())
     }
 
     fn on_answer(&mut self, (account_region, keys, asked_at, answers): Returned<K, V>) {
         let now = self.clock.now();
+        let is_read = self.terms.life > Duration::ZERO;
+        if let Some(pace) = self.paces.get_mut(&account_region) {
+            let was_full = pace.in_flight >= IN_FLIGHT;
+            pace.in_flight -= 1;
+            if is_read && answers.iter().all(Result::is_err) {
+                pace.rests_until = now + pace.pauses.next().min(LONGEST_REST);
+            } else {
+                pace.pauses.reset();
+                pace.rests_until = now;
+            }
+            if was_full {
+                self.close_at = now;
+            }
+        }
         let kept = self.terms.life.max(LATELY);
         self.answers.retain(|_, (asked_at, _)| now.since(*asked_at) < kept);
         for (key, answer) in keys.into_iter().zip(answers) {
             let key = (account_region.clone(), key);
-            for reply in self.asked.remove(&key).unwrap_or_default() {
+            for reply in self.waiting_for(&key, asked_at) {
                 let dated = answer.clone().map(|value| Dated { read_at: asked_at, value });
                 reply.send(dated).unwrap_or_default();
             }
-            if let (Ok(value), true) = (answer, self.terms.life > Duration::ZERO) {
+            // A call that was made later may have been faster.
+            let is_newest = self.answers.get(&key).is_none_or(|(newest, _)| *newest <= asked_at);
+            if let (Ok(value), true) = (answer, is_read && is_newest) {
                 self.answers.insert(key, (asked_at, value));
             }
         }
+    }
+
+    /// Whoever a call does that was made at this time. Those that ask about an event after it wait for the next one: the
+    /// answer may have taken longer than the event.
+    fn waiting_for(&mut self, key: &(AccountRegion, K), asked_at: Timestamp) -> Vec<Reply<V>> {
+        let Some((newest, replies)) = self.asked.remove(key) else { return Vec::new() };
+        let (does, later): (Replies<V>, Replies<V>) =
+            replies.into_iter().partition(|(since, _)| *since <= asked_at);
+        if newest > asked_at {
+            self.asked.insert(key.clone(), (newest, later));
+        }
+        does.into_iter().map(|(_, reply)| reply).collect()
     }
 }
 

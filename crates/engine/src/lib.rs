@@ -10,6 +10,8 @@ mod act;
 mod announcement;
 mod arrival;
 mod batch;
+mod buckets;
+mod calls;
 mod clock;
 mod dead_letters;
 mod defaults;
@@ -71,7 +73,7 @@ pub use tasks::Broken;
 pub use texts::{InWords, in_words};
 pub use unfinished::{Unfinished, UnfinishedKind};
 
-use batch::Calls;
+use calls::Calls;
 use dead_letters::DeadLetters;
 use departures::Departures;
 use evictions::Evictions;

@@ -8,7 +8,7 @@ use offramp_core::{
     Target, TargetGroup, TargetGroupArn, TargetHealth, TargetKey, Timestamp, demands,
 };
 
-use crate::batch::Calls;
+use crate::calls::Calls;
 use crate::departures::Departures;
 use crate::place::region_of;
 use crate::ports::{Cluster, Fault, NodeSummary, TargetState};

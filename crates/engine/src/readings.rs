@@ -9,7 +9,8 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use offramp_core::{AccountRegion, Group, GroupName, Job, Membership, Seen, TargetGroupArn, Timestamp};
 
-use crate::batch::{Calls, Dated};
+use crate::batch::Dated;
+use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::ports::{Fault, TargetGroupSettings, TargetState};
 

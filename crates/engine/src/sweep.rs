@@ -17,7 +17,7 @@ use offramp_core::{AccountRegion, ClusterName, GroupName, HookName, InstanceId, 
 use tokio::sync::watch;
 
 use crate::Handle;
-use crate::batch::Calls;
+use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::fact::Fact;
 use crate::journal::Journal;

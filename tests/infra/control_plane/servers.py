@@ -20,6 +20,8 @@ from harness.program import Program
 HERE = Path(__file__).resolve().parent
 # The password of the one who may do everything. It is only good for this API server, which is gone after the test.
 ADMIN = "admin"
+# Another one's, who may do everything too, but comes from outside: without the seats of the cluster's own parts.
+OUTSIDER = "outsider"
 # kwok plays no kubelet for a node with this label, nor for one without any.
 DEAD_KUBELET = "kubelet-is-dead"
 
@@ -64,7 +66,7 @@ class ApiServer(Server):
         # It makes a certificate of its own here, which is that of its authority, too.
         self.certificate = folder / "certificates" / "apiserver.crt"
         tokens = folder / "tokens.csv"
-        tokens.write_text(f"{ADMIN},admin,admin,system:masters\n")
+        tokens.write_text(f"{ADMIN},admin,admin,system:masters\n{OUTSIDER},{OUTSIDER},{OUTSIDER}\n")
         self.audit_log = folder / "audit.log"
         audited = {}
         if audit is not None:
@@ -106,10 +108,10 @@ class ApiServer(Server):
 
 
 class ControlPlane:
-    """All of them, from `with` to its end."""
+    """All of them, from `with` to its end, or of those beside the API server only the ones that are named."""
 
-    def __init__(self, folder, audit=None):
-        self.folder, self.audit = folder, audit
+    def __init__(self, folder, audit=None, beside=("kube-controller-manager", "kube-scheduler", "kwok")):
+        self.folder, self.audit, self.beside = folder, audit, beside
 
     def __enter__(self):
         with ExitStack() as stack:
@@ -141,6 +143,7 @@ class ControlPlane:
                     ("kube-scheduler", shared),
                     ("kwok", kubelets),
                 )
+                if name in self.beside
             ]
             self._stack = stack.pop_all()
         return self
