@@ -219,7 +219,7 @@ pub(crate) async fn each<'a, T, F>(all: &'a [T], mut act: impl FnMut(&'a T) -> F
 where
     F: Future<Output = kube::Result<()>>,
 {
-    let mut acts = stream::iter(all.iter().map(|one| act(one))).buffer_unordered(IN_FLIGHT);
+    let mut acts = stream::iter(all.iter().map(&mut act)).buffer_unordered(IN_FLIGHT);
     while let Some(done) = acts.next().await {
         done.unwrap();
     }

@@ -258,8 +258,6 @@ pub(crate) async fn removal(cluster: &Cluster) -> Figures {
         ][number];
         figures.insert(of_aws, calls as f64);
         figures.insert(of_cluster, writes.len() as f64 - PER_NODE as f64);
-        eprintln!("{:#?}", counted(&writes));
-        eprintln!("{:#?}", aws.sandbox.peek(|world| world.calls.clone()));
     }
     figures
 }
