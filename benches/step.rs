@@ -92,6 +92,7 @@ impl World {
         let mut seen = Observation {
             proven: offramp_core::Timestamp::default(),
             read_at: None,
+            targets_read_at: None,
             doubt: None,
             node: Seen::Known(node(None)),
             pods: Seen::Known(pods.clone()),
@@ -242,5 +243,7 @@ fn pod(number: usize) -> Pod {
         let_finish: false,
         ends_at: None,
         deleted_at: None,
+        ready: true,
+        labels_hash: 0,
     }
 }

@@ -2,6 +2,8 @@
 //! can read, and the same worlds with the worker dying between any two calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "scenarios/budgets.rs"]
+mod budgets;
 #[path = "scenarios/clocks.rs"]
 mod clocks;
 #[path = "scenarios/crashes.rs"]
@@ -27,6 +29,8 @@ mod reports_that_held;
 #[allow(dead_code, reason = "the simulation uses more of the stage")]
 #[path = "scenarios/script.rs"]
 mod script;
+#[path = "scenarios/slow_reads.rs"]
+mod slow_reads;
 #[path = "scenarios/sweep.rs"]
 mod sweep;
 #[path = "scenarios/transcripts.rs"]

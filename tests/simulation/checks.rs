@@ -244,12 +244,14 @@ impl Checks {
         // Another node that names it is the one that is Ready, and is drained (seed 7954).
         let is_another = node_of(world, id).is_none_or(|(_, node)| !node.ready)
             && nodes(world).any(|(_, node)| node.instance != *id && node.claims(id));
-        let mut pods = if is_shown(world, id) { pods_left(world, id, made_before) } else { Vec::new() };
+        // Pods that had no place come in the moment in which somebody takes the cordon off (seed 34835).
+        let is_bare = node_of(world, id).is_some_and(|(_, node)| self.is_just_laid_bare(world, node));
+        let is_shown = is_shown(world, id) && !is_bare;
+        let mut pods = if is_shown { pods_left(world, id, made_before) } else { Vec::new() };
         pods.extend(self.pods_without_node(world, id));
         pods.retain(|_| !is_another);
         // Behind a controller that puts targets back nothing stays as it was read.
         // A controller registers what has lost its label (seed 21525).
-        let is_bare = node_of(world, id).is_some_and(|(_, node)| self.is_just_laid_bare(world, node));
         let moving = self.may_be_unwritten(world, id) || self.is_just_put_back(world, id) || is_bare;
         let targets = if moving { Vec::new() } else { targets_left(world, id) };
         if !pods.is_empty() || !targets.is_empty() {

@@ -289,7 +289,7 @@ TABLE = (
         "true",
     ),
     mutation("evictions: before the cordons", EVICTIONS, "held_until.is_some() || ", ""),
-    mutation("answer: on old readings", STAGES, "if facts.as_of() < oldest", "if false && facts.as_of() < oldest"),
+    mutation("answer: on old readings", STAGES, "(facts.as_of() < oldest).then_some", "(false && facts.as_of() < oldest).then_some"),
     mutation("brake: refused deletions, without a pause", RETRY, "doubled(DELETION)", "Duration::ZERO"),
     mutation(
         "brake: lists of pods, without a pause",

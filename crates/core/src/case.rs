@@ -174,7 +174,8 @@ impl<'a> Case<'a> {
     /// What AWS says has to be as new as this, whatever the stages wait for.
     pub(crate) fn read_by(&self) -> Option<Timestamp> {
         // The group may have given the machine up, and a controller put its targets back.
-        let unseen = self.unwritable || self.facts.seen.node.known().is_none_or(|node| node.silent);
+        let silent = self.facts.seen.node.known().is_none_or(|node| node.silent);
+        let unseen = (self.unwritable || silent) && self.acting().next().is_some();
         // What is left at the end is told as it is.
         let end = self.deadline.map(|deadline| deadline.answer - LAST_READING);
         let end = end.filter(|end| *end > self.facts.as_of());
@@ -197,10 +198,15 @@ impl<'a> Case<'a> {
 
     /// What is left of the instance's pods and targets.
     pub(crate) fn remainder(&self) -> Remainder {
-        let pods = self.facts.seen.pods.known();
+        let Facts { job, seen, .. } = self.facts;
+        let nothing_read =
+            seen.target_groups == Seen::Unknown && self.demands.deregister != Deregistration::No;
+        // What we have taken out may not show yet.
+        let stays = |key: &&TargetKey| !job.memory.draining_since.contains_key(key);
         Remainder {
-            pods: pods.map_or(0, |pods| eviction::evictable(pods, self.facts).len()),
-            targets: self.registered().len(),
+            pods: seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.facts).len()),
+            targets: self.registered().iter().filter(stays).count(),
+            unread_target_groups: self.facts.unread_target_groups().max(usize::from(nothing_read)),
         }
     }
 

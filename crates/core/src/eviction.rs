@@ -115,6 +115,7 @@ impl Eviction {
 
     /// A pod that runs still: it is asked to go, or told.
     fn ask(&mut self, pod: &Pod, is_next: bool, waits: bool, deadline: Option<Deadline>, facts: Facts<'_>) {
+        let mut is_next = is_next;
         let answer = facts.job.memory.answer(pod);
         let is_refused = answer.refused_by.is_some();
         self.left.running += 1;
@@ -123,15 +124,18 @@ impl Eviction {
         self.left.refused_by = self.left.refused_by.take().max(answer.refused_by);
         let mut rung = rung(pod, deadline, facts);
         let provisional = deadline.is_some_and(|deadline| deadline.provisional);
-        if provisional && matches!(rung, Rung::Force { .. }) {
+        if provisional && matches!(rung, Rung::Force(_)) {
             self.heartbeat_first = true;
             rung = Rung::Ask { until: None };
         }
-        let is_forced = matches!(rung, Rung::Force { .. });
+        let is_forced = matches!(rung, Rung::Force(_));
         if let Rung::Ask { until } = rung {
             self.wake_at = earlier(self.wake_at, until);
             let forced_in = until.map(|until| facts.now.until(until));
             self.left.forced_in = earlier(self.left.forced_in, forced_in);
+            let ahead = until.filter(|_| !pod.let_finish).map(|until| until - AHEAD);
+            is_next |= ahead.is_some_and(|ahead| ahead <= facts.now);
+            self.wake_at = earlier(self.wake_at, ahead.filter(|ahead| *ahead > facts.now));
         }
         if !is_forced && (waits || !is_next) {
             self.left.awaiting_quiet += usize::from(waits);
@@ -149,14 +153,17 @@ impl Eviction {
         let (pod, origin) = (pod.pod.clone(), pod.origin.clone());
         self.actions.push(match rung {
             Rung::Ask { .. } => Action::Evict { pod, origin, grace: None },
-            // The budget is asked once even now: most evictions are not refused.
-            Rung::Force { grace, is_cut: true } if !is_refused => {
-                Action::Evict { pod, origin, grace: Some(grace) }
-            }
-            Rung::Force { grace, .. } => Action::Delete { pod, grace },
+            // The budget is asked once even now: most evictions are not refused. Of two pods that wait on two nodes for the
+            // same moment, it keeps one (karpenter#2217).
+            Rung::Force(grace) if !is_refused => Action::Evict { pod, origin, grace: Some(grace) },
+            Rung::Force(grace) => Action::Delete { pod, grace },
         });
     }
 }
+
+/// Before a pod is told to go, its budget is asked for so long, whatever its class: two of the DNS on two nodes do not go in
+/// one moment, because the place of the first is taken within 20 to 40 s (karpenter#2217).
+const AHEAD: Duration = Duration::from_secs(45);
 
 /// How hard a pod is asked, by the time that is left for its own grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +171,7 @@ enum Rung {
     /// Through the Eviction API, until then.
     Ask { until: Option<Timestamp> },
     /// By deletion: its own grace fits exactly, or less than it is left.
-    Force { grace: Duration, is_cut: bool },
+    Force(Duration),
 }
 
 fn rung(pod: &Pod, deadline: Option<Deadline>, facts: Facts<'_>) -> Rung {
@@ -173,12 +180,10 @@ fn rung(pod: &Pod, deadline: Option<Deadline>, facts: Facts<'_>) -> Rung {
     // A tick may come a little late; what is then cut is less than this.
     let slack = Duration::from_secs(2);
     if facts.now < last_start {
-        Rung::Ask { until: Some(last_start) }
-    } else if facts.now <= last_start + slack {
-        Rung::Force { grace: pod.grace, is_cut: false }
-    } else {
-        Rung::Force { grace: grace_left(deadline, facts).min(pod.grace), is_cut: true }
+        return Rung::Ask { until: Some(last_start) };
     }
+    let is_cut = facts.now > last_start + slack;
+    Rung::Force(if is_cut { grace_left(deadline, facts).min(pod.grace) } else { pod.grace })
 }
 
 /// The grace that a pod which is already ending has to be cut to, if it ends too late.

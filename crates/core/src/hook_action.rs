@@ -141,9 +141,10 @@ fn calls_of_hook<'a>(key: &HookKey, job: &'a Job) -> impl Iterator<Item = &'a Ho
 }
 
 /// The hook or its group does not exist any more. One reading of the hooks may be empty (seed 1051).
-fn is_deleted(hook: &Hook, Facts { job, now, .. }: Facts<'_>) -> bool {
+fn is_deleted(hook: &Hook, Facts { job, seen, now, .. }: Facts<'_>) -> bool {
     let missing_since = job.memory.sightings.missing_hooks.get(&hook.key);
     job.memory.hook(&hook.key).refusals >= READINGS
+        && seen.group != Seen::Unknown
         && missing_since.is_some_and(|since| now >= *since + FRESH)
 }
 

@@ -53,6 +53,8 @@ pub struct Memory {
     pub unregistrable: BTreeMap<TargetKey, u32>,
     /// Since when what was done is being undone.
     pub returning_since: Option<Timestamp>,
+    /// Since when something waits for AWS to be read at once.
+    pub reading_since: Option<Timestamp>,
     /// What rests, and until when.
     pub cooldowns: BTreeMap<Key, Cooldown>,
 }

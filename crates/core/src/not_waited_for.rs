@@ -12,6 +12,10 @@ use crate::*;
 /// and to let its volumes go.
 const OVERDUE: Duration = Duration::from_secs(60);
 
+/// By the API server's clock it is overdue so much later. AWS refuses a call that is signed by a clock five minutes off, so
+/// that ours is right within that, and the API server's mostly is, too.
+const CLOCKS: Duration = Duration::from_secs(600);
+
 /// More pods than a node has room for (110 by the kubelet's default, 250 at the most on EKS) came back, whatever clocks say: while
 /// ours is ahead of the API server's, a pod that comes back at once looks older than the end before (seed 149).
 const NODEFUL: u32 = 250;
@@ -65,12 +69,15 @@ pub fn not_waited_for(job: &Job, pod: &Pod, policy: &Policy, now: Timestamp) -> 
 }
 
 impl Memory {
-    /// When a pod that ends is overdue. Its grace counts from when a watch first showed that it ends, by our own clock:
-    /// what the API server wrote is of another one. So it counts anew after a restart.
+    /// When a pod that ends is overdue. Its grace counts from when this job first saw that it ends, by our own clock: what the
+    /// API server wrote is of another one. But what it says ended hours ago has (cluster-api#10706), unless the grace was cut:
+    /// that counts from the first deletion there (BeforeDelete in its rest package), and from the cut for the kubelet.
     pub(crate) fn overdue_at(&self, pod: &Pod) -> Option<Timestamp> {
         let Ending { since, .. } = self.sightings.ending.get(&pod.pod.uid)?;
         let granted = pod.ends_at.zip(pod.deleted_at).map(|(end, asked)| end.since(asked));
-        Some(*since + granted.unwrap_or(pod.grace) + OVERDUE)
+        let by_us = *since + granted.unwrap_or(pod.grace);
+        let by_the_server = pod.ends_at.filter(|_| granted == Some(pod.grace)).map(|end| end + CLOCKS);
+        Some(by_the_server.map_or(by_us, |end| end.min(by_us)) + OVERDUE)
     }
 
     /// It was made after an accepted end of a pod of the same origin. One that tolerates the cordon will come back each

@@ -41,6 +41,8 @@ pub struct Observation {
     /// When AWS was asked for the oldest of what it says about the instance's state and its targets. `None`: it has said
     /// nothing yet, and the watches are all there is.
     pub read_at: Option<Timestamp>,
+    /// The same for the targets alone.
+    pub targets_read_at: Option<Timestamp>,
     /// The instance's place in Auto Scaling, from a reading that began after the newest notice and after our
     /// newest call about one of its hooks. `Gone`: in no group.
     pub membership: Seen<Membership>,
@@ -173,6 +175,11 @@ pub struct Pod {
     pub ends_at: Option<Timestamp>,
     /// When its end was asked for, by the API server's clock, in whole seconds.
     pub deleted_at: Option<Timestamp>,
+    /// The Ready condition is True.
+    pub ready: bool,
+    /// Of its labels but those that name the pod itself: pods with the same are one to a disruption budget, as far as they are
+    /// ready.
+    pub labels_hash: u64,
 }
 
 impl Pod {

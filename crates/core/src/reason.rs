@@ -11,6 +11,8 @@ pub struct Remainder {
     pub pods: usize,
     /// Targets that are still registered.
     pub targets: usize,
+    /// Target groups that could not be read: nobody knows.
+    pub unread_target_groups: usize,
 }
 
 impl Remainder {

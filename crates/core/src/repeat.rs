@@ -101,10 +101,9 @@ impl Action {
             }
             // An instance that was launched a moment ago ELB knows a little later.
             Self::Register(_) if *outcome != Ok(Outcome::Done) => Pause::Write,
-            Self::Deregister(_) => Pause::Deregistered,
-            Self::Register(_) | Self::Detach { .. } | Self::TerminateThroughGroup { .. } => {
-                return Repeat::Never;
-            }
+            // DescribeTargetHealth may lag behind both.
+            Self::Deregister(_) | Self::Register(_) => Pause::Deregistered,
+            Self::Detach { .. } | Self::TerminateThroughGroup { .. } => return Repeat::Never,
         };
         Repeat::Again(pause, self.key())
     }

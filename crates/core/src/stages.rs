@@ -65,13 +65,22 @@ pub(crate) fn read_by(at: Timestamp, reason: Reason) -> Condition {
 /// readings may be wrong by then.
 const RECENT: Duration = Duration::from_millis(2_500);
 
-/// There is no way back from it, so that it follows from what AWS has just said.
+/// There is no way back from it, so that it follows from what AWS has just said. Meanwhile hooks are kept open.
 pub(crate) fn once_read(facts: Facts<'_>, open: Condition) -> Condition {
-    let oldest = facts.now - RECENT;
-    match open {
-        Condition::Open { reason, .. } if facts.as_of() < oldest => read_by(oldest, reason),
-        Condition::Open { .. } | Condition::Holds => open,
+    match (wants_reading(facts), open) {
+        (Some(oldest), Condition::Open { mut actions, wake_at, reason, .. }) => {
+            actions.retain(|action| matches!(action, Action::Heartbeat(_)));
+            Condition::Open { actions, wake_at, read_by: Some(oldest), reason }
+        }
+        (_, open) => open,
     }
+}
+
+/// How new a reading has to be, where it is not: one that was asked for since the job has come here, or a moment before. Each
+/// may take its seconds (aws-load-balancer-controller#1871).
+pub(crate) fn wants_reading(facts: Facts<'_>) -> Option<Timestamp> {
+    let oldest = facts.job.memory.reading_since.unwrap_or(facts.now) - RECENT;
+    (facts.as_of() < oldest).then_some(oldest)
 }
 
 pub(crate) fn todo(actions: Vec<Action>, reason: Reason) -> Condition {

@@ -21,6 +21,8 @@ pub struct Step {
     pub reason: Reason,
     /// When it has to be over, where an acting notice says so.
     pub deadline: Option<Timestamp>,
+    /// Minutes are all there is.
+    pub presses: bool,
     /// What is left, when the deadline of a hook has come, and until that of an instance which EC2 takes back.
     pub remainder: Option<Remainder>,
 }
@@ -39,12 +41,15 @@ pub fn step(job: &Job, seen: &Observation, policy: &Policy, now: Timestamp) -> S
             Step { goal, ..walk(rows, &case, Step::over(done, case.facts.recheck())) }
         }
         Course::Wait(stage, reason) => {
-            let read_by = Some(case.facts.reread());
+            // While the watch shows a node that is not ready, AWS has nothing to say.
+            let is_ready = case.facts.seen.node.known().is_none_or(|node| node.ready);
+            let read_by = is_ready.then(|| case.facts.reread());
             Step { stage: Some(stage), read_by, ..Step::over(reason, case.facts.recheck()) }
         }
         Course::Over(reason) => Step::over(reason, now),
     };
     step.deadline = case.deadline.map(|deadline| deadline.answer);
+    step.presses = case.acting().any(Claim::presses);
     step.read_by = [step.read_by, case.read_by()].into_iter().flatten().min();
     step.remainder = remainder(&case);
     let held = step.actions.iter().filter_map(|action| job.memory.held_until(action, now)).min();
@@ -101,6 +106,7 @@ impl Step {
             read_by: None,
             reason,
             deadline: None,
+            presses: false,
             remainder: None,
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Act {
     pub(crate) presses: bool,
     /// When the job has to be over.
     pub(crate) deadline: Option<Timestamp>,
+    /// Of the pod that an eviction or deletion is about: whether it is ready, and its labels.
+    pub(crate) pod_seen: (bool, u64),
     pub(crate) cluster: Option<Arc<dyn Cluster>>,
     pub(crate) evictions: Option<Evictions>,
     pub(crate) calls: Calls,
@@ -47,6 +49,12 @@ impl Act {
         let Action::Deregister(target) = action else { return None };
         let groups = seen.target_groups.known()?;
         groups.iter().find(|group| group.arn == target.group).map(|group| group.balancer)
+    }
+
+    pub(crate) fn pod_seen(action: &Action, seen: &Observation) -> (bool, u64) {
+        let (Action::Evict { pod, .. } | Action::Delete { pod, .. }) = action else { return (true, 0) };
+        let found = seen.pods.known().and_then(|pods| pods.iter().find(|one| one.pod == *pod));
+        found.map_or((true, 0), |pod| (pod.ready, pod.labels_hash))
     }
 
     /// Performs it, and says what it led to. An eviction that was withdrawn before its turn was not made: nothing is learned.
@@ -73,12 +81,12 @@ impl Act {
             _ => return None,
         };
         let urgency = match call {
-            Call::Evict { grace: None } if self.presses => Urgency::Pressing,
-            Call::Evict { grace: None } => Urgency::New,
+            Call::Evict { grace: None } => Urgency::of(self.presses),
             Call::Evict { grace: Some(_) } | Call::Delete { .. } => Urgency::Forced,
         };
         let (instance, pod, deadline) = (self.instance.clone(), pod.clone(), self.deadline);
-        Some(Wish { instance, pod, origin, call, urgency, deadline })
+        let (is_ready, labels_hash) = self.pod_seen;
+        Some(Wish { instance, pod, origin, call, urgency, deadline, labels_hash, is_ready })
     }
 
     async fn call(&self) -> Result<Outcome, Fault> {

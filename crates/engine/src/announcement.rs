@@ -308,7 +308,7 @@ mod tests {
         let held = Announcement::of_step(Stage::Deregister, false, &closed).unwrap();
         assert!(held.reason == EventReason::HeldBack && held.reason.is_warning());
         assert!(held.text.starts_with("Holding back: the last healthy target of "), "{}", held.text);
-        let late = Reason::DeadlineReached(Remainder { pods: 2, targets: 0 });
+        let late = Reason::DeadlineReached(Remainder { pods: 2, targets: 0, ..Remainder::default() });
         let late = Announcement::of_step(Stage::Complete, true, &late).unwrap();
         assert_eq!(late.reason, EventReason::DeadlineReached);
     }

@@ -10,7 +10,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use offramp_core::{AccountRegion, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::buckets::Buckets;
+use crate::buckets::{Bucket, Rate};
 use crate::calls::IN_FLIGHT;
 use crate::clock::Clock;
 use crate::ports::Fault;
@@ -38,20 +38,20 @@ pub(crate) struct Terms {
     /// The distance from the call before, for what was read lately.
     pub(crate) refresh: Duration,
     /// What the service takes of an account and Region.
-    pub(crate) buckets: Option<Buckets>,
+    pub(crate) rate: Option<Rate>,
 }
 
 impl Terms {
     pub(crate) const fn of_reads(name: &'static str, life: Duration) -> Self {
-        Self { name, life, refresh: Duration::ZERO, buckets: None }
+        Self { name, life, refresh: Duration::ZERO, rate: None }
     }
 
     pub(crate) const fn of_writes(name: &'static str) -> Self {
         Self::of_reads(name, Duration::ZERO)
     }
 
-    pub(crate) fn within(self, buckets: &Buckets) -> Self {
-        Self { buckets: Some(buckets.clone()), ..self }
+    pub(crate) const fn within(self, rate: Rate) -> Self {
+        Self { rate: Some(rate), ..self }
     }
 }
 
@@ -158,6 +158,7 @@ struct Pace {
     in_flight: usize,
     pauses: GrowingPauses,
     rests_until: Timestamp,
+    bucket: Bucket,
 }
 
 /// What was asked, when, and the answers.
@@ -270,6 +271,7 @@ where
             in_flight: 0,
             pauses: GrowingPauses::new(&format!("{name} {place:?}")),
             rests_until: now,
+            bucket: Bucket::default(),
         });
         if pace.rests_until > now {
             return Err(pace.rests_until);
@@ -277,8 +279,8 @@ where
         if pace.in_flight >= IN_FLIGHT {
             return Err(now + LONGEST_REST);
         }
-        if let Some(buckets) = &self.terms.buckets {
-            buckets.take(place, now)?;
+        if let Some(rate) = self.terms.rate {
+            rate.take(&mut pace.bucket, now)?;
         }
         pace.in_flight += 1;
         Ok(())

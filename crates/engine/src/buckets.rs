@@ -1,10 +1,8 @@
 //! How many calls an account and Region takes: a bucket that is full at first and refills, as AWS counts.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use offramp_core::{AccountRegion, Timestamp};
+use offramp_core::Timestamp;
 
 /// What a bucket holds, and how fast it refills.
 #[derive(Clone, Copy, Debug)]
@@ -13,33 +11,29 @@ pub(crate) struct Rate {
     pub(crate) per_second: u32,
 }
 
-/// The buckets of an operation, or of several that AWS counts together. Clones share them.
-#[derive(Clone, Debug)]
-pub(crate) struct Buckets {
-    rate: Rate,
-    /// When each is full again: one call takes as long to refill.
-    full_at: Arc<Mutex<BTreeMap<AccountRegion, Timestamp>>>,
+/// The bucket of one kind of call in one account and Region.
+#[derive(Debug, Default)]
+pub(crate) struct Bucket {
+    /// When it is full again.
+    full_at: Timestamp,
 }
 
-impl Buckets {
-    pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, full_at: Arc::default() }
-    }
-
+impl Rate {
     /// Takes one call out, or says when there will be one.
-    pub(crate) fn take(&self, place: &AccountRegion, now: Timestamp) -> Result<(), Timestamp> {
-        let (one, all) = (self.refill(1), self.refill(self.rate.burst));
-        let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn take(self, bucket: &mut Bucket, now: Timestamp) -> Result<(), Timestamp> {
+        let (one, all) = (self.refill(1), self.refill(self.burst));
         // The clock may have been moved back: nothing is fuller than full, or emptier than empty.
-        let full_at = buckets.get(place).copied().unwrap_or(now).max(now).min(now + all);
-        let after = full_at + one;
-        let is_there = after <= now + all;
-        buckets.insert(place.clone(), if is_there { after } else { full_at });
-        if is_there { Ok(()) } else { Err(after - all) }
+        bucket.full_at = bucket.full_at.max(now).min(now + all);
+        let after = bucket.full_at + one;
+        if after > now + all {
+            return Err(after - all);
+        }
+        bucket.full_at = after;
+        Ok(())
     }
 
-    fn refill(&self, calls: u32) -> Duration {
-        Duration::from_millis(u64::from(calls) * 1_000 / u64::from(self.rate.per_second))
+    fn refill(self, calls: u32) -> Duration {
+        Duration::from_millis(u64::from(calls) * 1_000 / u64::from(self.per_second))
     }
 }
 
@@ -55,29 +49,18 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_the_rate() {
-        let buckets = Buckets::new(Rate { burst: 3, per_second: 2 });
-        let take = |now| buckets.take(&AccountRegion::default(), now);
-        assert_eq!([START; 4].map(take), [Ok(()), Ok(()), Ok(()), Err(after(500))]);
-        assert_eq!(
-            [after(499), after(500), after(500)].map(take),
-            [Err(after(500)), Ok(()), Err(after(1_000))]
-        );
-        assert_eq!([after(9_000); 4].map(take), [Ok(()), Ok(()), Ok(()), Err(after(9_500))]);
-    }
-
-    #[test]
-    fn what_shares_a_bucket_shares_its_calls_and_accounts_share_nothing() {
-        let buckets = Buckets::new(Rate { burst: 1, per_second: 1 });
-        let other = AccountRegion { account: Some("444455556666".into()), region: None };
-        assert_eq!(buckets.take(&AccountRegion::default(), START), Ok(()));
-        assert_eq!(buckets.clone().take(&AccountRegion::default(), START), Err(after(1_000)));
-        assert_eq!(buckets.take(&other, START), Ok(()));
+        let (rate, mut bucket) = (Rate { burst: 3, per_second: 2 }, Bucket::default());
+        let mut take = |now| rate.take(&mut bucket, now);
+        assert_eq!([START; 4].map(&mut take), [Ok(()), Ok(()), Ok(()), Err(after(500))]);
+        let next = [after(499), after(500), after(500)].map(&mut take);
+        assert_eq!(next, [Err(after(500)), Ok(()), Err(after(1_000))]);
+        assert_eq!([after(9_000); 4].map(&mut take), [Ok(()), Ok(()), Ok(()), Err(after(9_500))]);
     }
 
     #[test]
     fn a_clock_that_is_moved_back_empties_nothing_for_long() {
-        let buckets = Buckets::new(Rate { burst: 2, per_second: 1 });
-        let take = |now| buckets.take(&AccountRegion::default(), now);
+        let (rate, mut bucket) = (Rate { burst: 2, per_second: 1 }, Bucket::default());
+        let mut take = |now| rate.take(&mut bucket, now);
         assert_eq!(take(after(3_600_000)), Ok(()));
         assert_eq!(take(START), Err(after(1_000)));
         assert_eq!(take(after(1_000)), Ok(()));

@@ -9,10 +9,10 @@ use futures::future::BoxFuture;
 use offramp_core::{AccountRegion, Group, GroupName, InstanceId, Membership, Outcome, TargetGroupArn};
 
 use crate::batch::{Answers, Batch, Terms};
-use crate::buckets::{Buckets, Rate};
+use crate::buckets::Rate;
 use crate::clock::Clock;
 use crate::ports::{Fault, GroupCall, Sessions, TargetCall, TargetGroupSettings, TargetState};
-use crate::retry::timeout;
+use crate::retry::{CALL_TIMEOUT, timeout, timeout_of};
 use crate::tasks::Tasks;
 
 /// What was read lately and is only read again keeps this distance from the call before. The jobs of a storm
@@ -22,11 +22,13 @@ pub(crate) const REFRESH: Duration = Duration::from_millis(500);
 /// However seldom the operator wants to look again, what is acted upon is not older.
 const LONGEST_LIFE: Duration = Duration::from_secs(5);
 /// ELB takes 40 Describe calls at once and ten a second of an account and Region, from all of its tools together. We take
-/// half of the burst, and a third of the rate: twenty target groups are read every seven seconds.
-const ELB_READS: Rate = Rate { burst: 20, per_second: 3 };
+/// three quarters of the burst and half of the rate: twenty target groups are read every five seconds.
+const HEALTH: Rate = Rate { burst: 20, per_second: 4 };
+/// The settings of a target group live for five minutes, and are two calls.
+const SETTINGS: Rate = Rate { burst: 10, per_second: 1 };
 /// The AWS Load Balancer Controller keeps to four a second, and each takes 200 targets: two hundred nodes behind forty
 /// target groups leave at once.
-const ELB_WRITES: Rate = Rate { burst: 40, per_second: 4 };
+const TARGET_CHANGES: Rate = Rate { burst: 40, per_second: 4 };
 /// Calls of a kind in flight, for an account and Region. Auto Scaling and ELB answer in 50 to 100 ms: 500 heartbeats are
 /// out in two seconds, and a service that hangs holds up twenty and not five hundred.
 pub(crate) const IN_FLIGHT: usize = 20;
@@ -54,7 +56,6 @@ impl Calls {
     ) -> Self {
         let lane = || Arc::clone(sessions);
         let (memberships, groups, settings, health) = (lane(), lane(), lane(), lane());
-        let elb_reads = Buckets::new(ELB_READS);
         Self {
             // Every change of a pod wakes its job, which looks at everything: for that an answer lives for
             // half of the time after which the job would ask anyway. What was read before the newest event
@@ -67,7 +68,7 @@ impl Calls {
                 |_| ((), MEMBERSHIPS),
                 move |place, ids| Box::pin(read_memberships(Arc::clone(&memberships), place, ids)),
             ),
-            // Hooks and attached target groups change by deployments.
+            // Hooks and attached target groups change by deployments. The group and its hooks are two calls.
             groups: Batch::start(
                 tasks,
                 clock,
@@ -77,7 +78,7 @@ impl Calls {
                     let groups = Arc::clone(&groups);
                     one(names, move |name| async move {
                         let read = async { groups.groups(&place)?.group(&name).await };
-                        timeout("describing the Auto Scaling group", read)
+                        timeout_of(CALL_TIMEOUT * 2, "describing the Auto Scaling group", read)
                             .await
                             .map(|found| found.map(Arc::new))
                     })
@@ -86,7 +87,7 @@ impl Calls {
             settings: Batch::start(
                 tasks,
                 clock,
-                Terms::of_reads("settings", Duration::from_secs(300)).within(&elb_reads),
+                Terms::of_reads("settings", Duration::from_secs(300)).within(SETTINGS),
                 |arn: &TargetGroupArn| (arn.clone(), 1),
                 move |place, arns| {
                     let settings = Arc::clone(&settings);
@@ -99,7 +100,7 @@ impl Calls {
             health: Batch::start(
                 tasks,
                 clock,
-                Terms::of_reads("health", (recheck / 4).min(LONGEST_LIFE / 2)).within(&elb_reads),
+                Terms::of_reads("health", (recheck / 4).min(LONGEST_LIFE / 2)).within(HEALTH),
                 |arn: &TargetGroupArn| (arn.clone(), 1),
                 move |place, arns| {
                     let health = Arc::clone(&health);
@@ -130,7 +131,7 @@ fn targets(tasks: &mut Tasks, sessions: &Arc<dyn Sessions>, clock: &Clock) -> Ba
         TargetCall::Deregister(key) => ((key.group.clone(), false), TARGETS),
         TargetCall::Register(key) => ((key.group.clone(), true), TARGETS),
     };
-    let terms = Terms::of_writes("targets").within(&Buckets::new(ELB_WRITES));
+    let terms = Terms::of_writes("targets").within(TARGET_CHANGES);
     Batch::start(tasks, clock, terms, part, move |place, calls: Vec<TargetCall>| {
         let sessions = Arc::clone(&sessions);
         Box::pin(async move {

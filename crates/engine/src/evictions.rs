@@ -51,6 +51,9 @@ pub(crate) struct Wish {
     pub(crate) urgency: Urgency,
     /// When the job has to be over.
     pub(crate) deadline: Option<Timestamp>,
+    /// What a budget that refuses it would see of it.
+    pub(crate) labels_hash: u64,
+    pub(crate) is_ready: bool,
 }
 
 /// How the pod is asked to go.
@@ -67,6 +70,7 @@ type Answer = Result<Outcome, Fault>;
 enum Request {
     Ask(Wish, oneshot::Sender<Answer>),
     Withdraw(Who),
+    Hurry(InstanceId, bool, Option<Timestamp>),
 }
 
 impl Evictions {
@@ -82,9 +86,16 @@ impl Evictions {
     /// Waits for the pod's turn, asks, and gives the answer. `None`: it was withdrawn before its turn.
     pub(crate) async fn ask(&self, wish: Wish) -> Option<Answer> {
         let (reply, answer) = oneshot::channel();
-        // Where the lane has ended, so has the worker.
-        self.requests.send(Request::Ask(wish, reply)).ok()?;
+        if self.requests.send(Request::Ask(wish, reply)).is_err() {
+            // Where the lane has ended, so does the worker. Nobody asks again and again until then.
+            return Some(Err(Fault::Retry("the worker is stopping".to_owned())));
+        }
         answer.await.ok()
+    }
+
+    /// The pods of an instance press more than before, or their job has another deadline: those that wait take other turns.
+    pub(crate) fn hurry(&self, instance: InstanceId, presses: bool, deadline: Option<Timestamp>) {
+        self.requests.send(Request::Hurry(instance, presses, deadline)).unwrap_or_default();
     }
 
     /// The job has something else in mind for the pod, or it is gone. What is in flight already is answered.
@@ -122,6 +133,9 @@ struct Refusal {
     asked_at: BTreeMap<PodUid, Timestamp>,
 }
 
+/// Pods that a budget cannot tell apart: namespace, controller and labels. One that is not ready is asked on its own: a budget
+/// may let it go whatever those that are ready wait for (karpenter#454).
+type Alike = (String, PodOrigin, u64, Option<PodUid>);
 type Returned = (Waiting, Answer);
 
 struct Lane {
@@ -132,7 +146,7 @@ struct Lane {
     places: BTreeMap<Who, Place>,
     refusals: BTreeMap<Key, Refusal>,
     /// What refused the pods of this origin lately: the next of them need not find out.
-    of_origin: BTreeMap<(String, PodOrigin), Key>,
+    of_origin: BTreeMap<Alike, Key>,
     /// Pods of these namespaces are refused: one that becomes ready may change it.
     readiness: BTreeMap<String, watch::Receiver<u64>>,
     most: usize,
@@ -207,6 +221,28 @@ impl Lane {
         match request {
             Request::Ask(wish, reply) => self.put(Waiting { wish, reply, behind: None }),
             Request::Withdraw(who) => self.withdraw(&who),
+            Request::Hurry(instance, presses, deadline) => self.hurry(&instance, presses, deadline),
+        }
+    }
+
+    fn hurry(&mut self, instance: &InstanceId, presses: bool, deadline: Option<Timestamp>) {
+        let is_own = |(owner, _): &&Who| owner == instance;
+        let own: Vec<Who> = self.places.keys().filter(is_own).cloned().collect();
+        for who in own {
+            let waiting = match self.places.get(&who) {
+                Some(Place::Next(turn)) => self.next.remove(turn),
+                Some(Place::Held(key, turn)) => {
+                    self.refusals.get_mut(key).and_then(|refusal| refusal.waiting.remove(turn))
+                }
+                Some(Place::InFlight) | None => None,
+            };
+            let Some(mut waiting) = waiting else { continue };
+            waiting.wish.deadline = deadline;
+            if waiting.wish.urgency != Urgency::Forced {
+                waiting.wish.urgency = Urgency::of(presses);
+            }
+            let was_next = matches!(self.places.remove(&who), Some(Place::Next(_)));
+            if was_next { self.line_up(waiting) } else { self.put(waiting) }
         }
     }
 
@@ -214,7 +250,7 @@ impl Lane {
     fn put(&mut self, mut waiting: Waiting) {
         let wish = &waiting.wish;
         let is_asked_once = wish.call != Call::Evict { grace: None };
-        let of_origin = self.of_origin.get(&(wish.pod.namespace.clone(), wish.origin.clone()));
+        let of_origin = self.of_origin.get(&alike(wish));
         let own = Key::Pod(wish.pod.uid.clone());
         let key = if self.refusals.contains_key(&own) { Some(own) } else { of_origin.cloned() };
         let refusal =
@@ -223,7 +259,9 @@ impl Lane {
         match refusal {
             Some((refusal, key)) => {
                 let asked_at = refusal.asked_at.get(&wish.pod.uid).copied().unwrap_or_default();
-                let turn = Turn::behind(wish.urgency, asked_at, wish.deadline, self.count);
+                let turn_of =
+                    if matches!(key, Key::Budget(..)) { Turn::behind_budget } else { Turn::behind_judge };
+                let turn = turn_of(wish.urgency, asked_at, wish.deadline, self.count);
                 self.places.insert(who(wish), Place::Held(key.clone(), turn));
                 waiting.behind = Some(key);
                 refusal.waiting.insert(turn, waiting);
@@ -283,7 +321,10 @@ impl Lane {
         let now = self.clock.now();
         let Waiting { wish, reply, behind } = waiting;
         self.places.remove(&who(&wish));
+        // A pod that fails each time, such as one with two budgets (karpenter#2361), says nothing of the API server.
+        let fails_again = matches!(behind, Some(Key::Pod(_)));
         self.most = match &answer {
+            Err(Fault::Retry(_)) if fails_again => self.most,
             Err(Fault::Retry(_)) => (self.most / 2).max(FEWEST),
             _ => (self.most + 1).min(MOST),
         };
@@ -293,7 +334,8 @@ impl Lane {
         if let Some(refusal) = refusal {
             refusal.asking -= 1;
             if is_let_go {
-                (refusal.window, refusal.rest.until, refusal.rest.times) = (refusal.window * 2, now, 0);
+                let window = (refusal.window * 2).min(MOST);
+                (refusal.window, refusal.rest.until, refusal.rest.times) = (window, now, 0);
             }
         }
         if !is_let_go && matches!(wish.call, Call::Evict { .. }) {
@@ -318,15 +360,13 @@ impl Lane {
             readiness.mark_unchanged();
             self.readiness.insert(namespace.to_owned(), readiness);
         }
-        let origin = (wish.pod.namespace.clone(), wish.origin.clone());
-        if self.of_origin.insert(origin.clone(), key.clone()).as_ref() == Some(&key) {
+        let own = alike(wish);
+        if self.of_origin.insert(own.clone(), key.clone()).as_ref() == Some(&key) {
             return;
         }
-        // The others of this origin wait with it.
-        let is_alike = |waiting: &Waiting| {
-            let Wish { pod, origin: own, call, .. } = &waiting.wish;
-            *call == Call::Evict { grace: None } && (&pod.namespace, own) == (&origin.0, &origin.1)
-        };
+        // The others that are like it wait with it.
+        let is_alike =
+            |Waiting { wish, .. }: &Waiting| wish.call == Call::Evict { grace: None } && alike(wish) == own;
         let alike: Vec<Turn> = self
             .next
             .iter()
@@ -391,6 +431,11 @@ pub(crate) fn refused_by(pod: &PodRef, origin: &PodOrigin, outcome: &ActionResul
 fn refusing_namespace(key: &Key) -> Option<&str> {
     let (Key::Budget(namespace, _) | Key::Origin(namespace, _)) = key else { return None };
     Some(namespace)
+}
+
+fn alike(wish: &Wish) -> Alike {
+    let alone = (!wish.is_ready).then(|| wish.pod.uid.clone());
+    (wish.pod.namespace.clone(), wish.origin.clone(), wish.labels_hash, alone)
 }
 
 fn who(wish: &Wish) -> Who {

@@ -124,6 +124,8 @@ struct Task {
     faults: BTreeSet<String>,
     readings: Readings,
     in_flight: InFlight,
+    /// Whether its pods press, and its deadline, as the lane of evictions knows them.
+    pressure: (bool, Option<Timestamp>),
     alive: watch::Sender<Alive>,
     status: watch::Sender<JobStatus>,
 }
@@ -155,6 +157,7 @@ impl Task {
         Self {
             readings: Readings::new(shared.observer.calls.clone(), shared.clock.clone(), place),
             in_flight: InFlight::default(),
+            pressure: (false, None),
             job,
             received_at: delivery.at,
             messages: BTreeMap::from([(message, None)]),

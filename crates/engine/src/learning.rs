@@ -7,7 +7,7 @@ use std::time::Duration;
 use offramp_core::{
     AcceptedEnd, Action, ActionResult, Cooldown, Ending, Evictions, Failure, Goal, Group, HookCalls,
     InstanceId, Key, Memory, NodeDoubt, NodeWrite, Observation, Outcome, Pause, Pod, PodAnswer, PodUid,
-    Record, Repeat, Seen, Sightings, TargetHealth, Timestamp, Unwritten,
+    Record, Repeat, Seen, Sightings, Step, TargetHealth, Timestamp, Unwritten,
 };
 
 use crate::evictions::refused_by;
@@ -65,6 +65,9 @@ pub fn learn_of_outcome(
             }
         }
         Action::Detach { .. } | Action::TerminateThroughGroup { .. } => memory.detached |= worked,
+        Action::Register(target) if *outcome == Ok(Outcome::Done) => {
+            memory.draining_since.remove(target);
+        }
         Action::Register(target) if *outcome == Ok(Outcome::Gone) => {
             *memory.unregistrable.entry(target.clone()).or_default() += 1;
         }
@@ -87,9 +90,11 @@ pub(crate) fn learn_of_deleted_node(memory: &mut Memory, DeletedNode { name, lon
 }
 
 /// Takes in what the job is for now. What could not be read does not begin an undo anew.
-pub(crate) fn learn_of_goal(memory: &mut Memory, goal: Goal, seen: &Observation, now: Timestamp) {
+pub(crate) fn learn_of_step(memory: &mut Memory, step: &Step, seen: &Observation, now: Timestamp) {
+    let reads = step.read_by.is_some_and(|at| at <= now);
+    memory.reading_since = reads.then(|| memory.reading_since.unwrap_or(now));
     let is_read = seen.node != Seen::Unknown && seen.membership != Seen::Unknown;
-    match goal {
+    match step.goal {
         Goal::Return => drop(memory.returning_since.get_or_insert(now)),
         Goal::Leave if is_read => memory.returning_since = None,
         Goal::Leave => {}

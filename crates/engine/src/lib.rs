@@ -30,6 +30,7 @@ mod metrics;
 mod observe;
 mod owner;
 mod place;
+mod pod_labels;
 mod ports;
 mod readings;
 mod record;
@@ -64,6 +65,7 @@ pub use lease::LeaseTimes;
 pub use metrics::{Call, CallResult, Metrics};
 pub use owner::node_owner;
 pub use place::region_of;
+pub use pod_labels::labels_hash;
 pub use ports::{
     Cluster, ClusterCall, DeletedNode, Depth, Fault, GroupCall, Groups, Held, Message, MessageId,
     NodeSummary, Queue, READ_AGAIN, Receipt, Sessions, TargetCall, TargetGroupSettings, TargetState, Targets,

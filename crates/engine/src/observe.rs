@@ -80,6 +80,7 @@ impl Observer {
         let context = Context { job, cluster, leaving };
         let mut seen = Observation {
             read_at: readings.read_at(),
+            targets_read_at: readings.targets_read_at(),
             membership: map(readings.membership(job), Membership::clone),
             group: map(group, Group::clone),
             ..watched

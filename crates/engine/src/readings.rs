@@ -29,8 +29,8 @@ pub(crate) struct Readings {
     group_name: Option<GroupName>,
     group: Fact<Arc<Group>>,
     target_groups: BTreeMap<TargetGroupArn, Fact<TargetGroupReading>>,
-    /// When we last registered a target: what was read before shows it missing.
-    registered_at: Timestamp,
+    /// When we last registered a target, or may have changed one: what was read before shows it otherwise.
+    targets_changed_at: Timestamp,
     in_flight: FuturesUnordered<BoxFuture<'static, Arrived>>,
 }
 
@@ -144,7 +144,7 @@ impl Readings {
             group_name: None,
             group: Fact::default(),
             target_groups: BTreeMap::new(),
-            registered_at: Timestamp::default(),
+            targets_changed_at: Timestamp::default(),
             in_flight: FuturesUnordered::new(),
         }
     }
@@ -201,7 +201,7 @@ impl Readings {
     }
 
     fn refresh_target_groups(&mut self, wanted: BTreeSet<TargetGroupArn>, oldest: Timestamp) {
-        let since = self.registered_at;
+        let since = self.targets_changed_at;
         self.target_groups.retain(|arn, _| wanted.contains(arn));
         for arn in wanted {
             if !self.target_groups.entry(arn.clone()).or_default().begins(since, oldest) {
@@ -225,9 +225,9 @@ impl Readings {
         }
     }
 
-    /// A target was registered, or may have been.
-    pub(crate) fn has_registered(&mut self, now: Timestamp) {
-        self.registered_at = now;
+    /// A target was registered, or a call about one was not answered.
+    pub(crate) fn targets_changed(&mut self, now: Timestamp) {
+        self.targets_changed_at = now;
     }
 
     /// Waits for the next fact, and takes it in. Cancel-safe. Never ends while nothing is being read.
@@ -261,8 +261,12 @@ impl Readings {
 
     /// When the oldest of what is known of the instance's state and its targets was asked for.
     pub(crate) fn read_at(&self) -> Option<Timestamp> {
-        let of_groups = self.target_groups.values().filter_map(Fact::read_at);
-        self.membership.read_at().into_iter().chain(of_groups).min()
+        self.membership.read_at().into_iter().chain(self.targets_read_at()).min()
+    }
+
+    /// When the oldest of what is known of its targets was asked for.
+    pub(crate) fn targets_read_at(&self) -> Option<Timestamp> {
+        self.target_groups.values().filter_map(Fact::read_at).min()
     }
 
     /// Its group, or the one that a hook names.
@@ -276,7 +280,7 @@ impl Readings {
 
     /// The target groups that could hold the instance, and what is known of each.
     pub(crate) fn target_groups(&self) -> impl Iterator<Item = (&TargetGroupArn, Seen<&TargetGroupReading>)> {
-        self.target_groups.iter().map(|(arn, fact)| (arn, fact.seen_since(self.registered_at)))
+        self.target_groups.iter().map(|(arn, fact)| (arn, fact.seen_since(self.targets_changed_at)))
     }
 
     /// Why the newest readings failed that did.

@@ -161,7 +161,11 @@ impl InWords for NodeDoubt {
 
 impl InWords for Remainder {
     fn in_words(&self) -> String {
-        format!("{} and {} left", counted(self.pods, "pod"), counted(self.targets, "target"))
+        let left = format!("{} and {} left", counted(self.pods, "pod"), counted(self.targets, "target"));
+        match self.unread_target_groups {
+            0 => left,
+            unread => format!("{left}, {} unread", counted(unread, "target group")),
+        }
     }
 }
 
@@ -315,7 +319,7 @@ mod tests {
     fn reasons_read_like_half_a_sentence() {
         let check = |reason: Reason, expect: &str| assert_eq!(reason.in_words(), expect);
         check(
-            Reason::DeadlineReached(Remainder { pods: 1, targets: 0 }),
+            Reason::DeadlineReached(Remainder { pods: 1, targets: 0, ..Remainder::default() }),
             "the deadline has come, answering with 1 pod and 0 targets left",
         );
         check(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use offramp_core::{NodeName, Pod, PodOrigin, PodRef, PodUid, Timestamp};
+use offramp_engine::labels_hash;
 use serde_json::{Value, json};
 
 /// The kubelet puts it on the API's copy of a static pod.
@@ -25,14 +26,12 @@ pub(crate) struct WatchedPod {
     /// pod is read, because they change on their own.
     pub(crate) pod: Pod,
     pub(crate) labels: BTreeMap<String, String>,
-    /// The Ready condition is True.
-    pub(crate) ready: bool,
 }
 
 impl WatchedPod {
     /// A disruption budget counts on it.
     pub(crate) const fn is_healthy(&self) -> bool {
-        self.ready && self.pod.ends_at.is_none()
+        self.pod.ready && self.pod.ends_at.is_none()
     }
 }
 
@@ -55,6 +54,7 @@ pub(crate) fn read(pod: k8s_openapi::api::core::v1::Pod) -> Option<WatchedPod> {
     let mut conditions = status.conditions.iter().flatten();
     let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let phase = status.phase;
+    let labels = meta.labels.unwrap_or_default();
     let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     Some(WatchedPod {
         node,
@@ -79,9 +79,10 @@ pub(crate) fn read(pod: k8s_openapi::api::core::v1::Pod) -> Option<WatchedPod> {
                 .as_ref()
                 .zip(meta.deletion_grace_period_seconds)
                 .map(|(end, grace)| timestamp(end) - Duration::from_secs(u64::try_from(grace).unwrap_or(0))),
+            ready,
+            labels_hash: labels_hash(&labels),
         },
-        labels: meta.labels.unwrap_or_default(),
-        ready,
+        labels,
     })
 }
 
@@ -166,6 +167,8 @@ mod tests {
             let_finish: false,
             ends_at: None,
             deleted_at: None,
+            ready: false,
+            labels_hash: labels_hash(&BTreeMap::new()),
         }
     }
 

@@ -72,10 +72,12 @@ fn answer(case: &Case<'_>, everything_else: bool) -> Condition {
         let open_since = calls(hook).heard.unwrap_or(notice.at);
         (rests_until(hook, open_since, case.facts), Action::CompleteHook(hook.key.clone()))
     });
-    // While answers hang the hook is kept open (seed 5914).
-    let lost = case.hooks().filter(|(_, hook)| everything_else && calls(hook).lost);
-    let open = when_due(answers.chain(heartbeats(lost, case.facts)).collect(), now, reason);
-    if everything_else { once_read(case.facts, open) } else { open }
+    // While answers hang, or what they follow from is read, the hook is kept open (seed 5914).
+    let has_time = case.deadline.is_none_or(|deadline| deadline.answer > now);
+    let reads = everything_else && has_time && wants_reading(case.facts).is_some();
+    let kept = case.hooks().filter(|(_, hook)| everything_else && (reads || calls(hook).lost));
+    let open = when_due(answers.chain(heartbeats(kept, case.facts)).collect(), now, reason);
+    if reads { once_read(case.facts, open) } else { open }
 }
 
 fn await_interruption(case: &Case<'_>) -> Condition {

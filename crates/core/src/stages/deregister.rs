@@ -42,7 +42,7 @@ pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
     let is_last = !case.demands.quiesce;
     let reason = |until| Reason::Propagating { left: now.until(until) };
     match case.traffic_until() {
-        Some(until) if is_last && until > case.facts.as_of() => read_by(until, reason(until)),
+        Some(until) if is_last && until > case.facts.targets_as_of() => read_by(until, reason(until)),
         Some(until) if until > now => wait(until, reason(until)),
         Some(_) | None => Condition::Holds,
     }
@@ -87,7 +87,7 @@ fn gated(case: &Case<'_>) -> Option<Condition> {
     // when it was taken up, as far as the propagation at the end leaves any.
     let taken_up = first.max(leaving_since) + policy.gate_limit;
     let latest = case.deadline.map_or(taken_up, |deadline| deadline.answer - policy.propagation.network);
-    let until = taken_up.min(latest).max(first + policy.gate_limit);
+    let until = taken_up.min(latest);
     if now < until && unknown > 0 {
         return Some(read_by(case.facts.reread().min(until), Reason::TargetsUnknown));
     }

@@ -24,7 +24,10 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     let Some(groups) = seen.target_groups.known().filter(|_| case.facts.unread_target_groups() == 0) else {
         return read_by(case.facts.reread(), reason);
     };
-    let registered = case.registered();
+    // Of what we took out, a reading may be older than our call.
+    let leaving = &job.memory.draining_since;
+    let registered: BTreeSet<TargetKey> =
+        case.registered().into_iter().filter(|key| !leaving.contains_key(key)).collect();
     // A group that was deleted meanwhile takes no targets.
     let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
     // Whoever may write the node may have named another instance.

@@ -437,8 +437,11 @@ fn the_deadline_answers_with_what_is_left() {
     assert!(!words(&step_at(&job, &seen, 3_584)).iter().any(|action| action.starts_with("complete")));
     let step = step_at(&job, &seen, 3_585);
     assert_eq!(words(&step), ["complete hook offramp: CONTINUE"]);
-    assert_eq!(step.reason, Reason::DeadlineReached(Remainder { pods: 1, targets: 0 }));
-    assert_eq!(step.remainder, Some(Remainder { pods: 1, targets: 0 }));
+    assert_eq!(
+        step.reason,
+        Reason::DeadlineReached(Remainder { pods: 1, targets: 0, ..Remainder::default() })
+    );
+    assert_eq!(step.remainder, Some(Remainder { pods: 1, targets: 0, ..Remainder::default() }));
     assert_eq!(step_at(&job, &seen, 3_584).remainder, None);
 }
 
@@ -447,7 +450,10 @@ fn the_deadline_answers_with_what_is_left() {
 fn what_is_left_of_a_spot_instance_is_what_was_there_before_its_end() {
     let job = job([spot()]);
     let seen = ready_to_drain(vec![pod("web")]);
-    assert_eq!(step_at(&job, &seen, 119).remainder, Some(Remainder { pods: 1, targets: 0 }));
+    assert_eq!(
+        step_at(&job, &seen, 119).remainder,
+        Some(Remainder { pods: 1, targets: 0, ..Remainder::default() })
+    );
     assert_eq!(step_at(&job, &ready_to_drain(vec![]), 119).remainder, Some(Remainder::default()));
     assert_eq!(step_at(&job, &ready_to_drain(vec![]), 120).remainder, None);
 }

@@ -169,6 +169,8 @@ pub(crate) fn pod(name: &str) -> Pod {
         let_finish: false,
         ends_at: None,
         deleted_at: None,
+        ready: true,
+        labels_hash: 0,
     }
 }
 
@@ -232,6 +234,7 @@ pub(crate) fn untouched() -> Observation {
         pods: Seen::Known(vec![pod("web-1"), pod("web-2")]),
         proven: Timestamp::default(),
         read_at: Some(JUST_NOW),
+        targets_read_at: Some(JUST_NOW),
         membership: member(LifecycleState::TerminatingWait),
         group: Seen::Known(group(&["offramp"])),
         target_groups: Seen::Known(vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])]),

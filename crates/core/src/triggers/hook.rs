@@ -43,14 +43,13 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
     let patient = is_patient(notice, facts);
     let fresh = now <= notice.at + FRESH;
     let over = |ended| without_us(ended, notice, hook, facts);
+    let stays = Entitlement::Undo(UndoReason::InService);
     match after_our_calls(notice, hook, facts) {
         // The instance comes back, whoever answered.
         Some(Entitlement::Ended(_)) if hook.passage == Passage::RootVolume => {
             return while_it_reboots(seen, patient);
         }
-        Some(Entitlement::Confirms) if !fresh && seen.is_in_service() => {
-            return Entitlement::Undo(UndoReason::InService);
-        }
+        Some(Entitlement::Confirms) if !fresh && seen.is_in_service() => return stays,
         Some(entitlement) => return entitlement,
         None => {}
     }
@@ -68,7 +67,8 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         Seen::Known(member) if fresh && member.state == LifecycleState::Warmed => undecided,
         Seen::Known(_) if is_past(hook.passage, false, seen) => over(Ended::Answered),
         Seen::Known(member) if member.state == wait_state => Entitlement::Acts,
-        Seen::Known(_) if !fresh && seen.is_in_service() => Entitlement::Undo(UndoReason::InService),
+        // By a reading that is younger than that itself (autoscaler#10149).
+        Seen::Known(_) if seen.is_in_service() && facts.as_of() > notice.at + FRESH => stays,
         Seen::Known(_) => undecided,
         // What is described may lag behind the launch, too.
         Seen::Gone if !fresh && machine::has_ended(facts) => over(Ended::InstanceEnded),
@@ -79,10 +79,19 @@ fn by_the_group(notice: &Notice, facts: Facts<'_>) -> Entitlement {
         // It was confirmed: a read that fails later does not take that back.
         Seen::Unknown if confirmed && now < notice.at + HOOK_AT_MOST => Entitlement::Acts,
         Seen::Unknown if fresh => Entitlement::Isolates,
+        // AWS takes a heartbeat for what is open, which Auto Scaling says, too. While the group cannot be read, the deadline alone
+        // goes on, and the removal needs its time before that (aws-node-termination-handler#616).
+        Seen::Unknown if is_kept_open(notice, hook, facts) => Entitlement::Acts,
         // AWS ends every hook by its global timeout, 48 h at most: so does the wait for an answer.
         Seen::Unknown if now < notice.at + HOOK_AT_MOST => Entitlement::Waits,
         Seen::Unknown => Entitlement::Ended(Ended::LeftIsolated),
     }
+}
+
+/// Half of the time is over in which AWS took heartbeats and said nothing else.
+fn is_kept_open(notice: &Notice, hook: &Hook, Facts { job, policy, now, .. }: Facts<'_>) -> bool {
+    let is_open = job.memory.hook(&hook.key).heard.is_some() && now < notice.at + HOOK_AT_MOST;
+    is_open && now >= notice.at + policy.hook_limit / 2
 }
 
 fn while_it_reboots(seen: &Observation, patient: bool) -> Entitlement {

@@ -111,13 +111,13 @@ async fn writes_are_never_shared_with_an_earlier_answer() {
 
 /// A lane of reads, one key each, whose calls take so long and end like this.
 fn reads(
-    buckets: Option<Buckets>,
+    rate: Option<Rate>,
     takes: Duration,
     answer: impl Fn(usize) -> Result<usize, Fault> + Send + Sync + 'static,
 ) -> Counted {
     let (keys, calls) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = Tasks::default();
-    let terms = Terms { buckets, ..Terms::of_reads("numbers", Duration::from_millis(1)) };
+    let terms = Terms { rate, ..Terms::of_reads("numbers", Duration::from_millis(1)) };
     let (counted, answer) = (Arc::clone(&calls), Arc::new(answer));
     let clock = Clock::starting_at(START);
     let lane = Batch::start(
@@ -176,8 +176,7 @@ async fn no_more_are_in_flight_than_a_service_is_given_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bucket_is_never_overdrawn() {
-    let buckets = Buckets::new(Rate { burst: 10, per_second: 2 });
-    let counted = reads(Some(buckets), Duration::ZERO, Ok);
+    let counted = reads(Some(Rate { burst: 10, per_second: 2 }), Duration::ZERO, Ok);
     let all: Vec<u32> = (0..14).collect();
     let began = tokio::time::Instant::now();
     let place = AccountRegion::default();

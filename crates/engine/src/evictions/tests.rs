@@ -109,6 +109,8 @@ fn wish(app: &str, name: &str, urgency: Urgency) -> Wish {
         call: Call::Evict { grace: None },
         urgency,
         deadline: None,
+        labels_hash: 0,
+        is_ready: true,
     }
 }
 

@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn what_was_left_at_the_deadline_is_no_mere_end() {
         let check = |reason: Reason, remainder: Option<(usize, usize)>, outcome, words: &str| {
-            let remainder = remainder.map(|(pods, targets)| Remainder { pods, targets });
+            let remainder =
+                remainder.map(|(pods, targets)| Remainder { pods, targets, ..Remainder::default() });
             assert_eq!(ended(&reason, remainder), (outcome, words.to_owned()), "{reason:?}");
         };
         let (answered, refused) = (Reason::Over(Ended::Answered), Reason::Over(Ended::WithoutOurAnswer));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use offramp_core::{Action, Goal, Observation, Outcome, Reason, Step, Timestamp, demands, step};
+use offramp_core::{Action, Failure, Goal, Observation, Outcome, Reason, Step, Timestamp, step};
 
 use super::in_flight::{Finished, Grounds};
 use super::{CALLS, Task};
@@ -42,7 +42,7 @@ impl Task {
             self.withdraw(&[]);
             return if self.in_flight.is_empty() { Err(step.reason) } else { Ok(now + CALLS) };
         }
-        self.begin(seen, &mut step);
+        self.begin(seen, &mut step, now);
         self.readings.refresh(&self.job, &questions, step.read_by, now);
         // What is being read by then wakes the job when it is there.
         let read_by = step.read_by.filter(|at| *at > now);
@@ -60,7 +60,7 @@ impl Task {
         learning::learn_of_observation(&mut self.job.memory, &self.job.instance, seen, now);
         self.ask_for_proof(unshown);
         let step = step(&self.job, seen, &self.shared.policy, now);
-        learning::learn_of_goal(&mut self.job.memory, step.goal, seen, now);
+        learning::learn_of_step(&mut self.job.memory, &step, seen, now);
         // Nothing has to be confirmed: who may leave is not counted on.
         let leaves = step.goal == Goal::Leave && step.stage.is_some();
         self.departure.tell(leaves.then(|| self.job.since()));
@@ -76,13 +76,17 @@ impl Task {
     }
 
     /// Begins what is not in flight already; the actions are taken out of the step.
-    fn begin(&mut self, seen: Observation, step: &mut Step) {
+    fn begin(&mut self, seen: Observation, step: &mut Step, now: Timestamp) {
         let isolates = step.goal == Goal::Leave && is_isolated(&seen) == Some(false);
-        let grounds = Arc::new(Grounds { seen, remainder: step.remainder, isolates });
+        let grounds = Arc::new(Grounds { seen, remainder: step.remainder, isolates, at: now });
         let actions = std::mem::take(&mut step.actions);
         self.withdraw(&actions);
         let (shared, evictions) = (&self.shared, self.evictions().cloned());
-        let presses = self.job.notices.iter().any(|notice| demands(&notice.kind).presses());
+        let pressure = (step.presses, step.deadline);
+        if let Some(evictions) = evictions.as_ref().filter(|_| self.pressure != pressure) {
+            evictions.hurry(self.job.instance.clone(), step.presses, step.deadline);
+        }
+        self.pressure = pressure;
         for action in actions {
             if !self.in_flight.allows(&action) {
                 continue;
@@ -91,8 +95,9 @@ impl Task {
                 place: Act::place(&action, &self.job, &shared.account_region),
                 balancer: Act::balancer(&action, &grounds.seen),
                 instance: self.job.instance.clone(),
-                presses,
+                presses: step.presses,
                 deadline: step.deadline,
+                pod_seen: Act::pod_seen(&action, &grounds.seen),
                 action: action.clone(),
                 cluster: self.cluster.clone(),
                 evictions: evictions.clone(),
@@ -105,9 +110,7 @@ impl Task {
 
     /// Evictions that wait for their turn, and are not wanted any more.
     pub(super) fn withdraw(&self, wanted: &[Action]) {
-        if let Some(evictions) = self.evictions() {
-            self.in_flight.withdraw(evictions, &self.job.instance, wanted);
-        }
+        self.in_flight.withdraw(&self.job.instance, wanted);
     }
 
     fn evictions(&self) -> Option<&Evictions> {
@@ -118,14 +121,23 @@ impl Task {
     pub(super) fn learn(&mut self, Finished { action, result, grounds }: Finished) {
         let now = self.shared.clock.now();
         let Some(result) = result else { return };
-        learning::learn_of_outcome(&mut self.job.memory, &action, &result, &grounds.seen, now);
+        let of_node = action.guard().is_some() || matches!(action, Action::ListPods { .. });
+        let nodes = grounds.seen.node.known().zip(self.job.memory.sightings.node.as_ref());
+        // What comes late of a node that the instance had before says nothing of the one that it has.
+        if of_node && nodes.is_some_and(|(node, newest)| node.name != *newest) {
+            return;
+        }
+        // A list shows what was there when it was asked for.
+        let at = if matches!(action, Action::ListPods { .. }) { grounds.at } else { now };
+        learning::learn_of_outcome(&mut self.job.memory, &action, &result, &grounds.seen, at);
         self.tell_veto(&action, &result);
         self.announce(Announcement::of_action(&action, &result));
         match action {
             Action::Isolate { .. } if result == Ok(Outcome::Done) && grounds.isolates => {
                 self.tell_isolated(now)
             }
-            Action::Register(_) => self.readings.has_registered(now),
+            Action::Register(_) => self.readings.targets_changed(now),
+            Action::Deregister(_) if result == Err(Failure::Retry) => self.readings.targets_changed(now),
             // What is left when the hook is answered is what counts; nothing, where the deadline was moved out meanwhile.
             Action::CompleteHook(_) if result == Ok(Outcome::Done) => self.remainder = grounds.remainder,
             _ => {}

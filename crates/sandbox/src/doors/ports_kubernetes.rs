@@ -10,7 +10,7 @@ use offramp_core::{
 };
 use offramp_engine::{
     Announcement, Cluster, ClusterCall, DeletedNode, Fault, InWords, READ_AGAIN, RECORD_ANNOTATION,
-    node_owner, read_record, write_record,
+    labels_hash, node_owner, read_record, write_record,
 };
 use tokio::sync::watch;
 
@@ -418,6 +418,8 @@ fn pod(cluster: &cluster::Cluster, stored: &cluster::Pod) -> Pod {
             .deletion
             .zip(stored.deletion_grace)
             .map(|(end, grace)| (end - grace).whole_second()),
+        ready: stored.ready,
+        labels_hash: labels_hash(&stored.labels),
     }
 }
 

@@ -90,8 +90,8 @@ fn a_read_that_fails_does_not_begin_an_undo_anew() {
     for (seen, after) in [(&back, 100), (&unread, 3_600), (&back, 3_610)] {
         let now = AT + seconds(after);
         learning::learn_of_observation(&mut job.memory, &own(), seen, now);
-        let goal = step_at(&job, seen, after).goal;
-        learning::learn_of_goal(&mut job.memory, goal, seen, now);
+        let step = step_at(&job, seen, after);
+        learning::learn_of_step(&mut job.memory, &step, seen, now);
     }
     assert_eq!(job.memory.returning_since, Some(AT + seconds(100)));
 }

@@ -539,9 +539,13 @@ fn the_deadline_forces_no_pod_that_came_back() {
     let node = Seen::Known(isolated(&["spot"], true, &[]));
     let seen = |pods| Observation { node: node.clone(), ..ready(pods) };
     learn(&mut job, &evict(&first), &Ok(Outcome::Done), &seen(vec![first.clone()]), 10);
-    let deletes = |step: Step| step.actions.iter().any(|action| matches!(action, Action::Delete { .. }));
-    assert!(!deletes(step_at(&job, &seen(vec![back]), 110)));
-    assert!(deletes(step_at(&job, &seen(vec![pod("web")]), 75)), "another pod is");
+    let forces = |step: Step| {
+        let is_forced =
+            |action: &Action| matches!(action, Action::Delete { .. } | Action::Evict { grace: Some(_), .. });
+        step.actions.iter().any(is_forced)
+    };
+    assert!(!forces(step_at(&job, &seen(vec![back]), 110)));
+    assert!(forces(step_at(&job, &seen(vec![pod("web")]), 75)), "another pod is");
 }
 
 #[test]
