@@ -32,6 +32,10 @@ SPOT = CORE + "triggers/spot.rs"
 ROUTING = ENGINE + "routing.rs"
 ROUTE = ENGINE + "job/route.rs"
 EVICTIONS = ENGINE + "evictions.rs"
+BATCH = ENGINE + "batch.rs"
+TICK = ENGINE + "job/tick.rs"
+IN_FLIGHT = ENGINE + "job/in_flight.rs"
+COMPLETE = CORE + "stages/complete.rs"
 STAGES = CORE + "stages.rs"
 DRAIN = CORE + "stages/drain.rs"
 DEREGISTER = CORE + "stages/deregister.rs"
@@ -181,7 +185,8 @@ TABLE = (
         ".is_some_and(|at| at <= now)",
         ".is_some_and(|_| false)",
     ),
-    mutation("pod: overdue without the minute", PODS, "unwrap_or(pod.grace) + OVERDUE)", "unwrap_or(pod.grace))"),
+    mutation("pod: overdue without the minute", PODS, "end.min(by_us)) + OVERDUE)", "end.min(by_us)))"),
+    mutation("pod: overdue by the server though its grace was cut", PODS, "granted == Some(pod.grace)", "true"),
     mutation("pod: one from before came back", PODS, "pod.created >= self.at.whole_second()", "true"),
     # 014: the node cannot be written.
     mutation("unwritable: after the first refusal", CASE, "last >= first + refused", "last >= first"),
@@ -216,7 +221,7 @@ TABLE = (
     mutation(
         "target group gone: after one reading",
         FACTS,
-        "|group| self.as_of() < since(group) + TWO_READINGS",
+        "|group| self.targets_as_of() < since(group) + TWO_READINGS",
         "|_| false",
     ),
     mutation(
@@ -268,7 +273,12 @@ TABLE = (
         "EVICTION * 2_u32.pow(times.min(0))",
     ),
     mutation("brake: every pod asks its budget", EVICTIONS, "refusal.window = 1;", "refusal.window = 1_000;"),
-    mutation("brake: always the same pod asks", EVICTIONS, "get(&wish.pod.uid).copied()", "first_key_value().and(None)"),
+    mutation(
+        "brake: always the same pod asks",
+        EVICTIONS,
+        "get(&wish.pod.uid).copied()",
+        "first_key_value().and(None)",
+    ),
     mutation(
         "brake: pods like one that is refused ask for themselves",
         EVICTIONS,
@@ -288,8 +298,78 @@ TABLE = (
         "answer.asked_at <= facts.seen.proven",
         "true",
     ),
+    # 019: what reviews and reports found.
+    mutation("reads: without a rest after failures", BATCH, "is_read && answers.iter().all(Result::is_err)", "false"),
+    mutation("reads: an answer from before the event", BATCH, "*since <= asked_at", "true"),
+    mutation(
+        "reads: as many at once as there are",
+        BATCH,
+        "pace.in_flight >= IN_FLIGHT {\n            return",
+        "false {\n            return",
+    ),
+    mutation("evictions: the window without an end", EVICTIONS, "(refusal.window * 2).min(MOST)", "refusal.window * 2"),
+    mutation("evictions: labels do not count", EVICTIONS, "wish.labels_hash, alone)", "0, alone)"),
+    mutation("evictions: readiness does not count", EVICTIONS, "(!wish.is_ready).then", "false.then"),
+    mutation("evictions: a notice that joins moves nothing", TICK, "self.pressure != pressure", "false"),
+    mutation(
+        "pod: told before its budget is asked",
+        EVICTION,
+        "Rung::Force(grace) if !is_refused",
+        "Rung::Force(grace) if false",
+    ),
+    mutation(
+        "pod: no budget is asked ahead",
+        EVICTION,
+        "is_next |= ahead.is_some_and(|ahead| ahead <= facts.now);",
+        "",
+    ),
+    mutation(
+        "undo: by a reading from before our call",
+        UNDO,
+        "filter(|key| !leaving.contains_key(key))",
+        "filter(|_| true)",
+    ),
+    mutation(
+        "undo: while a deregistration is under way",
+        IN_FLIGHT,
+        "|| releases && self.begun.keys().any(of_target)",
+        "",
+    ),
+    mutation(
+        "answer: waits for readings past its deadline",
+        COMPLETE,
+        "|deadline| deadline.answer > now);\n    let reads",
+        "|_| true);\n    let reads",
+    ),
+    mutation(
+        "answer: a reading that is always newer",
+        STAGES,
+        "facts.job.memory.reading_since.unwrap_or(facts.now)",
+        "facts.now",
+    ),
+    mutation("hook: kept open and never served", HOOK, "is_open && now >= notice.at + policy.hook_limit / 2", "false"),
+    mutation("hook: in service by an old reading", HOOK, "facts.as_of() > notice.at + FRESH =>", "!fresh =>"),
+    mutation("left: what was not read", CASE, "self.facts.unread_target_groups().max(usize::from(nothing_read))", "0"),
+    mutation("left: what we took out", CASE, "filter(stays).count()", "count()"),
+    mutation(
+        "gate: past the deadline",
+        DEREGISTER,
+        "taken_up.min(latest);",
+        "taken_up.min(latest).max(first + policy.gate_limit);",
+    ),
+    mutation(
+        "told: isolated when it is answered",
+        TICK,
+        "self.in_flight.isolates() && is_isolated",
+        "false && is_isolated",
+    ),
     mutation("evictions: before the cordons", EVICTIONS, "held_until.is_some() || ", ""),
-    mutation("answer: on old readings", STAGES, "(facts.as_of() < oldest).then_some", "(false && facts.as_of() < oldest).then_some"),
+    mutation(
+        "answer: on old readings",
+        STAGES,
+        "(facts.as_of() < oldest).then_some",
+        "(false && facts.as_of() < oldest).then_some",
+    ),
     mutation("brake: refused deletions, without a pause", RETRY, "doubled(DELETION)", "Duration::ZERO"),
     mutation(
         "brake: lists of pods, without a pause",
