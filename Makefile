@@ -59,7 +59,7 @@ make test-long   what is slow and rarely breaks:
     mutants      cargo mutants on triggers, goals and walk
 make demo        a fleet, a scale-in and a spot storm in this terminal
 make bench       the storm and the decision, measured (release build)
-make bench-cluster  beside a bare client on a real control plane: over an hour. STORIES="spot lone" for some
+make bench-cluster  beside a bare client on a real control plane, over an hour; STORIES="spot lone" for some
 endef
 
 help:
