@@ -606,6 +606,24 @@ fn a_grace_that_is_cut_begins_anew() {
     assert_eq!(look(ending(105, 0), 465), Some(NotWaitedFor::Overdue));
 }
 
+/// kubernetes-sigs/cluster-api#10706: the grace of a pod was over long before anybody looked. One that was cut may have been cut a
+/// moment ago: the API server counts it from the first deletion.
+#[test]
+fn what_ended_long_ago_is_overdue_at_once_unless_its_grace_was_cut() {
+    let seen_after = |granted: u64, after: u64| {
+        let (asked, grace) = (AT, seconds(900));
+        let ending =
+            Pod { ends_at: Some(asked + seconds(granted)), deleted_at: Some(asked), grace, ..pod("web") };
+        let mut job = job([hook()]);
+        let (seen, now) = (ready_to_drain(vec![ending.clone()]), AT + seconds(after));
+        learning::learn_of_observation(&mut job.memory, &own(), &seen, now);
+        not_waited_for(&job, &ending, &policy(), now)
+    };
+    assert_eq!(seen_after(900, 900 + 659), None);
+    assert_eq!(seen_after(900, 900 + 660), Some(NotWaitedFor::Overdue));
+    assert_eq!(seen_after(103, 900 + 660), None);
+}
+
 /// NVIDIA/gpu-operator#536: a controller takes every cordon off.
 #[test]
 fn a_node_whose_cordon_never_lasts_is_drained_without_it() {
