@@ -9,12 +9,11 @@
 // Each measurement uses a part of it.
 #[allow(dead_code)]
 mod machine;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{self, Child, Command};
+use std::fs;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,10 +25,10 @@ use offramp_sandbox::doors::kubernetes::{kubeconfig, kubernetes_router};
 use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::instances::InstanceState;
 use offramp_sandbox::{Delays, Fleet, Sandbox, World};
-use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use worker::Worker;
 
 const CLUSTER: &str = "blue";
 const SPOT: &str = "spot";
@@ -146,8 +145,8 @@ fn single_notices() {
 /// A world with its doors open, and a worker that is ready.
 struct Scene {
     sandbox: Sandbox,
-    worker: Child,
-    folder: TempDir,
+    worker: Worker,
+    _folder: TempDir,
     _doors: Runtime,
 }
 
@@ -157,7 +156,6 @@ impl Scene {
         let mut world = plan(Fleet::new(clock.now(), Delays::aws(), 1).cluster(CLUSTER)).build();
         // Measured is from the moment when the messages are in the queue.
         world.delays.event = Duration::ZERO;
-        let target_groups: Vec<String> = world.balancers.all().map(|group| group.arn.to_string()).collect();
         let sandbox = Sandbox::new(world, clock);
 
         let doors = Runtime::new().unwrap();
@@ -168,31 +166,12 @@ impl Scene {
         let server = serve(&doors, kubernetes_router(sandbox.clone(), cluster.clone()));
 
         let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str| folder.path().join(name);
-        fs::write(file("kubeconfig"), kubeconfig(&[(cluster, server)])).unwrap();
-        let config = json!({
-            "queue": { "url": format!("{aws}/111122223333/offramp") },
-            "aws": { "endpoint_url": aws, "region": "eu-west-1" },
-            "clusters": [{ "name": CLUSTER, "kubeconfig": file("kubeconfig") }],
-            "target_groups": target_groups,
-            "admin": { "listen": "127.0.0.1:0" },
-            "log": { "format": "json" },
-        });
-        // JSON is YAML.
-        fs::write(file("offramp.yaml"), config.to_string()).unwrap();
-        let worker = Command::new(env!("CARGO_BIN_EXE_offramp"))
-            .args(["run", "--config"])
-            .arg(file("offramp.yaml"))
-            .env_clear()
-            .env("HOME", folder.path())
-            .env("AWS_ACCESS_KEY_ID", "sandbox")
-            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
-            .stderr(File::create(file("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let scene = Self { sandbox, worker, folder, _doors: doors };
-        let admin = scene.wait("the worker's admin address", || scene.admin_address());
-        scene.wait("the worker is ready", || is_ready(admin).then_some(()));
+        let file = folder.path().join("kubeconfig");
+        fs::write(&file, kubeconfig(&[(cluster, server)])).unwrap();
+        let start = |world: &World| Worker::start(folder.path(), "worker", &aws, (CLUSTER, &file), world);
+        let worker = sandbox.peek(start);
+        let scene = Self { sandbox, worker, _folder: folder, _doors: doors };
+        scene.wait("the worker is ready", || scene.worker.is_ready().then_some(()));
         scene
     }
 
@@ -208,7 +187,7 @@ impl Scene {
                 return found;
             }
             if began.elapsed() > LONGEST {
-                let log = self.log();
+                let log = self.worker.log();
                 let end: Vec<&str> = log.lines().rev().take(20).collect();
                 panic!("not within {} s: {what}; the end of the log:\n{}", LONGEST.as_secs(), end.join("\n"));
             }
@@ -242,29 +221,12 @@ impl Scene {
     }
 
     fn usage(&self) -> Usage {
-        let worker = self.worker.id();
+        let worker = self.worker.pid();
         Usage {
             worker_seconds: machine::cpu_seconds(worker).unwrap_or(f64::NAN),
             worker_peak_mib: machine::peak_mib(worker).unwrap_or(f64::NAN),
             own_seconds: machine::cpu_seconds(process::id()).unwrap_or(f64::NAN),
         }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap()
-    }
-
-    fn admin_address(&self) -> Option<SocketAddr> {
-        let log = self.log();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter_map(|line| line["address"].as_str()?.parse().ok()).next()
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        self.worker.kill().ok();
-        self.worker.wait().ok();
     }
 }
 
@@ -281,14 +243,6 @@ fn serve(runtime: &Runtime, router: Router) -> String {
     let address = listener.local_addr().unwrap();
     runtime.spawn(async move { axum::serve(listener, router).await });
     format!("http://{address}")
-}
-
-fn is_ready(admin: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(admin) else { return false };
-    write!(stream, "GET /ready HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.starts_with("HTTP/1.1 200")
 }
 
 /// How long each node's cordon took, by the world's own clock.

@@ -1,8 +1,6 @@
 //! The AWS of a measurement, which is the sandbox, and the workers that serve it.
 
-use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,13 +12,12 @@ use offramp_core::{GroupName, InstanceId, SpotAction};
 use offramp_engine::Clock;
 use offramp_sandbox::doors::aws_router;
 use offramp_sandbox::fleet::{App, Entrance, Pool};
-use offramp_sandbox::{Delays, Fleet, Sandbox};
-use serde_json::{Value, json};
+use offramp_sandbox::{Delays, Fleet, Sandbox, World};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::cluster::{Machine, until_async};
+use super::worker::Worker;
 
 /// What leaves has a notice of this kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,10 +44,6 @@ pub(crate) struct Aws {
     /// Milliseconds that Auto Scaling and ELB take for each answer.
     answers_in: Arc<AtomicU64>,
     folder: TempDir,
-}
-
-pub(crate) struct Worker {
-    child: Child,
 }
 
 impl Aws {
@@ -149,59 +142,10 @@ impl Aws {
 
     /// Starts the binary, and waits until it is ready.
     pub(crate) async fn worker(&self, name: &str, kubeconfig: &Path) -> Worker {
-        let target_groups: Vec<String> =
-            self.sandbox.peek(|world| world.balancers.all().map(|group| group.arn.to_string()).collect());
-        let config = json!({
-            "queue": { "url": format!("{}/111122223333/offramp", self.url) },
-            "aws": { "endpoint_url": self.url, "region": "eu-west-1" },
-            "clusters": [{ "name": "blue", "kubeconfig": kubeconfig }],
-            "target_groups": target_groups,
-            "admin": { "listen": "127.0.0.1:0" },
-            "log": { "format": "json" },
-        });
-        let file = |end: &str| self.folder.path().join(format!("{name}.{end}"));
-        // JSON is YAML.
-        fs::write(file("yaml"), config.to_string()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_offramp"))
-            .args(["run", "--config"])
-            .arg(file("yaml"))
-            .env_clear()
-            .env("HOME", self.folder.path())
-            .env("AWS_ACCESS_KEY_ID", "sandbox")
-            .env("AWS_SECRET_ACCESS_KEY", "sandbox")
-            .stderr(File::create(file("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let worker = Worker { child };
-        let log = file("log");
-        until_async("the worker is ready", || is_ready(&log)).await;
+        let start =
+            |world: &World| Worker::start(self.folder.path(), name, &self.url, ("blue", kubeconfig), world);
+        let worker = self.sandbox.peek(start);
+        until_async("the worker is ready", || async { worker.is_ready() }).await;
         worker
-    }
-}
-
-async fn is_ready(log: &Path) -> bool {
-    let text = fs::read_to_string(log).unwrap();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let Some(admin) = lines.filter_map(|line| Some(line["address"].as_str()?.to_owned())).next() else {
-        return false;
-    };
-    let Ok(mut stream) = TcpStream::connect(&admin).await else { return false };
-    let request = format!("GET /ready HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.starts_with("HTTP/1.1 200")
-}
-
-impl Worker {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }

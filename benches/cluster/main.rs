@@ -15,6 +15,8 @@ mod late_watches;
 mod machine;
 mod seen;
 mod stories;
+#[path = "../worker.rs"]
+mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;

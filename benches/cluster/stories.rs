@@ -12,9 +12,10 @@ use kube::api::{Api, EvictParams, Patch, PatchParams, PostParams};
 use offramp_core::InstanceId;
 use serde_json::json;
 
-use super::aws::{Aws, Fleets, Notice, Worker};
+use super::aws::{Aws, Fleets, Notice};
 use super::cluster::{Asked, Cluster, Machine, counted, each, of, until_async};
 use super::seen::Watches;
+use super::worker::Worker;
 use super::{late_watches, machine};
 
 /// By name; the unit is in it.

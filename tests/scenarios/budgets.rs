@@ -9,7 +9,7 @@ use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::cluster::{Budget, Ending, Pod, WorkloadKind};
 use offramp_sandbox::{Delays, Fleet, World};
 
-use super::more_reports::scale_in_all;
+use super::more_reports::{pods_on, scale_in_all};
 use super::reports::{answers, told};
 use super::script::{START, Scene, seconds};
 
@@ -21,15 +21,6 @@ fn slow_starts() -> Delays {
 fn scene_of(delays: Delays, pool: Pool, apps: impl IntoIterator<Item = App>) -> Scene {
     let fleet = Fleet::new(START, delays, 1).cluster("blue").pool(pool);
     Scene::new(apps.into_iter().fold(fleet, Fleet::app))
-}
-
-fn pods_on(scene: &Scene, instance: &InstanceId, app: &str) -> Vec<PodRef> {
-    scene.sandbox.peek(|world| {
-        let blue = &world.clusters[&"blue".into()];
-        let node = &blue.node_of(instance).unwrap().name;
-        let pods = blue.pods_of_node(node).filter(|pod| pod.labels["app"] == app);
-        pods.map(|pod| pod.pod.clone()).collect()
-    })
 }
 
 /// The only one of each instance.

@@ -53,17 +53,23 @@ async fn a_hook_outlives_a_restart_while_auto_scaling_is_throttled() {
     assert!(outcomes(&scene, "left"), "{}", scene.transcript());
 }
 
-/// What was read of the group is old when the rest is done, and nothing newer is to be had: every call takes a minute. The answer
-/// waits for one that fails, and for no second one (seed 21169).
-#[tokio::test(start_paused = true)]
-async fn an_answer_waits_once_for_reads_that_hang() {
-    let pool = Pool { hooks: vec![Hook::terminating("offramp")], ..Pool::new("workers", 3) };
+/// A node leaves by this hook, and its first pod has just been evicted.
+pub(super) async fn first_eviction(hook: Hook) -> Scene {
+    let pool = Pool { hooks: vec![hook], ..Pool::new("workers", 3) };
     let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(App::new("web", 3));
     let mut scene = Scene::new(fleet);
     scene.start_worker();
     let instance = scene.instances("workers").remove(0);
     scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
     scene.until("the first eviction", seconds(10), |world| told(world, "is evicted").is_some()).await;
+    scene
+}
+
+/// What was read of the group is old when the rest is done, and nothing newer is to be had: every call takes a minute. The answer
+/// waits for one that fails, and for no second one (seed 21169).
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_once_for_reads_that_hang() {
+    let mut scene = first_eviction(Hook::terminating("offramp")).await;
     let hangs = Some(Injected::Delay(seconds(60)));
     scene.sandbox.with(|world| world.faults.always("autoscaling.DescribeAutoScalingInstances", hangs));
     let answered = |world: &World| told(world, "is answered with CONTINUE").is_some();

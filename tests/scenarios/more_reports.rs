@@ -255,7 +255,7 @@ fn taken_out(scene: &Scene, members: &[InstanceId]) -> usize {
 }
 
 /// The pods of a workload on the node of an instance, in the order in which the API server lists them.
-fn pods_on(scene: &Scene, instance: &InstanceId, app: &str) -> Vec<PodRef> {
+pub(super) fn pods_on(scene: &Scene, instance: &InstanceId, app: &str) -> Vec<PodRef> {
     scene.sandbox.peek(|world| {
         let blue = &world.clusters[&"blue".into()];
         let node = &blue.node_of(instance).unwrap().name;

@@ -25,16 +25,21 @@ fn node_of(scene: &Scene, instance: &InstanceId) -> String {
     })
 }
 
+/// The Events of a node that leaves by its hook, to the end.
+async fn told_of_a_scale_in(scene: &mut Scene) -> Vec<(String, String, String)> {
+    scene.sandbox.with(|world| world.scale_in(&GroupName::new("workers"), 1)).unwrap();
+    let instance = scene.sandbox.peek(leaving).unwrap();
+    let node = node_of(scene, &instance);
+    scene.pass(seconds(5)).await;
+    scene.until_done(seconds(900)).await;
+    events(scene, &node)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_scale_in_leaves_its_stages_on_the_node() {
     let mut scene = Scene::new(web());
     scene.start_worker();
-    scene.sandbox.with(|world| world.scale_in(&GroupName::new("workers"), 1)).unwrap();
-    let instance = scene.sandbox.peek(leaving).unwrap();
-    let node = node_of(&scene, &instance);
-    scene.pass(seconds(5)).await;
-    scene.until_done(seconds(900)).await;
-    let told = events(&scene, &node);
+    let told = told_of_a_scale_in(&mut scene).await;
     let reasons: Vec<&str> = told.iter().map(|(_, reason, _)| reason.as_str()).collect();
     assert_eq!(
         reasons,
@@ -55,12 +60,7 @@ async fn a_cordon_whose_answer_is_late_is_told_when_it_shows() {
     scene.start_worker();
     let late = Injected::LateAnswer(seconds(2));
     scene.sandbox.with(|world| world.faults.inject("kubernetes.PATCH node", 1, late));
-    scene.sandbox.with(|world| world.scale_in(&GroupName::new("workers"), 1)).unwrap();
-    let instance = scene.sandbox.peek(leaving).unwrap();
-    let node = node_of(&scene, &instance);
-    scene.pass(seconds(5)).await;
-    scene.until_done(seconds(900)).await;
-    let told = events(&scene, &node);
+    let told = told_of_a_scale_in(&mut scene).await;
     let reasons: Vec<&str> = told.iter().map(|(_, reason, _)| reason.as_str()).collect();
     assert_eq!(reasons[..3], ["Isolated", "Deregistering", "Draining"], "{told:#?}");
 }

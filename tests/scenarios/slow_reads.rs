@@ -9,6 +9,7 @@ use offramp_sandbox::fleet::{App, Entrance, Pool};
 use offramp_sandbox::world::groups::Hook;
 use offramp_sandbox::{Delays, Fleet, World};
 
+use super::independence::first_eviction;
 use super::more_reports::scale_in_all;
 use super::reports::{answers, outcomes, told};
 use super::script::{START, Scene, seconds};
@@ -100,13 +101,7 @@ async fn reads_that_are_out_of_step_hold_no_job_up() {
 async fn an_answer_does_not_wait_for_slow_reads_past_its_hook() {
     for millis in [3_000, 60_000] {
         let hook = Hook { heartbeat_timeout: seconds(60), ..Hook::terminating("offramp") };
-        let pool = Pool { hooks: vec![hook], ..Pool::new("workers", 3) };
-        let fleet = Fleet::new(START, Delays::aws(), 1).cluster("blue").pool(pool).app(App::new("web", 3));
-        let mut scene = Scene::new(fleet);
-        scene.start_worker();
-        let instance = scene.instances("workers").remove(0);
-        scene.sandbox.with(|world| world.terminate_in_group(&instance, true)).unwrap();
-        scene.until("the first eviction", seconds(10), |world| told(world, "is evicted").is_some()).await;
+        let mut scene = first_eviction(hook).await;
         always(&scene, "autoscaling.DescribeAutoScalingInstances", late(millis));
         scene.pass(seconds(60)).await;
         assert_eq!(answers(&mut scene), 1, "{millis}: {}", scene.transcript());

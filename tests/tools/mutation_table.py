@@ -320,14 +320,14 @@ TABLE = (
     mutation(
         "pod: no budget is asked ahead",
         EVICTION,
-        "is_next |= ahead.is_some_and(|ahead| ahead <= facts.now);",
+        "is_near = ahead.is_some_and(|ahead| ahead <= facts.now);",
         "",
     ),
     mutation(
         "undo: by a reading from before our call",
         UNDO,
-        "filter(|key| !leaving.contains_key(key))",
-        "filter(|_| true)",
+        "case.staying()",
+        "case.registered()",
     ),
     mutation(
         "undo: while a deregistration is under way",
@@ -350,7 +350,7 @@ TABLE = (
     mutation("hook: kept open and never served", HOOK, "is_open && now >= notice.at + policy.hook_limit / 2", "false"),
     mutation("hook: in service by an old reading", HOOK, "facts.as_of() > notice.at + FRESH =>", "!fresh =>"),
     mutation("left: what was not read", CASE, "self.facts.unread_target_groups().max(usize::from(nothing_read))", "0"),
-    mutation("left: what we took out", CASE, "filter(stays).count()", "count()"),
+    mutation("left: what we took out", CASE, "targets: self.staying().len()", "targets: self.registered().len()"),
     mutation(
         "gate: past the deadline",
         DEREGISTER,

@@ -196,16 +196,20 @@ impl<'a> Case<'a> {
         self.targets().filter(|(_, target, _)| is_registered(target)).map(|(key, ..)| key).collect()
     }
 
+    /// Those of them that nobody is known to have taken out: our call may be newer than the reading.
+    pub(crate) fn staying(&self) -> BTreeSet<TargetKey> {
+        let leaving = &self.facts.job.memory.draining_since;
+        self.registered().into_iter().filter(|key| !leaving.contains_key(key)).collect()
+    }
+
     /// What is left of the instance's pods and targets.
     pub(crate) fn remainder(&self) -> Remainder {
-        let Facts { job, seen, .. } = self.facts;
+        let seen = self.facts.seen;
         let nothing_read =
             seen.target_groups == Seen::Unknown && self.demands.deregister != Deregistration::No;
-        // What we have taken out may not show yet.
-        let stays = |key: &&TargetKey| !job.memory.draining_since.contains_key(key);
         Remainder {
             pods: seen.pods.known().map_or(0, |pods| eviction::evictable(pods, self.facts).len()),
-            targets: self.registered().iter().filter(stays).count(),
+            targets: self.staying().len(),
             unread_target_groups: self.facts.unread_target_groups().max(usize::from(nothing_read)),
         }
     }

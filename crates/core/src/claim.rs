@@ -116,11 +116,6 @@ pub(crate) struct Deadline {
 }
 
 impl Demands {
-    /// There are two minutes.
-    pub fn presses(&self) -> bool {
-        self.isolate == Isolation::CordonAndLabel
-    }
-
     /// What all of them ask for.
     pub(crate) fn unite(self, other: Self) -> Self {
         Self {
@@ -155,7 +150,7 @@ impl<'a> Claim<'a> {
 
     /// It waits neither for a second try to isolate nor for some seconds.
     pub(crate) fn presses(&self) -> bool {
-        self.demands.presses()
+        self.demands.isolate == Isolation::CordonAndLabel
     }
 
     /// The node has to be isolated for it.

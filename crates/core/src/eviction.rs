@@ -115,7 +115,6 @@ impl Eviction {
 
     /// A pod that runs still: it is asked to go, or told.
     fn ask(&mut self, pod: &Pod, is_next: bool, waits: bool, deadline: Option<Deadline>, facts: Facts<'_>) {
-        let mut is_next = is_next;
         let answer = facts.job.memory.answer(pod);
         let is_refused = answer.refused_by.is_some();
         self.left.running += 1;
@@ -129,15 +128,16 @@ impl Eviction {
             rung = Rung::Ask { until: None };
         }
         let is_forced = matches!(rung, Rung::Force(_));
+        let mut is_near = false;
         if let Rung::Ask { until } = rung {
             self.wake_at = earlier(self.wake_at, until);
             let forced_in = until.map(|until| facts.now.until(until));
             self.left.forced_in = earlier(self.left.forced_in, forced_in);
             let ahead = until.filter(|_| !pod.let_finish).map(|until| until - AHEAD);
-            is_next |= ahead.is_some_and(|ahead| ahead <= facts.now);
+            is_near = ahead.is_some_and(|ahead| ahead <= facts.now);
             self.wake_at = earlier(self.wake_at, ahead.filter(|ahead| *ahead > facts.now));
         }
-        if !is_forced && (waits || !is_next) {
+        if !is_forced && (waits || !(is_next || is_near)) {
             self.left.awaiting_quiet += usize::from(waits);
             return;
         }

@@ -11,7 +11,6 @@ use offramp_core::{AccountRegion, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buckets::{Bucket, Rate};
-use crate::calls::IN_FLIGHT;
 use crate::clock::Clock;
 use crate::ports::Fault;
 use crate::retry::GrowingPauses;
@@ -24,6 +23,10 @@ const LATELY: Duration = Duration::from_secs(60);
 /// The longest rest of reads that fail. A job reads once more ten seconds before a deadline (core's `Case::read_by`), which
 /// is over by then.
 const LONGEST_REST: Duration = Duration::from_secs(8);
+
+/// Calls of a kind in flight, for an account and Region. Auto Scaling and ELB answer in 50 to 100 ms: 500 heartbeats are
+/// out in two seconds, and a service that hangs holds up twenty and not five hundred.
+const IN_FLIGHT: usize = 20;
 
 pub(crate) type Answers<T> = Vec<Result<T, Fault>>;
 

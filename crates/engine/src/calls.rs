@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, OptionFuture};
 use offramp_core::{AccountRegion, Group, GroupName, InstanceId, Membership, Outcome, TargetGroupArn};
 
 use crate::batch::{Answers, Batch, Terms};
@@ -21,17 +22,14 @@ use crate::tasks::Tasks;
 pub(crate) const REFRESH: Duration = Duration::from_millis(500);
 /// However seldom the operator wants to look again, what is acted upon is not older.
 const LONGEST_LIFE: Duration = Duration::from_secs(5);
-/// ELB takes 40 Describe calls at once and ten a second of an account and Region, from all of its tools together. We take
-/// three quarters of the burst and half of the rate: twenty target groups are read every five seconds.
+/// ELB takes 40 Describe calls at once and ten a second of an account and Region, from all of its tools together. With the settings
+/// this is the whole of the burst, once, and six of the ten: twenty target groups are read every five seconds.
 const HEALTH: Rate = Rate { burst: 20, per_second: 4 };
 /// The settings of a target group live for five minutes, and are two calls.
 const SETTINGS: Rate = Rate { burst: 10, per_second: 1 };
 /// The AWS Load Balancer Controller keeps to four a second, and each takes 200 targets: two hundred nodes behind forty
 /// target groups leave at once.
 const TARGET_CHANGES: Rate = Rate { burst: 40, per_second: 4 };
-/// Calls of a kind in flight, for an account and Region. Auto Scaling and ELB answer in 50 to 100 ms: 500 heartbeats are
-/// out in two seconds, and a service that hangs holds up twenty and not five hundred.
-pub(crate) const IN_FLIGHT: usize = 20;
 
 /// The AWS calls of all jobs.
 #[derive(Clone)]
@@ -177,8 +175,8 @@ where
     F: Future<Output = Result<V, Fault>> + Send + 'static,
     V: Send + 'static,
 {
-    let reads: Vec<F> = keys.into_iter().next().map(read).into_iter().collect();
-    Box::pin(futures::future::join_all(reads))
+    let read = OptionFuture::from(keys.into_iter().next().map(read));
+    Box::pin(read.map(|answer| answer.into_iter().collect()))
 }
 
 /// As many as there were items, whatever an adapter gives.

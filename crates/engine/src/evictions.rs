@@ -229,21 +229,25 @@ impl Lane {
         let is_own = |(owner, _): &&Who| owner == instance;
         let own: Vec<Who> = self.places.keys().filter(is_own).cloned().collect();
         for who in own {
-            let waiting = match self.places.get(&who) {
-                Some(Place::Next(turn)) => self.next.remove(turn),
-                Some(Place::Held(key, turn)) => {
-                    self.refusals.get_mut(key).and_then(|refusal| refusal.waiting.remove(turn))
-                }
-                Some(Place::InFlight) | None => None,
-            };
-            let Some(mut waiting) = waiting else { continue };
+            let Some((mut waiting, was_held)) = self.take_out(&who) else { continue };
             waiting.wish.deadline = deadline;
             if waiting.wish.urgency != Urgency::Forced {
                 waiting.wish.urgency = Urgency::of(presses);
             }
-            let was_next = matches!(self.places.remove(&who), Some(Place::Next(_)));
-            if was_next { self.line_up(waiting) } else { self.put(waiting) }
+            // One that asks for all counts among those that ask, and one that is held is put behind what refuses it by now.
+            if was_held { self.put(Waiting { behind: None, ..waiting }) } else { self.line_up(waiting) }
         }
+    }
+
+    /// Takes a wish out of the line, and says whether something held it. What is in flight stays.
+    fn take_out(&mut self, who: &Who) -> Option<(Waiting, bool)> {
+        let taken = match self.places.get(who)? {
+            Place::Next(turn) => (self.next.remove(turn)?, false),
+            Place::Held(key, turn) => (self.refusals.get_mut(key)?.waiting.remove(turn)?, true),
+            Place::InFlight => return None,
+        };
+        self.places.remove(who);
+        Some(taken)
     }
 
     /// Where the wish waits: behind what has refused it, or pods like it; or for room alone.
@@ -259,9 +263,7 @@ impl Lane {
         match refusal {
             Some((refusal, key)) => {
                 let asked_at = refusal.asked_at.get(&wish.pod.uid).copied().unwrap_or_default();
-                let turn_of =
-                    if matches!(key, Key::Budget(..)) { Turn::behind_budget } else { Turn::behind_judge };
-                let turn = turn_of(wish.urgency, asked_at, wish.deadline, self.count);
+                let turn = Turn::behind(&key, wish.urgency, asked_at, wish.deadline, self.count);
                 self.places.insert(who(wish), Place::Held(key.clone(), turn));
                 waiting.behind = Some(key);
                 refusal.waiting.insert(turn, waiting);
@@ -280,19 +282,10 @@ impl Lane {
     }
 
     fn withdraw(&mut self, who: &Who) {
-        match self.places.get(who) {
-            Some(Place::Next(turn)) => {
-                let behind = self.next.remove(turn).and_then(|waiting| waiting.behind);
-                if let Some(refusal) = behind.and_then(|key| self.refusals.get_mut(&key)) {
-                    refusal.asking -= 1;
-                }
-            }
-            Some(Place::Held(key, turn)) => {
-                self.refusals.get_mut(key).and_then(|refusal| refusal.waiting.remove(turn));
-            }
-            Some(Place::InFlight) | None => return,
+        let Some((Waiting { behind, .. }, false)) = self.take_out(who) else { return };
+        if let Some(refusal) = behind.and_then(|key| self.refusals.get_mut(&key)) {
+            refusal.asking -= 1;
         }
-        self.places.remove(who);
     }
 
     /// Behind what has rested, one asks for all; and what nobody is refused by any more is forgotten.

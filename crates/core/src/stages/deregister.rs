@@ -6,7 +6,7 @@ use crate::*;
 
 /// Label before deregistration, the gate before both.
 pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
-    let Facts { job, seen, now, .. } = case.facts;
+    let Facts { seen, now, .. } = case.facts;
     let has_time = case.demands.deregister != Deregistration::AtOnce;
     // The gate may have let it pass on what is old by now.
     let in_time = |open| if has_time { once_read(case.facts, open) } else { open };
@@ -28,9 +28,7 @@ pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
     {
         return in_time(open);
     }
-    let leaving = &job.memory.draining_since;
-    let calls: Vec<Action> =
-        registered.iter().filter(|key| !leaving.contains_key(key)).cloned().map(Action::Deregister).collect();
+    let calls: Vec<Action> = case.staying().into_iter().map(Action::Deregister).collect();
     if !calls.is_empty() {
         let reason = Reason::Deregistering { targets: calls.len(), unlabelled: !labelled };
         return in_time(todo(calls, reason));

@@ -24,16 +24,13 @@ pub(crate) fn register(case: &Case<'_>, _: &[Stage]) -> Condition {
     let Some(groups) = seen.target_groups.known().filter(|_| case.facts.unread_target_groups() == 0) else {
         return read_by(case.facts.reread(), reason);
     };
-    // Of what we took out, a reading may be older than our call.
-    let leaving = &job.memory.draining_since;
-    let registered: BTreeSet<TargetKey> =
-        case.registered().into_iter().filter(|key| !leaving.contains_key(key)).collect();
+    let staying = case.staying();
     // A group that was deleted meanwhile takes no targets.
     let exists = |key: &&TargetKey| groups.iter().any(|group| group.arn == key.group);
     // Whoever may write the node may have named another instance.
     let own = |key: &&TargetKey| key.instance == job.instance;
     let takes = |key: &&TargetKey| job.memory.unregistrable.get(*key).is_none_or(|times| *times < TRIES);
-    let missing = targets.difference(&registered).filter(exists).filter(own).filter(takes);
+    let missing = targets.difference(&staying).filter(exists).filter(own).filter(takes);
     let actions: Vec<Action> = missing.cloned().map(Action::Register).collect();
     if actions.is_empty() { Condition::Holds } else { todo(actions, reason) }
 }

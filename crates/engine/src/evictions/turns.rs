@@ -1,6 +1,6 @@
 //! Whose turn it is.
 
-use offramp_core::Timestamp;
+use offramp_core::{Key, Timestamp};
 
 /// How much a pod's going presses. The order is that of turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,17 +31,9 @@ impl Urgency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Turn {
     urgency: Urgency,
-    order: Order,
+    /// Deadline and when it was asked for the last time, in the order in which they count.
+    order: [Timestamp; 2],
     number: u64,
-}
-
-/// Among what presses alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
-    /// By deadline, and of one deadline whoever asked longest ago.
-    ByDeadline(Timestamp, Timestamp),
-    /// Whoever asked longest ago, and of those by deadline.
-    Around(Timestamp, Timestamp),
 }
 
 /// Of a job that has none.
@@ -49,31 +41,25 @@ const NO_DEADLINE: Timestamp = Timestamp::from_millis(i64::MAX);
 
 impl Turn {
     pub(crate) fn new(urgency: Urgency, deadline: Option<Timestamp>, number: u64) -> Self {
-        Self::behind_budget(urgency, Timestamp::default(), deadline, number)
+        Self { urgency, order: [deadline.unwrap_or(NO_DEADLINE), Timestamp::default()], number }
     }
 
     pub(crate) fn is_forced(&self) -> bool {
         self.urgency == Urgency::Forced
     }
 
-    /// Among those that a budget refuses: it lets any of them go, and whoever has least time is next. Whoever comes later would
-    /// go before otherwise, and the first would be forced (machine-controller-manager#52).
-    pub(crate) fn behind_budget(
+    /// Among those that something refuses. A budget lets any of them go, and whoever has least time is next: whoever comes later
+    /// would go before otherwise, and the first would be forced (machine-controller-manager#52). Anything else, such as a
+    /// webhook, may judge each by itself: there the one that was asked longest ago is next.
+    pub(crate) fn behind(
+        key: &Key,
         urgency: Urgency,
         asked_at: Timestamp,
         deadline: Option<Timestamp>,
         number: u64,
     ) -> Self {
-        Self { urgency, order: Order::ByDeadline(deadline.unwrap_or(NO_DEADLINE), asked_at), number }
-    }
-
-    /// Among those that something else refuses, such as a webhook: it may judge each by itself.
-    pub(crate) fn behind_judge(
-        urgency: Urgency,
-        asked_at: Timestamp,
-        deadline: Option<Timestamp>,
-        number: u64,
-    ) -> Self {
-        Self { urgency, order: Order::Around(asked_at, deadline.unwrap_or(NO_DEADLINE)), number }
+        let deadline = deadline.unwrap_or(NO_DEADLINE);
+        let by_deadline = matches!(key, Key::Budget(..));
+        Self { urgency, order: if by_deadline { [deadline, asked_at] } else { [asked_at, deadline] }, number }
     }
 }
