@@ -262,8 +262,8 @@ TABLE = (
     mutation(
         "brake: a target that leaves is deregistered again",
         DEREGISTER,
-        ".filter(|key| !leaving.contains_key(key))",
-        ".filter(|_| !leaving.is_empty() || leaving.is_empty())",
+        "case.staying()",
+        "case.registered()",
     ),
     mutation("brake: evictions, without a pause", RETRY, "EVICTION * 2_u32", "Duration::ZERO * 2_u32"),
     mutation(
