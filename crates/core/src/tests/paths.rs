@@ -458,6 +458,18 @@ fn what_is_left_of_a_spot_instance_is_what_was_there_before_its_end() {
     assert_eq!(step_at(&job, &ready_to_drain(vec![]), 120).remainder, None);
 }
 
+/// What was read of a target may be older than our call that took it out.
+#[test]
+fn a_target_that_we_have_just_taken_out_is_not_left() {
+    let mut job = job([spot()]);
+    let groups = vec![target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy])];
+    let seen = Observation { target_groups: Seen::Known(groups), ..ready_to_drain(vec![]) };
+    let left = |job: &Job| step_at(job, &seen, 119).remainder.map(|remainder| remainder.targets);
+    assert_eq!(left(&job), Some(1));
+    job.memory.draining_since.insert(target_key(), AT + seconds(118));
+    assert_eq!(left(&job), Some(0));
+}
+
 #[test]
 fn what_the_record_names_is_undone_targets_first() {
     let mut seen = Observation {
