@@ -330,10 +330,22 @@ TABLE = (
         "case.registered()",
     ),
     mutation(
+        "brake: a pod in the place of one whose eviction is not answered",
+        IN_FLIGHT,
+        "self.has_returned(&pod.uid, seen)",
+        "false",
+    ),
+    mutation(
+        "targets: as old as what Auto Scaling says",
+        LEARNING,
+        "let read_at = seen.targets_as_of(now);",
+        "let read_at = seen.as_of(now);",
+    ),
+    mutation(
         "undo: while a deregistration is under way",
         IN_FLIGHT,
-        "|| releases && self.begun.keys().any(of_target)",
-        "",
+        "self.begun.keys().any(|(key, _)| matches!(key, Key::Deregistration(_)))",
+        "false",
     ),
     mutation(
         "answer: waits for readings past its deadline",

@@ -63,6 +63,11 @@ impl Observation {
         self.read_at.map_or(now, |read_at| read_at.min(now))
     }
 
+    /// The same of its targets alone.
+    pub fn targets_as_of(&self, now: Timestamp) -> Timestamp {
+        self.targets_read_at.map_or(now, |read_at| read_at.min(now))
+    }
+
     /// The group says that the instance is in service.
     pub(crate) fn is_in_service(&self) -> bool {
         self.membership.known().is_some_and(|member| member.state == LifecycleState::InService)

@@ -442,3 +442,15 @@ fn a_message_that_is_older_than_the_patience_is_read_for_a_minute() {
     assert_eq!(reason(7_259), Reason::GroupUndecided);
     assert_eq!(reason(7_260), Reason::Over(Ended::LeftIsolated));
 }
+
+/// What an answer follows from is read again first, and not past the end of its hook.
+#[test]
+fn an_answer_does_not_wait_for_a_reading_past_its_deadline() {
+    let mut job = job([hook()]);
+    job.memory.hooks.insert(hook_key(), heard(3_500));
+    let seen = Observation { read_at: Some(AT), targets_read_at: Some(AT), ..ready_to_drain(vec![]) };
+    let answers = |after: u64| {
+        words(&step_at(&job, &seen, after)).contains(&"complete hook offramp: CONTINUE".to_owned())
+    };
+    assert_eq!([3_584, 3_585].map(answers), [false, true]);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use offramp_core::{Action, ActionResult, InstanceId, Key, Observation, Remainder, Timestamp};
+use offramp_core::{Action, ActionResult, InstanceId, Key, Observation, Pod, PodUid, Remainder, Timestamp};
 
 use crate::act::Act;
 use crate::evictions::Evictions;
@@ -43,12 +43,31 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Whether nothing of the kind is in flight, so that it may begin.
-    /// The record stays on the node until it is known what became of its targets.
-    pub(super) fn allows(&self, action: &Action) -> bool {
-        let of_target = |(key, _): &(Key, bool)| matches!(key, Key::Deregistration(_));
-        let releases = matches!(action, Action::Release { .. });
-        !(self.begun.contains_key(&about(action)) || releases && self.begun.keys().any(of_target))
+    /// Whether nothing is in flight that it has to wait for. One thing is asked of one object at a time.
+    pub(super) fn allows(&self, action: &Action, seen: &Observation) -> bool {
+        let waits = match action {
+            // The record stays on the node until it is known what became of its targets.
+            Action::Release { .. } => self.begun.keys().any(|(key, _)| matches!(key, Key::Deregistration(_))),
+            Action::Evict { pod, .. } | Action::Delete { pod, .. } => self.has_returned(&pod.uid, seen),
+            _ => false,
+        };
+        !(waits || self.begun.contains_key(&about(action)))
+    }
+
+    /// The pod came in the place of one whose eviction is not answered yet. What keeps evictions from going on forever counts
+    /// answers: without this, one pod was evicted 127 times before the first (seed 64011).
+    fn has_returned(&self, uid: &PodUid, seen: &Observation) -> bool {
+        let Some(pod) = find(seen, uid) else { return false };
+        self.begun.values().any(|Begun { action, grounds, .. }| {
+            let (Action::Evict { pod: other, .. } | Action::Delete { pod: other, .. }) = action else {
+                return false;
+            };
+            let is_gone = find(seen, &other.uid).is_none();
+            let is_new = find(&grounds.seen, uid).is_none();
+            is_gone
+                && is_new
+                && find(&grounds.seen, &other.uid).is_some_and(|other| other.origin == pod.origin)
+        })
     }
 
     pub(super) fn begin(&mut self, act: Act, action: Action, grounds: &Arc<Grounds>) {
@@ -93,6 +112,10 @@ impl InFlight {
     }
 }
 
+fn find<'a>(seen: &'a Observation, uid: &PodUid) -> Option<&'a Pod> {
+    seen.pods.known()?.iter().find(|pod| pod.pod.uid == *uid)
+}
+
 /// What an action is about, and whether it is a heartbeat: while an answer hangs the hook is kept open (seed 2219). A target is
 /// taken out or put back.
 fn about(action: &Action) -> (Key, bool) {
@@ -110,5 +133,51 @@ fn is_alike(begun: &Action, wanted: &Action) -> bool {
             grace.is_some() == other.is_some()
         }
         (begun, wanted) => std::mem::discriminant(begun) == std::mem::discriminant(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use offramp_core::{PodOrigin, Record, Seen};
+
+    use super::*;
+    use crate::learning::tests::world::{pod, target_key, untouched};
+
+    fn showing(pods: Vec<Pod>) -> Observation {
+        Observation { pods: Seen::Known(pods), ..untouched() }
+    }
+
+    fn evict(pod: &Pod) -> Action {
+        Action::Evict { pod: pod.pod.clone(), origin: pod.origin.clone(), grace: None }
+    }
+
+    /// In flight, begun on what was seen then.
+    fn in_flight(action: Action, seen: Observation) -> InFlight {
+        let grounds = Grounds { seen, remainder: None, isolates: false, at: Timestamp::default() };
+        let begun = Begun { action: action.clone(), grounds: Arc::new(grounds), evictions: None };
+        InFlight { begun: BTreeMap::from([(about(&action), begun)]), ..InFlight::default() }
+    }
+
+    #[test]
+    fn a_record_stays_until_it_is_known_what_became_of_its_targets() {
+        let release = Action::Release { record: Record::default(), guard: "7".to_owned() };
+        let leaves = in_flight(Action::Deregister(target_key()), untouched());
+        assert!(!leaves.allows(&release, &untouched()));
+        assert!(InFlight::default().allows(&release, &untouched()));
+    }
+
+    #[test]
+    fn a_pod_in_the_place_of_one_whose_eviction_is_not_answered_waits_for_the_answer() {
+        let of = |app: &str, name: &str| Pod { origin: PodOrigin(app.to_owned()), ..pod(name) };
+        let (first, beside, other) = (of("web", "web-1"), of("web", "web-2"), of("api", "api-1"));
+        let returned = of("web", "web-3");
+        let leaves = in_flight(evict(&first), showing(vec![first.clone(), beside.clone()]));
+        let gone = showing(vec![beside.clone(), other.clone(), returned.clone()]);
+        assert!(!leaves.allows(&evict(&returned), &gone));
+        assert!(leaves.allows(&evict(&beside), &gone), "it was there before");
+        assert!(leaves.allows(&evict(&other), &gone));
+        let still_there = showing(vec![first.clone(), returned.clone()]);
+        assert!(leaves.allows(&evict(&returned), &still_there), "it is one more, and in nobody's place");
+        assert!(!leaves.allows(&evict(&first), &still_there));
     }
 }

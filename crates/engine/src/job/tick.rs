@@ -88,7 +88,7 @@ impl Task {
         }
         self.pressure = pressure;
         for action in actions {
-            if !self.in_flight.allows(&action) {
+            if !self.in_flight.allows(&action, &grounds.seen) {
                 continue;
             }
             let act = Act {

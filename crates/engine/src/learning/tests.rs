@@ -4,4 +4,4 @@ mod courses;
 mod witnesses;
 #[allow(dead_code, reason = "core's own tests use all of it")]
 #[path = "../../../core/src/tests/world.rs"]
-mod world;
+pub(crate) mod world;

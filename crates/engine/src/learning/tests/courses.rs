@@ -169,6 +169,21 @@ fn the_memory_learns_what_observations_do_not_show() {
     assert_eq!(memory.draining_since.get(&target_key()), Some(&AT));
 }
 
+/// A target is as old as what ELB says of it, however late Auto Scaling is (seed 92642).
+#[test]
+fn a_target_that_was_put_back_is_known_by_its_own_reading() {
+    let mut memory = Memory::default();
+    memory.draining_since.insert(target_key(), AT);
+    let mut learn = |targets_after: u64| {
+        let at = AT + seconds(targets_after);
+        let seen = Observation { read_at: Some(AT), targets_read_at: Some(at), ..untouched() };
+        learning::learn_of_observation(&mut memory, &own(), &seen, AT + seconds(110));
+        memory.draining_since.contains_key(&target_key())
+    };
+    assert!(learn(15), "it may still be shown as it was before our call");
+    assert!(!learn(16));
+}
+
 #[test]
 fn a_hook_is_kept_alive_before_it_is_given_up() {
     // The shortest timeout there is: half of it is over when its margin begins.
