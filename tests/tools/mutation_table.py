@@ -221,7 +221,7 @@ TABLE = (
     mutation(
         "target group gone: after one reading",
         FACTS,
-        "|group| self.targets_as_of() < since(group) + TWO_READINGS",
+        "|group| as_of < since(group) + TWO_READINGS",
         "|_| false",
     ),
     mutation(
