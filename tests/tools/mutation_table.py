@@ -221,7 +221,7 @@ TABLE = (
     mutation(
         "target group gone: after one reading",
         FACTS,
-        "|group| as_of < since(group) + TWO_READINGS",
+        "|group| self.targets_as_of() < since(group) + TWO_READINGS",
         "|_| false",
     ),
     mutation(
@@ -338,7 +338,7 @@ TABLE = (
     mutation(
         "targets: as old as what Auto Scaling says",
         LEARNING,
-        "let read_at = seen.targets_as_of(now);",
+        "let read_at = seen.targets_read_at.map_or(now, |read_at| read_at.min(now));",
         "let read_at = seen.as_of(now);",
     ),
     mutation(

@@ -25,6 +25,11 @@ impl Facts<'_> {
         self.seen.as_of(self.now)
     }
 
+    /// ELB says how the targets were then, or later.
+    pub(crate) fn targets_as_of(&self) -> Timestamp {
+        self.seen.targets_read_at.map_or(self.now, |read_at| read_at.min(self.now))
+    }
+
     /// How many target groups are not known. One that is not found counts among them until a second reading, 10 s later, does
     /// not find it either: it is then gone.
     pub(crate) fn unread_target_groups(&self) -> usize {
@@ -36,8 +41,7 @@ impl Facts<'_> {
         let since =
             |group: &TargetGroupArn| self.job.memory.missing_since.get(group).copied().unwrap_or(self.now);
         let missing = self.seen.missing_target_groups.iter();
-        let as_of = self.seen.targets_as_of(self.now);
-        missing.filter(|group| as_of < since(group) + TWO_READINGS).count()
+        missing.filter(|group| self.targets_as_of() < since(group) + TWO_READINGS).count()
     }
 
     /// What the group says that the instance is doing. One read that fails does not take back what it said before.

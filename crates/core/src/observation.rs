@@ -63,11 +63,6 @@ impl Observation {
         self.read_at.map_or(now, |read_at| read_at.min(now))
     }
 
-    /// The same of its targets alone.
-    pub fn targets_as_of(&self, now: Timestamp) -> Timestamp {
-        self.targets_read_at.map_or(now, |read_at| read_at.min(now))
-    }
-
     /// The group says that the instance is in service.
     pub(crate) fn is_in_service(&self) -> bool {
         self.membership.known().is_some_and(|member| member.state == LifecycleState::InService)
@@ -317,7 +312,7 @@ pub struct TargetGroup {
     /// None of its targets is healthy, so that the balancer sends to all that are registered.
     pub fails_open: bool,
     /// The targets of the instance, and the others too while one of its own serves.
-    pub targets: Vec<Target>,
+    pub targets: std::sync::Arc<[Target]>,
 }
 
 impl TargetGroup {

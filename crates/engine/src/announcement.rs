@@ -22,22 +22,8 @@ pub struct Announcement {
 pub enum EventReason {
     /// The node is cordoned.
     Isolated,
-    /// The node is being taken out of its load balancers.
-    Deregistering,
-    /// Its pods are being evicted.
-    Draining,
-    /// Its group is told to replace it.
-    Detaching,
-    /// Its targets finish their last requests.
-    Quiescing,
-    /// The hook is being answered.
-    Completing,
     /// Everything owed is done: the instance may go.
     Removed,
-    /// It stays after all: its targets are being registered again.
-    Registering,
-    /// It stays after all: label, cordon and record are being taken away.
-    Releasing,
     /// What was done has been undone.
     Returned,
     /// The gate holds the removal back.
@@ -62,16 +48,9 @@ pub enum EventReason {
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 12] = [
         Self::Isolated,
-        Self::Deregistering,
-        Self::Draining,
-        Self::Detaching,
-        Self::Quiescing,
-        Self::Completing,
         Self::Removed,
-        Self::Registering,
-        Self::Releasing,
         Self::Returned,
         Self::HeldBack,
         Self::DeadlineReached,
@@ -88,14 +67,7 @@ impl EventReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Isolated => "Isolated",
-            Self::Deregistering => "Deregistering",
-            Self::Draining => "Draining",
-            Self::Detaching => "Detaching",
-            Self::Quiescing => "Quiescing",
-            Self::Completing => "Completing",
             Self::Removed => "Removed",
-            Self::Registering => "Registering",
-            Self::Releasing => "Releasing",
             Self::Returned => "Returned",
             Self::HeldBack => "HeldBack",
             Self::DeadlineReached => "DeadlineReached",
@@ -120,17 +92,7 @@ impl EventReason {
             | Self::EvictionRefused
             | Self::IsolationRefused
             | Self::EndUnclear => true,
-            Self::Isolated
-            | Self::Deregistering
-            | Self::Draining
-            | Self::AwaitingBudget
-            | Self::Detaching
-            | Self::Quiescing
-            | Self::Completing
-            | Self::Removed
-            | Self::Registering
-            | Self::Releasing
-            | Self::Returned => false,
+            Self::Isolated | Self::AwaitingBudget | Self::Removed | Self::Returned => false,
         }
     }
 }
@@ -145,21 +107,12 @@ impl Announcement {
         Self::new(EventReason::Isolated, text)
     }
 
-    /// A job is at another stage (`begun`), or at the same for another reason.
-    pub(crate) fn of_step(stage: Stage, begun: bool, reason: &Reason) -> Option<Self> {
-        let about = match (reason, stage) {
-            (Reason::GateClosed { .. }, _) => EventReason::HeldBack,
-            (Reason::DeadlineReached(_), _) => EventReason::DeadlineReached,
-            _ if !begun => return None,
-            // The cordon is announced when it is there.
-            (_, Stage::Isolate) => return None,
-            (_, Stage::Deregister) => EventReason::Deregistering,
-            (_, Stage::Drain) => EventReason::Draining,
-            (_, Stage::Detach) => EventReason::Detaching,
-            (_, Stage::Quiesce) => EventReason::Quiescing,
-            (_, Stage::Complete) => EventReason::Completing,
-            (_, Stage::Register) => EventReason::Registering,
-            (_, Stage::Release) => EventReason::Releasing,
+    /// Something holds a job up, or its time is up.
+    pub(crate) fn of_step(reason: &Reason) -> Option<Self> {
+        let about = match reason {
+            Reason::GateClosed { .. } => EventReason::HeldBack,
+            Reason::DeadlineReached(_) => EventReason::DeadlineReached,
+            _ => return None,
         };
         Self::new(about, sentence(&reason.in_words()))
     }
@@ -182,14 +135,6 @@ impl Announcement {
                     pod.namespace, budget.0
                 );
                 Self::new(EventReason::AwaitingBudget, text)
-            }
-            // These may begin while an earlier stage is still waited for.
-            (Action::Evict { .. }, Ok(Outcome::Done | Outcome::Blocked { .. })) => {
-                let text = "The pods are being evicted, as their disruption budgets allow.".to_owned();
-                Self::new(EventReason::Draining, text)
-            }
-            (Action::Detach { group } | Action::TerminateThroughGroup { group }, Ok(Outcome::Done)) => {
-                Self::new(EventReason::Detaching, format!("Told {group} to replace the instance now."))
             }
             // Not the object and not the answer: one Event is enough for all pods of the node.
             (_, Err(Failure::Invalid)) => {
@@ -225,15 +170,17 @@ impl Announcement {
         Self::new(EventReason::IsolationRefused, text)
     }
 
-    /// A job is over. One that did nothing to the node is not worth a word.
+    /// A job is over. One that did nothing to the node is not worth a word, and neither is one that no hook waited for: EC2 ends
+    /// the instance in its own time.
     pub(crate) fn of_end(
         outcome: JobOutcome,
-        last: Option<Stage>,
+        (last, had_hook): (Option<Stage>, bool),
         reason: &str,
         took: Duration,
     ) -> Option<Self> {
         let took = in_words(took);
         match (outcome, last) {
+            (JobOutcome::Left, _) if !had_hook => None,
             (JobOutcome::Left, Some(_)) => {
                 Self::new(EventReason::Removed, format!("Everything owed was done within {took}: {reason}."))
             }
@@ -257,7 +204,7 @@ impl Announcement {
     }
 
     /// Two of a job with the same key say the same: a pod is deleted once, a permission is missing until
-    /// it is there, and a stage may be left and entered again when a read fails in between.
+    /// it is there, and the gate may close again.
     pub(crate) fn key(&self) -> (EventReason, Option<String>) {
         let several = matches!(
             self.reason,
@@ -294,22 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn stages_are_announced_when_they_begin_and_troubles_whenever_they_come() {
-        let check = |stage: Stage, begun: bool, reason: Reason, expect: Option<(EventReason, &str)>| {
-            let said = Announcement::of_step(stage, begun, &reason);
-            assert_eq!(said.as_ref().map(|said| (said.reason, said.text.as_str())), expect);
-        };
-        let settling = "Empty, watching for pods bound just before the cordon.";
-        check(Stage::Drain, true, Reason::Settling, Some((EventReason::Draining, settling)));
-        check(Stage::Drain, false, Reason::Settling, None);
-        check(Stage::Isolate, true, Reason::Isolating, None);
+    fn what_holds_a_job_up_is_announced_and_its_stages_are_not() {
+        assert_eq!(Announcement::of_step(&Reason::Settling), None);
         let group = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1".into();
         let closed = Reason::GateClosed { group, left: Duration::from_secs(60) };
-        let held = Announcement::of_step(Stage::Deregister, false, &closed).unwrap();
+        let held = Announcement::of_step(&closed).unwrap();
         assert!(held.reason == EventReason::HeldBack && held.reason.is_warning());
         assert!(held.text.starts_with("Holding back: the last healthy target of "), "{}", held.text);
         let late = Reason::DeadlineReached(Remainder { pods: 2, targets: 0, ..Remainder::default() });
-        let late = Announcement::of_step(Stage::Complete, true, &late).unwrap();
+        let late = Announcement::of_step(&late).unwrap();
         assert_eq!(late.reason, EventReason::DeadlineReached);
     }
 
@@ -331,9 +271,7 @@ mod tests {
         let invalid = said(&evict, Err(Failure::Invalid)).unwrap();
         assert!(invalid.reason == EventReason::RequestInvalid && invalid.reason.is_warning());
         assert!(invalid.text.starts_with("Refused as invalid: evict."), "{}", invalid.text);
-        let refused = said(&evict, Ok(Outcome::Blocked { budget: None })).unwrap();
-        assert_eq!(refused.reason, EventReason::Draining);
-        assert_eq!(refused.key(), said(&evict, Ok(Outcome::Done)).unwrap().key(), "and this is told once");
+        assert_eq!(said(&evict, Ok(Outcome::Done)), None);
         assert_eq!(said(&evict, Err(Failure::Retry)), None);
         assert_eq!(said(&delete, Ok(Outcome::Gone)), None);
     }
@@ -341,11 +279,13 @@ mod tests {
     #[test]
     fn a_job_that_did_nothing_ends_without_a_word() {
         let said = |outcome, last| {
-            let said = Announcement::of_end(outcome, last, "it is over", Duration::from_secs(90));
+            let said = Announcement::of_end(outcome, (last, true), "it is over", Duration::from_secs(90));
             said.map(|said| said.reason)
         };
         assert_eq!(said(JobOutcome::Left, Some(Stage::Complete)), Some(EventReason::Removed));
         assert_eq!(said(JobOutcome::Left, None), None);
+        let of_spot = (Some(Stage::Complete), false);
+        assert_eq!(Announcement::of_end(JobOutcome::Left, of_spot, "it is over", Duration::ZERO), None);
         assert_eq!(
             said(JobOutcome::LeftUnfinished, Some(Stage::Complete)),
             Some(EventReason::DeadlineReached)

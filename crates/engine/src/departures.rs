@@ -9,7 +9,13 @@ use tokio::sync::watch;
 
 /// Shared by all jobs: since when an instance leaves.
 #[derive(Clone)]
-pub(crate) struct Departures(Arc<watch::Sender<BTreeMap<InstanceId, Timestamp>>>);
+pub(crate) struct Departures(Arc<watch::Sender<Told>>);
+
+#[derive(Default)]
+struct Told {
+    since: BTreeMap<InstanceId, Timestamp>,
+    changes: u64,
+}
 
 /// What one job says of its instance. It says nothing any more once it is dropped, after a panic too.
 pub(crate) struct Departure {
@@ -24,7 +30,12 @@ impl Departures {
 
     /// Since when this instance leaves, as far as its job here knows.
     pub(crate) fn since(&self, instance: &InstanceId) -> Option<Timestamp> {
-        self.0.borrow().get(instance).copied()
+        self.0.borrow().since.get(instance).copied()
+    }
+
+    /// Grows with each change.
+    pub(crate) fn version(&self) -> u64 {
+        self.0.borrow().changes
     }
 
     /// For the job of this instance.
@@ -39,11 +50,12 @@ impl Departure {
         if self.departures.since(&self.instance) == since {
             return;
         }
-        self.departures.0.send_modify(|all| {
+        self.departures.0.send_modify(|told| {
             match since {
-                Some(since) => all.insert(self.instance.clone(), since),
-                None => all.remove(&self.instance),
+                Some(since) => told.since.insert(self.instance.clone(), since),
+                None => told.since.remove(&self.instance),
             };
+            told.changes += 1;
         });
     }
 }

@@ -290,7 +290,7 @@ pub fn learn_of_observation(memory: &mut Memory, instance: &InstanceId, seen: &O
         take_server_times(memory, pods);
     }
     let Seen::Known(groups) = &seen.target_groups else { return };
-    let read_at = seen.targets_as_of(now);
+    let read_at = seen.targets_read_at.map_or(now, |read_at| read_at.min(now));
     memory.missing_since.retain(|group, _| seen.missing_target_groups.contains(group));
     for group in &seen.missing_target_groups {
         memory.missing_since.entry(group.clone()).or_insert(now);

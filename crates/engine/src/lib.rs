@@ -37,6 +37,7 @@ mod record;
 mod retry;
 mod routing;
 mod skew;
+mod stand_ins;
 mod sweep;
 mod tasks;
 mod texts;
@@ -86,6 +87,7 @@ use jobs::{Ask, Jobs};
 use lease::Leases;
 use observe::Observer;
 use routing::Clusters;
+use stand_ins::StandIns;
 use sweep::{Outbox, Sweep};
 use tasks::Tasks;
 
@@ -251,6 +253,7 @@ impl Engine {
             clusters: Clusters(clusters),
             target_groups: settings.target_groups,
             departures: Departures::new(),
+            stand_ins: StandIns::default(),
         };
         let shared = Shared {
             observer,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offramp_core::{
-    AccountRegion, Deregistration, Group, InstanceId, Job, Membership, Node, Notice, Observation, Seen,
-    Target, TargetGroup, TargetGroupArn, TargetHealth, TargetKey, Timestamp, demands,
+    AccountRegion, Deregistration, Group, Job, Membership, Node, Notice, Observation, Seen, Target,
+    TargetGroup, TargetGroupArn, TargetHealth, TargetKey, Timestamp, demands,
 };
 
 use crate::calls::Calls;
@@ -14,6 +14,7 @@ use crate::place::region_of;
 use crate::ports::{Cluster, Fault, NodeSummary, TargetState};
 use crate::readings::{Questions, Readings, map};
 use crate::routing::Clusters;
+use crate::stand_ins::{Basis, StandIns};
 
 /// What an observation needs beside the job.
 pub(crate) struct Observer {
@@ -22,6 +23,7 @@ pub(crate) struct Observer {
     /// Target groups that the configuration names, beside those attached to a group.
     pub(crate) target_groups: Vec<TargetGroupArn>,
     pub(crate) departures: Departures,
+    pub(crate) stand_ins: StandIns,
 }
 
 /// For whom a target group is read, and who knows about the nodes behind its targets.
@@ -29,8 +31,8 @@ pub(crate) struct Observer {
 struct Context<'a> {
     job: &'a Job,
     cluster: Option<&'a Arc<dyn Cluster>>,
-    /// Members that the group of the job ends.
-    leaving: Option<&'a BTreeSet<InstanceId>>,
+    /// Of the job: it says which of its members it ends.
+    group: Option<&'a Arc<Group>>,
 }
 
 impl Observer {
@@ -76,13 +78,12 @@ impl Observer {
     ) -> Observation {
         let watched = self.read_watches(job, cluster, absence_is_proven);
         let group = readings.group(job, now);
-        let leaving = group.known().map(|group| &group.leaving);
-        let context = Context { job, cluster, leaving };
+        let context = Context { job, cluster, group: group.known().copied() };
         let mut seen = Observation {
             read_at: readings.read_at(),
             targets_read_at: readings.targets_read_at(),
             membership: map(readings.membership(job), Membership::clone),
-            group: map(group, Group::clone),
+            group: map(group, |group| Group::clone(group)),
             ..watched
         };
         if questions.end_traffic {
@@ -95,7 +96,7 @@ impl Observer {
         let mut groups = Vec::new();
         // Those that are attached to it. What is configured or recorded does not wait for them.
         seen.unread_target_groups = usize::from(seen.group == Seen::Unknown);
-        for (arn, reading) in readings.target_groups() {
+        for (arn, reading, read_at) in readings.target_groups() {
             match reading {
                 Seen::Known((settings, health)) => {
                     let mut group = TargetGroup {
@@ -104,9 +105,9 @@ impl Observer {
                         cross_zone: settings.cross_zone,
                         deregistration_delay: settings.deregistration_delay,
                         fails_open: !health.iter().any(|target| target.health == TargetHealth::Healthy),
-                        targets: Vec::new(),
+                        targets: Arc::default(),
                     };
-                    group.targets = self.targets(context, &group, health);
+                    group.targets = self.targets(context, &group, (health, read_at));
                     groups.push(group);
                 }
                 Seen::Gone => {
@@ -146,19 +147,45 @@ impl Observer {
     /// The targets of the instance, and while one of them serves, those of the others: who could stand
     /// in matters only as long as there is traffic to take over. In a storm most jobs have their target
     /// draining for minutes, and each would look at hundreds of nodes at every change of a pod.
-    fn targets(&self, context: Context<'_>, group: &TargetGroup, health: &[TargetState]) -> Vec<Target> {
-        let own = |target: &TargetState| target.instance == context.job.instance;
-        let serves = health.iter().any(|target| own(target) && group.sends_to(target.health));
-        let listed = health.iter().filter(|target| serves || own(target));
-        listed.map(|target| self.target(context, target)).collect()
+    fn targets(
+        &self,
+        context: Context<'_>,
+        group: &TargetGroup,
+        (health, read_at): (&Arc<Vec<TargetState>>, Timestamp),
+    ) -> Arc<[Target]> {
+        let own = own_targets(context.job, &group.arn, health, read_at);
+        let all =
+            |targets: &[TargetState]| targets.iter().map(|target| self.target(context, target)).collect();
+        if !own.iter().any(|target| group.sends_to(target.health)) {
+            return all(&own);
+        }
+        match self.basis(context, health) {
+            Some(basis) => self.stand_ins.find(basis, || all(health)),
+            None => all(health),
+        }
+    }
+
+    /// What the targets of a group follow from, where every cluster counts its changes.
+    fn basis(
+        &self,
+        Context { cluster, group, .. }: Context<'_>,
+        health: &Arc<Vec<TargetState>>,
+    ) -> Option<Basis> {
+        let of_clusters = self.clusters.0.iter().map(|cluster| cluster.summaries_version());
+        Some(Basis {
+            health: Arc::clone(health),
+            group: group.cloned(),
+            cluster: cluster.map(|cluster| cluster.name().clone()),
+            versions: of_clusters.chain([Some(self.departures.version())]).collect::<Option<_>>()?,
+        })
     }
 
     /// A target with what is known of the node behind it, which the gate counts on: by the watches, by the group, and by
     /// the other jobs. Where the watch of its cluster is out of sync, nobody knows.
-    fn target(&self, Context { cluster, leaving, .. }: Context<'_>, target: &TargetState) -> Target {
+    fn target(&self, Context { cluster, group, .. }: Context<'_>, target: &TargetState) -> Target {
         let clusters = &self.clusters.0;
         let is_unknown = |cluster: &Arc<dyn Cluster>| cluster.node(&target.instance) == Seen::Unknown;
-        let is_ended = leaving.is_some_and(|leaving| leaving.contains(&target.instance));
+        let is_ended = group.is_some_and(|group| group.leaving.contains(&target.instance));
         let node = clusters.iter().find_map(|cluster| cluster.summary(&target.instance));
         let node = node.unwrap_or_else(|| NodeSummary {
             zone: None,
@@ -176,6 +203,29 @@ impl Observer {
             leaving_since: node.leaving_since.or_else(departure),
         }
     }
+}
+
+/// The targets of the job's instance. What it has taken out since they were read drains by now.
+fn own_targets(
+    job: &Job,
+    group: &TargetGroupArn,
+    health: &[TargetState],
+    read_at: Timestamp,
+) -> Vec<TargetState> {
+    let drains = |target: &TargetState| {
+        let (group, instance, port) = (group.clone(), target.instance.clone(), target.port);
+        let key = TargetKey { group, instance, port };
+        let is_taken_out = job.memory.draining_since.get(&key).is_some_and(|since| *since > read_at);
+        is_taken_out && !matches!(target.health, TargetHealth::Unused { .. })
+    };
+    let mut own: Vec<TargetState> =
+        health.iter().filter(|target| target.instance == job.instance).cloned().collect();
+    for target in &mut own {
+        if drains(target) {
+            target.health = TargetHealth::Draining;
+        }
+    }
+    own
 }
 
 fn has_foreign_record(node: &Node) -> bool {
@@ -201,5 +251,30 @@ fn recorded(job: &Job, cluster: Option<&Arc<dyn Cluster>>) -> BTreeSet<TargetKey
     match cluster.map_or(Seen::Gone, |cluster| cluster.node(&job.instance)) {
         Seen::Known(Node { record: Some(record), .. }) => record.targets,
         Seen::Known(_) | Seen::Gone | Seen::Unknown => BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use offramp_core::TargetHealth::{Draining, Healthy, Unused};
+
+    use super::*;
+    use crate::learning::tests::world::{AT, hook, job, other, own, seconds, target_key};
+
+    #[test]
+    fn a_target_that_was_taken_out_since_it_was_read_drains() {
+        let mut job = job([hook()]);
+        let TargetKey { group, port, .. } = target_key();
+        let state = |instance, health| TargetState { instance, port, zone: None, health };
+        let health = [state(own(), Healthy), state(other(), Healthy)];
+        let read = |job: &Job, health: &[TargetState], after: u64| -> Vec<TargetHealth> {
+            own_targets(job, &group, health, AT + seconds(after)).iter().map(|target| target.health).collect()
+        };
+        assert_eq!(read(&job, &health, 0), [Healthy]);
+        job.memory.draining_since.insert(target_key(), AT + seconds(5));
+        assert_eq!(read(&job, &health, 4), [Draining]);
+        assert_eq!(read(&job, &health, 5), [Healthy], "it was put back, or is not shown yet");
+        let gone = [state(own(), Unused { registered: false })];
+        assert_eq!(read(&job, &gone, 4), [Unused { registered: false }]);
     }
 }

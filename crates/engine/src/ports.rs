@@ -329,6 +329,11 @@ pub trait Cluster: Send + Sync {
         self.node(instance).known().map(NodeSummary::from)
     }
 
+    /// Grows whenever a summary may have changed. `None`: nobody counts, and every summary is asked for anew.
+    fn summaries_version(&self) -> Option<u64> {
+        None
+    }
+
     /// The node that the instance had, while it has none. Only deletions that the watch saw are known, and only the newest.
     fn deleted(&self, instance: &InstanceId) -> Option<DeletedNode> {
         let _ = instance;

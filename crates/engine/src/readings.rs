@@ -270,17 +270,21 @@ impl Readings {
     }
 
     /// Its group, or the one that a hook names.
-    pub(crate) fn group(&self, job: &Job, now: Timestamp) -> Seen<&Group> {
+    pub(crate) fn group(&self, job: &Job, now: Timestamp) -> Seen<&Arc<Group>> {
         // In no group, and named by none.
         if self.group_name.is_none() && self.membership(job) == Seen::Gone {
             return Seen::Gone;
         }
-        map(self.group.seen_since(group_changed_at(job, now)), Arc::as_ref)
+        self.group.seen_since(group_changed_at(job, now))
     }
 
-    /// The target groups that could hold the instance, and what is known of each.
-    pub(crate) fn target_groups(&self) -> impl Iterator<Item = (&TargetGroupArn, Seen<&TargetGroupReading>)> {
-        self.target_groups.iter().map(|(arn, fact)| (arn, fact.seen_since(self.targets_changed_at)))
+    /// The target groups that could hold the instance, what is known of each, and when that was asked for.
+    pub(crate) fn target_groups(
+        &self,
+    ) -> impl Iterator<Item = (&TargetGroupArn, Seen<&TargetGroupReading>, Timestamp)> {
+        self.target_groups.iter().map(|(arn, fact)| {
+            (arn, fact.seen_since(self.targets_changed_at), fact.read_at().unwrap_or_default())
+        })
     }
 
     /// Why the newest readings failed that did.

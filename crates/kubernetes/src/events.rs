@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use crate::connection::Connection;
 use crate::fault;
 
-/// A removal makes up to ten Events and mostly six, so 500 at once 3,000. They go out one at a time, at 5 to
-/// 10 ms each within half a minute, and what waits takes about 1 MB.
+/// A hook's removal makes two Events, a spot notice's one, and what holds it up makes warnings: 500 at once some 1,000, with
+/// ten warnings each 5,000. They go out one at a time, at 5 to 10 ms each, and what waits takes about 1 MB.
 const WAITING: usize = 4096;
 /// What takes so long will not be answered.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_note_is_never_longer_than_the_api_server_takes() {
-        let announcement = Announcement { reason: EventReason::Draining, text: "ä".repeat(600) };
+        let announcement = Announcement { reason: EventReason::Isolated, text: "ä".repeat(600) };
         let said = Said { node: NodeName::from("n1"), at: Timestamp::UNIX_EPOCH, announcement };
         let event = event(said);
         assert_eq!(event.note.unwrap(), "ä".repeat(512));

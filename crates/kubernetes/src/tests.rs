@@ -723,13 +723,13 @@ async fn announcements_become_events_of_the_node() {
     let announce = |reason, text: &str| {
         running.cluster.announce(&NodeName::from("n1"), Announcement { reason, text: text.to_owned() });
     };
-    announce(EventReason::Draining, "5 pods left.");
+    announce(EventReason::Isolated, "5 pods left.");
     let written = timeout(SOON, server.write()).await.unwrap();
     assert_eq!(written["path"], "/apis/events.k8s.io/v1/namespaces/default/events");
     let event = &written["body"];
     let expect = [
         ("type", json!("Normal")),
-        ("reason", json!("Draining")),
+        ("reason", json!("Isolated")),
         ("note", json!("5 pods left.")),
         ("reportingController", json!("offramp")),
         ("reportingInstance", json!("offramp")),
@@ -752,7 +752,7 @@ async fn events_that_are_refused_or_hang_hold_nothing_up() {
     let server = ApiServer::start().await;
     let running = Running::open(&server.address, None).await;
     let announce = |text: String| {
-        running.cluster.announce(&NodeName::from("n1"), Announcement { reason: EventReason::Draining, text });
+        running.cluster.announce(&NodeName::from("n1"), Announcement { reason: EventReason::Isolated, text });
     };
     server.answer(403, status(403, "Forbidden", json!({})));
     announce("refused".to_owned());

@@ -51,6 +51,8 @@ pub(crate) struct View {
 #[derive(Debug, Default)]
 struct State {
     synced: Synced,
+    /// Grows with each change of what is known about nodes.
+    nodes_version: u64,
     nodes: BTreeMap<NodeName, WatchedNode>,
     /// Nearly always one.
     by_instance: BTreeMap<InstanceId, BTreeSet<NodeName>>,
@@ -77,6 +79,12 @@ impl View {
             return Seen::Unknown;
         }
         state.node(instance).map_or(Seen::Gone, |watched| Seen::Known(watched.node.clone()))
+    }
+
+    /// The node of this name as it is shown.
+    pub(crate) fn named(&self, node: &NodeName) -> Option<WatchedNode> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.nodes.get(node).cloned()
     }
 
     /// Why the node of an instance is not sure, though the watch of Nodes is in sync.
@@ -116,6 +124,11 @@ impl View {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let watched = state.node(instance);
         watched.filter(|_| state.synced.nodes).map(|watched| NodeSummary::from(&watched.node))
+    }
+
+    /// Grows whenever a summary may have changed.
+    pub(crate) fn nodes_version(&self) -> u64 {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).nodes_version
     }
 
     /// The node that the instance had, while it has none.
@@ -171,7 +184,7 @@ impl View {
 
     /// News of the watch of Nodes.
     pub(crate) fn on_nodes(&self, news: News<WatchedNode>) {
-        self.update(|state| match news {
+        self.update_nodes(|state| match news {
             News::Listed(nodes) => {
                 state.synced.nodes = true;
                 let before = std::mem::take(&mut state.nodes);
@@ -205,7 +218,7 @@ impl View {
 
     /// A node that was read because the watch is behind. What the watch does not show at all may be deleted meanwhile.
     pub(crate) fn on_read(&self, mut node: WatchedNode) {
-        self.update(|state| match state.nodes.get(&node.node.name) {
+        self.update_nodes(|state| match state.nodes.get(&node.node.name) {
             Some(known) if node.is_newer_than(known) => {
                 // The one that the watch shows was deleted.
                 if node.created != known.created {
@@ -271,6 +284,14 @@ impl View {
             }
             News::InSync => turn(&mut state.synced.services, true),
             News::OutOfSync => turn(&mut state.synced.services, false),
+        });
+    }
+
+    fn update_nodes(&self, change: impl FnOnce(&mut State) -> Touched) {
+        self.update(|state| {
+            let touched = change(state);
+            state.nodes_version += u64::from(touched != Touched::Nothing);
+            touched
         });
     }
 

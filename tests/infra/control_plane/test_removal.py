@@ -53,8 +53,7 @@ def test_a_node_leaves_by_its_hook_under_a_real_disruption_budget(world, worker)
     assert found["metadata"]["labels"]["node.kubernetes.io/exclude-from-external-load-balancers"] == "true"
     until("the last Event", lambda: "Removed" in world.cluster.kubectl("describe", "node", node))
     described = world.cluster.kubectl("describe", "node", node)
-    for reason in ("Isolated", "Deregistering", "Draining"):
-        assert reason in described
+    assert "Isolated" in described
     # Three pods of a node go one after the other: the API server has refused some, and named the budget.
     assert worker.counted("offramp_actions_total", action="evict", outcome="blocked") > 0
     assert worker.line("refused by disruption budget web")

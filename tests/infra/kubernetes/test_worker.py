@@ -16,6 +16,7 @@ RIGHTS = {
     "GET nodes": ("", "nodes", "list"),
     "WATCH nodes": ("", "nodes", "watch"),
     "PATCH node": ("", "nodes", "patch"),
+    "GET node": ("", "nodes", "get"),
     "GET pods": ("", "pods", "list"),
     "WATCH pods": ("", "pods", "watch"),
     "DELETE pod": ("", "pods", "delete"),
@@ -24,6 +25,8 @@ RIGHTS = {
     "WATCH services": ("", "services", "watch"),
     "POST event": ("events.k8s.io", "events", "create"),
 }
+# Only over a node that changes between the watch and the write.
+RARE = {"GET node"}
 # 5 s for the kubelet and the container runtime, over what the worker takes at most.
 MARGIN = 5
 
@@ -62,7 +65,7 @@ def at_work():
             # All nodes but one at once: the budgets let only some of their pods go.
             for instance in in_service(sandbox, name)[1:]:
                 sandbox.control(f"spot/{instance}")
-            until("every call is made", lambda: RIGHTS.keys() <= sandbox.calls().keys())
+            until("every call is made", lambda: RIGHTS.keys() - RARE <= sandbox.calls().keys())
             yield documents, sandbox, worker
 
 
@@ -77,10 +80,10 @@ def left(sandbox, group):
 
 def test_the_role_allows_exactly_what_the_worker_asks_for(at_work):
     documents, sandbox, _ = at_work
-    made = sandbox.calls()
-    strangers = made.keys() - RIGHTS.keys()
+    made = sandbox.calls().keys()
+    strangers = made - RIGHTS.keys()
     assert not strangers, f"calls without a place in the table: {strangers}"
-    assert rights(the("ClusterRole", documents)) == {RIGHTS[call] for call in made}
+    assert rights(the("ClusterRole", documents)) == {RIGHTS[call] for call in made | RARE}
 
 
 def test_the_probes_and_prometheus_ask_for_what_is_there(at_work):

@@ -40,7 +40,7 @@ pub(crate) fn deregister(case: &Case<'_>, _: &[Stage]) -> Condition {
     let is_last = !case.demands.quiesce;
     let reason = |until| Reason::Propagating { left: now.until(until) };
     match case.traffic_until() {
-        Some(until) if is_last && until > seen.targets_as_of(now) => read_by(until, reason(until)),
+        Some(until) if is_last && until > case.facts.targets_as_of() => read_by(until, reason(until)),
         Some(until) if until > now => wait(until, reason(until)),
         Some(_) | None => Condition::Holds,
     }

@@ -1,5 +1,7 @@
 //! Single steps along the paths, as a reader would tell them.
 
+use std::sync::Arc;
+
 use super::world::*;
 use crate::*;
 
@@ -342,8 +344,8 @@ fn an_ingress_daemon_set_goes_last() {
 fn the_gate_lets_one_of_two_go() {
     let leaving = |since: u64| {
         let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
-        group.targets[1].set_aside = true;
-        group.targets[1].leaving_since = Some(AT + seconds(since));
+        Arc::make_mut(&mut group.targets)[1].set_aside = true;
+        Arc::make_mut(&mut group.targets)[1].leaving_since = Some(AT + seconds(since));
         let mut node = isolated(&["offramp"], false, &[]);
         node.record.as_mut().unwrap().since = AT + seconds(5);
         Observation {
@@ -372,7 +374,7 @@ fn the_gate_lets_one_of_two_go() {
 #[test]
 fn a_node_that_stays_open_has_its_turn_at_the_gate() {
     let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
-    group.targets[1].leaving_since = Some(AT + seconds(100));
+    Arc::make_mut(&mut group.targets)[1].leaving_since = Some(AT + seconds(100));
     let node = Seen::Known(Node { cordoned: false, ..isolated(&["offramp"], false, &[]) });
     let seen = Observation {
         node,
@@ -415,7 +417,7 @@ fn an_old_notice_is_not_called_undone_while_the_node_is_unknown() {
 #[test]
 fn a_zone_without_cross_zone_stands_alone() {
     let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
-    group.targets[1].zone = Some(Zone::new("eu-west-1b"));
+    Arc::make_mut(&mut group.targets)[1].zone = Some(Zone::new("eu-west-1b"));
     let seen = |group: TargetGroup| Observation {
         node: Seen::Known(isolated(&["offramp"], false, &[])),
         pods: Seen::Known(vec![]),

@@ -1,6 +1,7 @@
 //! What was changed in the decision on purpose (`make mutants`, `make mutations`), and no other test noticed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::paths::{step_at, words};
@@ -205,7 +206,7 @@ fn beside_other_hooks_a_refusal_counts_ten_seconds_after_the_200() {
 fn the_gate_counts_on_a_target_that_leaves_later() {
     let leaving = |since: Timestamp| {
         let mut group = target_group(Some(TargetHealth::Healthy), &[TargetHealth::Healthy]);
-        group.targets[1].leaving_since = Some(since);
+        Arc::make_mut(&mut group.targets)[1].leaving_since = Some(since);
         let node = Seen::Known(isolated(&["offramp"], false, &[]));
         let seen = Observation { node, target_groups: Seen::Known(vec![group]), ..untouched() };
         let mut job = job([hook()]);

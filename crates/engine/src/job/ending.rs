@@ -60,7 +60,8 @@ impl Task {
         }
         // A job that was cut off says nothing about its stage, and only a removal has a deadline to keep.
         let (last, took) = (self.stage.map(|(stage, _)| stage), now.since(self.job.since()));
-        self.announce(Announcement::of_end(outcome, last, &reason, took));
+        let had_hook = self.job.hooks().next().is_some();
+        self.announce(Announcement::of_end(outcome, (last, had_hook), &reason, took));
         let time_left = self.deadline.map(|deadline| now.until(deadline));
         self.shared.journal.record(Fact::Finished {
             instance: self.job.instance.clone(),

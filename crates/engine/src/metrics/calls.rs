@@ -66,6 +66,7 @@ calls! {
     }
     "kubernetes" {
         ListNodes = "list nodes",
+        GetNode = "get node",
         WatchNodes = "watch nodes",
         ListPods = "list pods",
         WatchPods = "watch pods",

@@ -45,6 +45,7 @@ struct World {
     refused: BTreeMap<&'static str, u16>,
     refusals: usize,
     lists: BTreeMap<&'static str, usize>,
+    nodes_read: usize,
     watched: BTreeMap<&'static str, usize>,
     never_end: bool,
     scripts: BTreeMap<&'static str, Script>,
@@ -207,6 +208,11 @@ impl ApiServer {
         self.world().lists.get(resource).copied().unwrap_or(0)
     }
 
+    /// How often one node was read by its name.
+    pub(crate) fn nodes_read(&self) -> usize {
+        self.world().nodes_read
+    }
+
     /// Waits until this resource has been watched so many times.
     pub(crate) async fn watched(&self, resource: &'static str, times: usize) {
         self.until(|world| world.watched.get(resource).is_some_and(|count| *count >= times)).await;
@@ -269,6 +275,9 @@ async fn answer(State((world, moved, evictions, events)): State<Shared>, request
     if parts.method == Method::GET && path == "/version" {
         let minor = world.lock().unwrap().minor.clone();
         return reply(200, Body::from(version_info(minor.as_deref().unwrap_or("36")).to_string()));
+    }
+    if let (true, Some((_, name))) = (parts.method == Method::GET, path.split_once("/nodes/")) {
+        return read_node(&mut world.lock().unwrap(), name);
     }
     if parts.method == Method::GET {
         let resource = ["nodes", "pods", "services"].into_iter().find(|known| path.ends_with(known)).unwrap();
@@ -337,6 +346,21 @@ fn read(world: &mut World, resource: &'static str, query: &BTreeMap<&str, &str>)
         "metadata": { "resourceVersion": world.version.to_string(), "continue": next }, "items": page,
     });
     reply(200, Body::from(list.to_string()))
+}
+
+fn read_node(world: &mut World, name: &str) -> Response {
+    if let Some(code) = world.refused.get("nodes") {
+        return reply(*code, Body::from(status(*code, "Refused", json!({}))));
+    }
+    world.nodes_read += 1;
+    match world
+        .objects
+        .get("nodes")
+        .and_then(|nodes| nodes.values().find(|node| node["metadata"]["name"] == *name))
+    {
+        Some(node) => reply(200, Body::from(node.to_string())),
+        None => reply(404, Body::from(status(404, "NotFound", json!({})))),
+    }
 }
 
 fn version_info(minor: &str) -> Value {
