@@ -455,3 +455,43 @@ fn an_answer_does_not_wait_for_a_reading_past_its_deadline() {
     };
     assert_eq!([3_584, 3_585].map(answers), [false, true]);
 }
+
+fn entitlement_at(job: &Job, seen: &Observation, after: u64) -> Entitlement {
+    let facts = Facts { job, seen, policy: &policy(), now: AT + seconds(after) };
+    Case::new(facts).claims[0].entitlement
+}
+
+/// Heartbeats that AWS takes say that a hook is open, for so long that the removal has its time yet.
+#[test]
+fn a_hook_whose_group_cannot_be_read_is_served_when_half_of_its_limit_is_over() {
+    let mut job = job([hook()]);
+    let seen = Observation { membership: Seen::Unknown, ..untouched() };
+    let entitled = |job: &Job, after: u64| entitlement_at(job, &seen, after);
+    assert_eq!(entitled(&job, 1_800), Entitlement::Waits, "AWS has taken nothing");
+    job.memory.hooks.insert(hook_key(), heard(1_000));
+    assert_eq!([1_799, 1_800].map(|after| entitled(&job, after)), [Entitlement::Waits, Entitlement::Acts]);
+    let day = 86_400;
+    assert_eq!(entitled(&job, 2 * day - 1), Entitlement::Acts);
+    assert_eq!(entitled(&job, 2 * day), Entitlement::Ended(Ended::LeftIsolated));
+}
+
+/// Which is as new as its event says nothing of it (autoscaler#10149).
+#[test]
+fn an_instance_in_service_stays_by_a_reading_that_is_a_minute_younger_than_its_event() {
+    let job = job([hook()]);
+    let read = |read_after: u64| {
+        let read_at = Some(AT + seconds(read_after));
+        let seen = Observation { membership: member(LifecycleState::InService), read_at, ..untouched() };
+        entitlement_at(&job, &seen, 100)
+    };
+    assert_eq!([read(60), read(61)], [Entitlement::Waits, Entitlement::Undo(UndoReason::InService)]);
+}
+
+/// A job that waits for what AWS says asks again.
+#[test]
+fn what_is_undecided_is_read_again() {
+    let seen =
+        Observation { membership: member(LifecycleState::InService), read_at: Some(AT), ..untouched() };
+    let step = step_at(&job([hook()]), &seen, 100);
+    assert_eq!((step.reason, step.read_by), (Reason::GroupUndecided, Some(AT + seconds(10))));
+}
