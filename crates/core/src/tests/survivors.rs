@@ -50,6 +50,7 @@ fn an_instance_that_hibernates_keeps_its_pods_its_label_and_its_place() {
     let isolated = in_service(Seen::Known(isolated(&["spot"], true, &[target_key()])));
     let step = step_at(&job, &isolated, 10);
     assert_eq!((words(&step), step.reason, step.deadline), (vec![], Reason::AwaitingReturn, None));
+    assert_eq!(step.read_by, Some(AT + seconds(20)), "the group may say that it is back");
 }
 
 #[test]
