@@ -495,4 +495,8 @@ fn what_is_undecided_is_read_again() {
         Observation { membership: member(LifecycleState::InService), read_at: Some(AT), ..untouched() };
     let step = step_at(&job([hook()]), &seen, 100);
     assert_eq!((step.reason, step.read_by), (Reason::GroupUndecided, Some(AT + seconds(10))));
+    let unknown =
+        Observation { node: Seen::Unknown, pods: Seen::Unknown, read_at: Some(AT + seconds(99)), ..seen };
+    let step = step_at(&job([hook()]), &unknown, 100);
+    assert_eq!((step.reason, step.read_by), (Reason::NodeUnknown, Some(AT + seconds(109))));
 }
