@@ -38,7 +38,8 @@ impl StandIns {
         known.unwrap_or_else(|| {
             let found = look();
             self.0.send_modify(|all| {
-                all.retain(|(known, _)| !Arc::ptr_eq(&known.health, &basis.health));
+                // What has changed never matches again.
+                all.retain(|(known, _)| known.versions == basis.versions);
                 all.drain(..(all.len() + 1).saturating_sub(MOST));
                 all.push((basis, Arc::clone(&found)));
             });

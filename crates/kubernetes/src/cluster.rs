@@ -25,7 +25,6 @@ use crate::connection::{Clients, Connection};
 use crate::events::{self, Announcer};
 use crate::fault::{self, Kind};
 use crate::missing::Missing;
-use crate::nodes::WatchedNode;
 use crate::proof::Proofs;
 use crate::view::View;
 use crate::watch::{Complaints, Pace, Watch};
@@ -166,33 +165,7 @@ impl KubernetesCluster {
         client: &Client,
         kind: Kind,
         node: &NodeName,
-        mut body: Value,
-    ) -> Result<Outcome, Fault> {
-        let seen = self.view.named(node);
-        let outcome = self.send_patch(client, kind, node, &body).await;
-        if outcome != Ok(Outcome::Changed) {
-            return outcome;
-        }
-        let Some(read) = self.read_node(client.clone(), node).await else { return outcome };
-        let version = &mut body["metadata"]["resourceVersion"];
-        // A cordon is followed by a taint of the control plane's at once, and a kubelet writes its status every five minutes.
-        if seen.is_some_and(|seen| *version == seen.node.resource_version && seen.is_written_as(&read)) {
-            *version = read.node.resource_version.clone().into();
-            let again = self.send_patch(client, kind, node, &body).await;
-            if again != Ok(Outcome::Changed) {
-                return again;
-            }
-        }
-        self.view.on_read(read);
-        outcome
-    }
-
-    async fn send_patch(
-        &self,
-        client: &Client,
-        kind: Kind,
-        node: &NodeName,
-        body: &Value,
+        body: Value,
     ) -> Result<Outcome, Fault> {
         let object = format!("node {node}");
         let request = self.request(kind, node.as_str(), &object);
@@ -200,17 +173,23 @@ impl KubernetesCluster {
         let path = Path::new(api::Node::url_path(&(), None));
         let patch = path.patch_metadata(node.as_str(), &PatchParams::default(), &Patch::Merge(body));
         let answer = async { client.request_text(patch.map_err(kube::Error::BuildRequest)?).await };
-        self.settled(Call::PatchNode, request, answer).await
+        let outcome = self.settled(Call::PatchNode, request, answer).await;
+        if outcome == Ok(Outcome::Changed) {
+            self.read_node(client.clone(), node).await;
+        }
+        outcome
     }
 
     /// Reads a node past the watch, which has not shown yet what a write was refused over: it may be silent for a minute. A GET
     /// reads etcd; a LIST waits until the API server's cache is as new, which took longer than two seconds in a storm.
-    async fn read_node(&self, client: Client, node: &NodeName) -> Option<WatchedNode> {
+    async fn read_node(&self, client: Client, node: &NodeName) {
         let api: Api<api::Node> = Api::all(client);
         let read = self.metrics.measure(Call::GetNode, api.get(node.as_str()), fault::result);
         // Where this fails the watch tells. What takes long makes a failure of a write that was answered.
-        let read = tokio::time::timeout(READ_AGAIN, read).await.ok()?.ok()?;
-        nodes::read(read, self.selector.as_ref(), self.clock.now())
+        if let Ok(Ok(read)) = tokio::time::timeout(READ_AGAIN, read).await {
+            let read = nodes::read(read, self.selector.as_ref(), self.clock.now());
+            read.into_iter().for_each(|node| self.view.on_read(node));
+        }
     }
 
     /// Reads the pods of a node past the watch, and shows what that has missed. Where the API server would read all pods

@@ -85,15 +85,6 @@ impl WatchedNode {
         this.ok().zip(other.ok()).is_some_and(|(this, other)| this > other)
     }
 
-    /// What is written to a node is worked out from these: where they are the same, so is what was written.
-    pub(crate) fn is_written_as(&self, other: &Self) -> bool {
-        let written = |watched: &Self| {
-            let Node { cordoned, excluded, record, .. } = watched.node.clone();
-            (watched.created, cordoned, excluded, record)
-        };
-        self.machine == other.machine && written(self) == written(other)
-    }
-
     /// Nothing has changed that a job could care about. The kubelet writes its node's status every few
     /// minutes, which changes the resourceVersion alone.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {

@@ -81,12 +81,6 @@ impl View {
         state.node(instance).map_or(Seen::Gone, |watched| Seen::Known(watched.node.clone()))
     }
 
-    /// The node of this name as it is shown.
-    pub(crate) fn named(&self, node: &NodeName) -> Option<WatchedNode> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.nodes.get(node).cloned()
-    }
-
     /// Why the node of an instance is not sure, though the watch of Nodes is in sync.
     pub(crate) fn doubt(&self, instance: &InstanceId, now: Timestamp) -> Option<NodeDoubt> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);

@@ -48,7 +48,8 @@ impl InFlight {
         let waits = match action {
             // The record stays on the node until it is known what became of its targets.
             Action::Release { .. } => self.begun.keys().any(|(key, _)| matches!(key, Key::Deregistration(_))),
-            Action::Evict { pod, .. } | Action::Delete { pod, .. } => self.has_returned(&pod.uid, seen),
+            // What a budget has refused once, and is deleted for the sake of a deadline, waits for nobody.
+            Action::Evict { pod, .. } => self.has_returned(&pod.uid, seen),
             _ => false,
         };
         !(waits || self.begun.contains_key(&about(action)))

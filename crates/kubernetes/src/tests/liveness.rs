@@ -231,27 +231,6 @@ async fn a_node_over_which_a_write_was_refused_is_read() {
     assert_eq!(running.perform(isolate(&version(1))).await, Ok(Outcome::Changed));
 }
 
-/// The control plane adds its taint to each cordon at once, and nothing that we write follows from it.
-#[tokio::test]
-async fn a_write_goes_again_over_a_node_that_looks_the_same() {
-    let server = ApiServer::start().await;
-    server.put("nodes", node(1));
-    let running = Running::synced(&server).await;
-    let version = || running.cluster.node(&instance(1)).known().unwrap().resource_version.clone();
-    let before = version();
-    timeout(SOON, server.watched("nodes", 1)).await.unwrap();
-    server.put_unseen("nodes", node(1));
-    server.answer(409, status(409, "Conflict", json!({ "name": "n1" })));
-    assert_eq!(running.perform(isolate(&before)).await, Ok(Outcome::Done));
-    let versions = [server.write().await, server.write().await];
-    assert_eq!(versions.map(|write| write["body"]["metadata"]["resourceVersion"].clone()), ["1", "2"]);
-    assert_eq!(version(), before, "the watch shows what came of it");
-    // What was decided on is not what the watch shows by now.
-    server.answer(409, status(409, "Conflict", json!({ "name": "n1" })));
-    assert_eq!(running.perform(isolate("0")).await, Ok(Outcome::Changed));
-    assert_eq!(version(), "2");
-}
-
 /// What is distrusted while no watch runs is neither lost nor asked for twice.
 #[tokio::test]
 async fn a_list_that_is_to_come_is_all_that_distrust_asks_for() {

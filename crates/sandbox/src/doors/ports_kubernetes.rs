@@ -24,9 +24,6 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Asks that a pod be left to finish by itself.
 const LET_FINISH: &str = "offramp.sh/let-finish";
 
-/// UID, cordon, label and record of a node.
-type Written = (String, bool, bool, Option<Record>);
-
 /// One cluster of a sandbox, seen by watches that began when this was made, and are as late as the cluster
 /// says ([`cluster::ViewLag`]). While the API server does not answer, nothing is known.
 #[derive(Clone, Debug)]
@@ -98,39 +95,7 @@ impl ClusterDoor {
         }
     }
 
-    /// As the adapter for real clusters does: over a node that has changed in nothing that is written, the patch goes again.
-    async fn patch(
-        &self,
-        call: &ClusterCall,
-        node: &NodeName,
-        mut patch: NodePatch,
-    ) -> Result<Outcome, Fault> {
-        let seen = self.sandbox.read(|world| self.written(world, node, true));
-        let outcome = self.send_patch(call, node, patch.clone()).await;
-        if outcome != Ok(Outcome::Changed) {
-            return outcome;
-        }
-        let read = self.sandbox.call("kubernetes.GET node", false, |world| self.written(world, node, false));
-        let Ok(Ok(Some(read))) = tokio::time::timeout(READ_AGAIN, read).await else { return outcome };
-        if seen.is_some_and(|seen| patch.resource_version == Some(seen.0) && seen.1 == read.1) {
-            patch.resource_version = Some(read.0);
-            let again = self.send_patch(call, node, patch).await;
-            if again != Ok(Outcome::Changed) {
-                return again;
-            }
-        }
-        let show =
-            |world: &mut World| world.clusters.get_mut(&self.name).map(|cluster| cluster.show_node(node));
-        self.sandbox.with(show);
-        outcome
-    }
-
-    async fn send_patch(
-        &self,
-        call: &ClusterCall,
-        node: &NodeName,
-        patch: NodePatch,
-    ) -> Result<Outcome, Fault> {
+    async fn patch(&self, call: &ClusterCall, node: &NodeName, patch: NodePatch) -> Result<Outcome, Fault> {
         let effect = |world: &mut World| {
             world.show(WorkerCall::Cluster(&self.name, call));
             world.patch_node(&self.name, node, patch)
@@ -138,19 +103,24 @@ impl ClusterDoor {
         match self.sandbox.call("kubernetes.PATCH node", true, effect).await? {
             Ok(_) => Ok(Outcome::Done),
             Err(ApiError::NotFound) => Ok(Outcome::Gone),
-            Err(ApiError::Conflict(_)) => Ok(Outcome::Changed),
+            Err(ApiError::Conflict(_)) => {
+                self.read_node(node).await;
+                Ok(Outcome::Changed)
+            }
             Err(ApiError::Vetoed(by)) => Ok(Outcome::Vetoed { by }),
             Err(error) => Err(self.refused(&format!("patching node {node}"), &error)),
         }
     }
 
-    /// The version of a node, and what is written to it: as the view shows it, or as it is.
-    fn written(&self, world: &World, node: &NodeName, shown: bool) -> Option<(u64, Written)> {
-        let cluster = world.clusters.get(&self.name)?;
-        let stored = cluster.nodes.get(node).filter(|_| shown || !cluster.is_away(world.now()))?;
-        let found = if shown { cluster.view(self.listed).node_of(&stored.instance)? } else { stored };
-        let Node { cordoned, excluded, record, .. } = self::node(found, world.now());
-        Some((found.version, (found.uid.clone(), cordoned, excluded, record)))
+    /// Reads a node as it is. From then on this view shows it so, as the adapter for real clusters does.
+    async fn read_node(&self, node: &NodeName) {
+        let effect = |world: &mut World| {
+            let now = world.now();
+            let cluster = world.clusters.get_mut(&self.name).filter(|cluster| !cluster.is_away(now));
+            cluster.into_iter().for_each(|cluster| cluster.show_node(node));
+        };
+        let call = self.sandbox.call("kubernetes.GET node", false, effect);
+        drop(tokio::time::timeout(READ_AGAIN, call).await);
     }
 
     async fn evict(
