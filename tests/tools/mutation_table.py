@@ -335,6 +335,8 @@ TABLE = (
         "self.has_returned(&pod.uid, seen)",
         "false",
     ),
+    mutation("stand-ins: whatever has changed", ENGINE + "stand_ins.rs", "&& self.versions == other.versions", ""),
+    mutation("targets: what was taken out serves on", ENGINE + "observe.rs", "|since| *since > read_at", "|_| false"),
     mutation(
         "targets: as old as what Auto Scaling says",
         LEARNING,

@@ -160,6 +160,20 @@ async fn what_is_let_go_is_followed_by_twice_as_many() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_budget_that_shuts_again_refuses_no_more_than_are_in_flight_at_most() {
+    let mut stage = Stage::new();
+    for number in 0..300 {
+        stage.wants("web", &format!("web-{number:03}"), Urgency::New);
+    }
+    stage.answer(1, &refused()).await;
+    // It opens for twelve, each of which allows twice as many as before.
+    for _ in 0..12 {
+        stage.calls.recv().await.unwrap().1.send(Ok(Outcome::Done)).unwrap();
+    }
+    assert_eq!(stage.answer(1, &refused()).await.len(), MOST);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_one_budget_refuses_keeps_nobody_else() {
     let mut stage = Stage::new();
     for number in 0..300 {
