@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use offramp_core::{
     AccountRegion, Action, ActionResult, BalancerKind, Failure, InstanceId, Job, NodeName, Observation,
-    Outcome, PodOrigin, Seen, Timestamp,
+    Outcome, Pod, PodOrigin, PodUid, Seen, Timestamp,
 };
 
 use crate::calls::Calls;
@@ -36,6 +36,11 @@ pub(crate) struct Act {
     pub(crate) journal: Journal,
 }
 
+/// A pod of the node, where it is shown.
+pub(crate) fn find_pod<'a>(seen: &'a Observation, uid: &PodUid) -> Option<&'a Pod> {
+    seen.pods.known()?.iter().find(|pod| pod.pod.uid == *uid)
+}
+
 impl Act {
     /// Where the call of an action goes: to `default`, where no notice names an account and Region.
     pub(crate) fn place(action: &Action, job: &Job, default: &AccountRegion) -> AccountRegion {
@@ -53,8 +58,7 @@ impl Act {
 
     pub(crate) fn pod_seen(action: &Action, seen: &Observation) -> (bool, u64) {
         let (Action::Evict { pod, .. } | Action::Delete { pod, .. }) = action else { return (true, 0) };
-        let found = seen.pods.known().and_then(|pods| pods.iter().find(|one| one.pod == *pod));
-        found.map_or((true, 0), |pod| (pod.ready, pod.labels_hash))
+        find_pod(seen, &pod.uid).map_or((true, 0), |pod| (pod.ready, pod.labels_hash))
     }
 
     /// Performs it, and says what it led to. An eviction that was withdrawn before its turn was not made: nothing is learned.

@@ -108,7 +108,7 @@ impl Announcement {
     }
 
     /// Something holds a job up, or its time is up.
-    pub(crate) fn of_step(reason: &Reason) -> Option<Self> {
+    pub(crate) fn of_reason(reason: &Reason) -> Option<Self> {
         let about = match reason {
             Reason::GateClosed { .. } => EventReason::HeldBack,
             Reason::DeadlineReached(_) => EventReason::DeadlineReached,
@@ -242,14 +242,14 @@ mod tests {
 
     #[test]
     fn what_holds_a_job_up_is_announced_and_its_stages_are_not() {
-        assert_eq!(Announcement::of_step(&Reason::Settling), None);
+        assert_eq!(Announcement::of_reason(&Reason::Settling), None);
         let group = "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/1".into();
         let closed = Reason::GateClosed { group, left: Duration::from_secs(60) };
-        let held = Announcement::of_step(&closed).unwrap();
+        let held = Announcement::of_reason(&closed).unwrap();
         assert!(held.reason == EventReason::HeldBack && held.reason.is_warning());
         assert!(held.text.starts_with("Holding back: the last healthy target of "), "{}", held.text);
         let late = Reason::DeadlineReached(Remainder { pods: 2, targets: 0, ..Remainder::default() });
-        let late = Announcement::of_step(&late).unwrap();
+        let late = Announcement::of_reason(&late).unwrap();
         assert_eq!(late.reason, EventReason::DeadlineReached);
     }
 

@@ -218,14 +218,13 @@ fn own_targets(
         let is_taken_out = job.memory.draining_since.get(&key).is_some_and(|since| *since > read_at);
         is_taken_out && !matches!(target.health, TargetHealth::Unused { .. })
     };
-    let mut own: Vec<TargetState> =
-        health.iter().filter(|target| target.instance == job.instance).cloned().collect();
-    for target in &mut own {
-        if drains(target) {
-            target.health = TargetHealth::Draining;
-        }
-    }
-    own
+    let own = health.iter().filter(|target| target.instance == job.instance);
+    own.cloned()
+        .map(|target| match drains(&target) {
+            true => TargetState { health: TargetHealth::Draining, ..target },
+            false => target,
+        })
+        .collect()
 }
 
 fn has_foreign_record(node: &Node) -> bool {

@@ -22,8 +22,8 @@ pub(crate) struct Basis {
 }
 
 /// Shared by all jobs.
-#[derive(Clone, Default)]
-pub(crate) struct StandIns(Arc<watch::Sender<Vec<Found>>>);
+#[derive(Default)]
+pub(crate) struct StandIns(watch::Sender<Vec<Found>>);
 
 type Found = (Basis, Arc<[Target]>);
 

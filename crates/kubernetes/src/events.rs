@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use crate::connection::Connection;
 use crate::fault;
 
-/// A hook's removal makes two Events, a spot notice's one, and what holds it up makes warnings: 500 at once some 1,000, with
-/// ten warnings each 5,000. They go out one at a time, at 5 to 10 ms each, and what waits takes about 1 MB.
+/// A hook's removal makes two Events, a spot notice's one, and what holds it up makes warnings: 500 at once make 4,000
+/// with six warnings each. They go out one at a time, at 5 to 10 ms each, and what waits takes about 1 MB.
 const WAITING: usize = 4096;
 /// What takes so long will not be answered.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use offramp_core::{Action, ActionResult, InstanceId, Key, Observation, Pod, PodUid, Remainder, Timestamp};
+use offramp_core::{Action, ActionResult, InstanceId, Key, Observation, PodUid, Remainder, Timestamp};
 
-use crate::act::Act;
+use crate::act::{Act, find_pod};
 use crate::evictions::Evictions;
 
 /// What actions follow from.
@@ -58,16 +58,16 @@ impl InFlight {
     /// The pod came in the place of one whose eviction is not answered yet. What keeps evictions from going on forever counts
     /// answers: without this, one pod was evicted 127 times before the first (seed 64011).
     fn has_returned(&self, uid: &PodUid, seen: &Observation) -> bool {
-        let Some(pod) = find(seen, uid) else { return false };
+        let Some(pod) = find_pod(seen, uid) else { return false };
         self.begun.values().any(|Begun { action, grounds, .. }| {
             let (Action::Evict { pod: other, .. } | Action::Delete { pod: other, .. }) = action else {
                 return false;
             };
-            let is_gone = find(seen, &other.uid).is_none();
-            let is_new = find(&grounds.seen, uid).is_none();
+            let is_gone = find_pod(seen, &other.uid).is_none();
+            let is_new = find_pod(&grounds.seen, uid).is_none();
             is_gone
                 && is_new
-                && find(&grounds.seen, &other.uid).is_some_and(|other| other.origin == pod.origin)
+                && find_pod(&grounds.seen, &other.uid).is_some_and(|other| other.origin == pod.origin)
         })
     }
 
@@ -113,10 +113,6 @@ impl InFlight {
     }
 }
 
-fn find<'a>(seen: &'a Observation, uid: &PodUid) -> Option<&'a Pod> {
-    seen.pods.known()?.iter().find(|pod| pod.pod.uid == *uid)
-}
-
 /// What an action is about, and whether it is a heartbeat: while an answer hangs the hook is kept open (seed 2219). A target is
 /// taken out or put back.
 fn about(action: &Action) -> (Key, bool) {
@@ -139,7 +135,7 @@ fn is_alike(begun: &Action, wanted: &Action) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use offramp_core::{PodOrigin, Record, Seen};
+    use offramp_core::{Pod, PodOrigin, Record, Seen};
 
     use super::*;
     use crate::learning::tests::world::{pod, target_key, untouched};

@@ -109,7 +109,7 @@ impl Task {
             Some(_) | None => None,
         };
         let begun = self.stage.is_none_or(|(old, _)| old != stage);
-        self.announce(Announcement::of_step(&step.reason));
+        self.announce(Announcement::of_reason(&step.reason));
         if begun {
             let cluster = self.cluster.as_ref().map(|cluster| cluster.name());
             self.at_work = self.shared.journal.metrics().at_work(cluster, Some(stage));
