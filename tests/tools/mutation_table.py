@@ -336,6 +336,13 @@ TABLE = (
         "false",
     ),
     mutation("stand-ins: whatever has changed", ENGINE + "stand_ins.rs", "&& self.versions == other.versions", ""),
+    mutation("stand-ins: a departure is not counted", ENGINE + "departures.rs", "            told.changes += 1;\n", ""),
+    mutation(
+        "stand-ins: a node is not counted",
+        VIEW,
+        "state.nodes_version += u64::from(touched != Touched::Nothing);",
+        "",
+    ),
     mutation("targets: what was taken out serves on", ENGINE + "observe.rs", "|since| *since > read_at", "|_| false"),
     mutation(
         "targets: as old as what Auto Scaling says",

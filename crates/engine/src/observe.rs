@@ -159,10 +159,11 @@ impl Observer {
         if !own.iter().any(|target| group.sends_to(target.health)) {
             return all(&own);
         }
-        match self.basis(context, health) {
-            Some(basis) => self.stand_ins.find(basis, || all(health)),
-            None => all(health),
-        }
+        let Some(basis) = self.basis(context, health) else { return all(health) };
+        let found = self.stand_ins.find(&basis, || all(health));
+        let holds = || self.basis(context, health).is_some_and(|now| now.is(&basis));
+        debug_assert!(found == all(health) || !holds(), "a change of a node or a job was not counted");
+        found
     }
 
     /// What the targets of a group follow from, where every cluster counts its changes.

@@ -32,16 +32,16 @@ const MOST: usize = 64;
 
 impl StandIns {
     /// What was found on this basis, or is now.
-    pub(crate) fn find(&self, basis: Basis, look: impl FnOnce() -> Arc<[Target]>) -> Arc<[Target]> {
+    pub(crate) fn find(&self, basis: &Basis, look: impl FnOnce() -> Arc<[Target]>) -> Arc<[Target]> {
         let known =
-            self.0.borrow().iter().find(|(known, _)| known.is(&basis)).map(|(_, found)| Arc::clone(found));
+            self.0.borrow().iter().find(|(known, _)| known.is(basis)).map(|(_, found)| Arc::clone(found));
         known.unwrap_or_else(|| {
             let found = look();
             self.0.send_modify(|all| {
                 // What has changed never matches again.
                 all.retain(|(known, _)| known.versions == basis.versions);
                 all.drain(..(all.len() + 1).saturating_sub(MOST));
-                all.push((basis, Arc::clone(&found)));
+                all.push((basis.clone(), Arc::clone(&found)));
             });
             found
         })
@@ -49,7 +49,8 @@ impl StandIns {
 }
 
 impl Basis {
-    fn is(&self, other: &Self) -> bool {
+    /// What is found on the one holds on the other.
+    pub(crate) fn is(&self, other: &Self) -> bool {
         let same_group = match (&self.group, &other.group) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one.leaving == other.leaving,
             (one, other) => one.is_none() && other.is_none(),
@@ -74,7 +75,7 @@ mod tests {
         let blue = Basis { health, group: None, cluster: Some("blue".into()), versions: vec![1, 1] };
         let looks = |basis: &Basis| {
             let mut looked = false;
-            stand_ins.find(basis.clone(), || {
+            stand_ins.find(basis, || {
                 looked = true;
                 Arc::default()
             });

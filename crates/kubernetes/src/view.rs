@@ -633,6 +633,25 @@ mod tests {
     }
 
     #[test]
+    fn whatever_may_change_a_summary_is_counted() {
+        let view = View::default();
+        let is_counted = |news| {
+            let before = view.nodes_version();
+            view.on_nodes(news);
+            view.nodes_version() > before
+        };
+        assert!(is_counted(News::Listed(vec![node("n1", 1, "1")])));
+        assert!(!is_counted(News::Changed(node("n1", 1, "2"))), "a new resourceVersion alone");
+        let mut cordoned = node("n1", 1, "3");
+        cordoned.node.cordoned = true;
+        assert!(is_counted(News::Changed(cordoned)));
+        assert!(is_counted(News::Changed(node("n2", 1, "4"))), "a twin");
+        assert!(is_counted(News::Deleted(node("n2", 1, "5"))));
+        assert!(is_counted(News::OutOfSync));
+        assert!(is_counted(News::InSync));
+    }
+
+    #[test]
     fn names_and_instances_may_change_places() {
         let view = View::default();
         view.on_nodes(News::Listed(vec![node("n1", 1, "1")]));

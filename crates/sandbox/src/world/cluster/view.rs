@@ -38,6 +38,8 @@ pub(super) struct Unseen {
     pods: VecDeque<Late<PodUid, Pod>>,
     /// The pods that no watch ever shows: it takes a list.
     missed: BTreeSet<PodUid>,
+    /// How often some watch has shown a change of a node.
+    nodes_shown: u64,
 }
 
 /// A question: have the watches that began at `listed` shown what was there at this moment?
@@ -79,6 +81,7 @@ impl Cluster {
         let same = before.as_ref().zip(self.node_of(instance)).is_some_and(|(old, new)| looks_like(old, new));
         let wakes: Vec<_> = (!same).then(|| Subject::Instance(instance.clone())).into_iter().collect();
         let Some(shown_at) = due(&self.unseen.nodes, now, self.lag(now, self.view_lag.nodes)) else {
+            self.unseen.nodes_shown += u64::from(!same);
             wakes.iter().for_each(|subject| self.wake(subject));
             return None;
         };
@@ -122,6 +125,7 @@ impl Cluster {
     pub fn show_node(&mut self, node: &NodeName) {
         let Some(instance) = self.nodes.get(node).map(|node| node.instance.clone()) else { return };
         self.unseen.nodes.retain(|late| late.of != instance);
+        self.unseen.nodes_shown += 1;
         self.wake(&Subject::Instance(instance));
     }
 
@@ -176,6 +180,7 @@ impl Cluster {
     /// The watches show what they have to show by now.
     pub(super) fn show(&mut self, now: Timestamp) {
         let mut woken = take_shown(&mut self.unseen.nodes, now);
+        self.unseen.nodes_shown += u64::from(!woken.is_empty());
         woken.extend(take_shown(&mut self.unseen.pods, now));
         woken.iter().for_each(|subject| self.wake(subject));
         self.answer_proofs(now);
@@ -196,6 +201,11 @@ impl<'a> View<'a> {
             Some(late) => late.before.as_ref(),
             None => self.cluster.node_of(instance),
         }
+    }
+
+    /// Grows whenever what is shown of a node may have changed.
+    pub fn nodes_version(&self) -> u64 {
+        self.cluster.unseen.nodes_shown
     }
 
     /// Whose node has this name.
